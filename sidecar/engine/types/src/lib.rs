@@ -1,0 +1,15 @@
+//! The wall between the wire and the engine: the nouns both sides speak and the ports through
+//! which they meet. No I/O, no JSON, no async.
+//!
+//! `es-proxy` and `shard-sync` know the engine only through [`ports`]; the engine knows
+//! Elasticsearch only through [`nouns`]. The binary joins the two.
+
+#![forbid(unsafe_code)]
+
+mod nouns;
+mod ports;
+
+pub use nouns::{Change, ChangeKind, DocKey, Epoch, FieldSpec, IndexKey, IvfOptions, Metric, SeqNo};
+pub use ports::{
+    BuildState, EngineError, Found, Hit, IndexStats, KnnEngine, KnnIndex, KnnView, Query, SearchStats,
+};

@@ -1,0 +1,193 @@
+//! The ports: what the wire and the feed may ask of the engine.
+//!
+//! All calls are synchronous. `stage`, `publish`, `rollback_above` and the census calls of
+//! [`KnnIndex`] come from one feed task per shard; `view` and everything on [`KnnView`] may be
+//! called from any thread at any time and never wait for a writer.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Change, DocKey, Epoch, FieldSpec, IndexKey, SeqNo};
+
+/// All vector indexes of one node.
+pub trait KnnEngine: Send + Sync {
+    /// Opens the index of `key`: from its newest sound snapshot if there is one with the same
+    /// `spec.dims` and `spec.metric`, else empty. Damaged files are set aside and logged, never
+    /// an error. Opening twice gives the same index.
+    fn open(&self, key: &IndexKey, spec: &FieldSpec) -> Result<Arc<dyn KnnIndex>, EngineError>;
+
+    /// Forgets `key` and deletes its files. Views that are in use stay usable.
+    fn remove(&self, key: &IndexKey);
+
+    /// Deletes files of every key for which `keep` says no and that is not open.
+    fn sweep(&self, keep: &dyn Fn(&IndexKey) -> bool);
+}
+
+/// The index of one field on one shard history.
+pub trait KnnIndex: Send + Sync {
+    /// Holds acknowledged changes, unseen by searches. Idempotent; per document the last
+    /// (`_primary_term`, `_seq_no`) wins whatever the order of calls.
+    fn stage(&self, changes: Vec<Change>) -> Result<(), EngineError>;
+
+    /// Makes everything staged visible at once: a search sees all of it or nothing of it.
+    fn publish(&self, epoch: Epoch) -> Result<(), EngineError>;
+
+    /// Forgets every change, staged or published, with `_seq_no` above `order.seq_no` and a primary
+    /// term not above `order.primary_term`, as a fail-over to a copy that lost them demands. The
+    /// caller reads again from there: documents so forgotten come back with an older version.
+    fn rollback_above(&self, order: SeqNo) -> Result<(), EngineError>;
+
+    /// The newest published state. Cheap; hold it for the length of one search.
+    fn view(&self) -> Arc<dyn KnnView>;
+
+    /// Number of documents with a vector, counting what is staged as if it were published.
+    fn live(&self) -> u64;
+
+    /// The newest order that is known for a document, staged included; `None` if it has no vector here.
+    fn order_of(&self, doc: &DocKey) -> Option<SeqNo>;
+
+    /// Documents per range of `width` sequence numbers, staged included: entry `i` counts
+    /// `_seq_no` in `i * width .. (i + 1) * width`.
+    fn counts_by_seq_no(&self, width: u64) -> Vec<u64>;
+
+    /// Documents whose `_seq_no` lies in `from..to`, staged included.
+    fn docs_between(&self, from: u64, to: u64) -> Vec<(DocKey, SeqNo)>;
+
+    /// Upkeep that may take long (train, retrain, calibrate, freeze, purge), on the caller's
+    /// thread, beside searches and changes. Returns whether anything was done.
+    fn maintain(&self) -> Result<bool, EngineError>;
+
+    /// Writes the published state to disk if it changed since the last snapshot. Returns whether
+    /// a snapshot was written.
+    fn snapshot(&self) -> Result<bool, EngineError>;
+
+    /// Numbers for logs, metrics and `_stats`.
+    fn stats(&self) -> IndexStats;
+}
+
+/// One published state of an index; never changes.
+pub trait KnnView: Send + Sync {
+    /// The position that was published.
+    fn epoch(&self) -> Epoch;
+
+    /// Number of documents that a search can find.
+    fn len(&self) -> usize;
+
+    /// Whether nothing can be found.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The `query.k` nearest documents, nearest first, equal values by ascending `_seq_no`. Values
+    /// are exact: computed from the stored float32 vectors.
+    fn search(&self, query: &Query<'_>) -> Result<Found, EngineError>;
+
+    /// What a search like this is expected to take on this machine, from earlier ones.
+    fn predicted_cost(&self, query: &Query<'_>) -> Duration;
+}
+
+/// One nearest-neighbour question.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// `dims` finite values; normalised for cosine.
+    pub vector: &'a [f32],
+    /// Hits wanted, 1..=10,000.
+    pub k: usize,
+    /// Elasticsearch's effort, `k..=10,000`: monotone in recall, and at equal value at least the
+    /// recall of HNSW with that many candidates. The defaults of the field are the lower limit.
+    pub num_candidates: usize,
+    /// Visit exactly this many lists, whatever `num_candidates` says; for experiments and calibration.
+    pub nprobe: Option<usize>,
+}
+
+/// The answer to a [`Query`].
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Nearest first.
+    pub hits: Vec<Hit>,
+    /// What it took.
+    pub stats: SearchStats,
+}
+
+/// One document found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    /// The document.
+    pub doc: DocKey,
+    /// The version of the document whose vector was compared.
+    pub order: SeqNo,
+    /// Squared distance for l2, inner product otherwise; exact float32.
+    pub value: f32,
+}
+
+/// Work done for one search.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SearchStats {
+    /// Lists visited; 0 for an exact scan.
+    pub lists: usize,
+    /// Entries whose distance was estimated.
+    pub scanned: usize,
+    /// Entries compared by their full vectors.
+    pub reranked: usize,
+}
+
+/// Where an index stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BuildState {
+    /// Few vectors: every search is an exact scan.
+    Exact,
+    /// Lists are being trained; searches are exact scans until then.
+    Training,
+    /// Searches visit lists.
+    Lists,
+}
+
+/// Numbers of one index.
+#[derive(Clone, Debug)]
+pub struct IndexStats {
+    /// Documents that a search can find.
+    pub docs: u64,
+    /// Changes held and not published.
+    pub staged: u64,
+    /// Published position.
+    pub epoch: Epoch,
+    /// Where it stands.
+    pub state: BuildState,
+    /// Number of lists; 0 while exact.
+    pub nlist: usize,
+    /// Lists visited by default; 0 while exact.
+    pub nprobe: usize,
+    /// Recall@10 that calibration measured at the default effort, when it has run.
+    pub recall: Option<f32>,
+    /// Sum of squares of list sizes against even lists: 1 is even.
+    pub imbalance: f32,
+    /// Bytes of memory held, originals included.
+    pub memory_bytes: u64,
+    /// Bytes of the newest snapshot on disk.
+    pub disk_bytes: u64,
+}
+
+/// What can go wrong inside the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The caller gave a vector of another length.
+    #[error("vector has {got} dimensions, the field has {want}")]
+    Dims {
+        /// Length that came.
+        got: usize,
+        /// Length of the field.
+        want: usize,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Training could not be done.
+    #[error("training failed: {0}")]
+    Training(String),
+}

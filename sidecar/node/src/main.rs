@@ -1,0 +1,2 @@
+//! The binary (being written).
+fn main() {}
