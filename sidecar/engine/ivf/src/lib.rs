@@ -1,1 +1,21 @@
-//! (being written)
+//! The vector index of one shard and field: hold changes, publish them as one epoch, search.
+//!
+//! [`Engine`] is the way in; it implements [`knn_types::KnnEngine`]. No HTTP, no JSON of
+//! Elasticsearch, no async: the caller brings the threads.
+#![forbid(unsafe_code)]
+
+mod config;
+mod cost;
+mod engine;
+mod exact;
+mod heads;
+mod index;
+mod keys;
+mod staged;
+mod store;
+mod topk;
+mod view;
+mod writer;
+
+pub use config::EngineConfig;
+pub use engine::Engine;

@@ -1,0 +1,21 @@
+//! What the binary decides for the engine; each value has one default, here.
+
+use std::path::PathBuf;
+
+/// Configuration of an [`crate::Engine`].
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Where snapshots live, one directory per index; `None` keeps everything in memory.
+    pub data_dir: Option<PathBuf>,
+    /// Threads for training and calibration, in a pool of their own. Default: half of the CPUs.
+    pub train_threads: usize,
+    /// Shards with fewer live vectors are scanned exactly.
+    pub exact_below: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { data_dir: None, train_threads: (cpus / 2).max(1), exact_below: 4_096 }
+    }
+}

@@ -1,0 +1,39 @@
+//! Exact comparison of stored vectors with a query.
+
+use knn_types::Metric;
+
+use crate::store::{Slot, Store};
+use crate::topk::{Ranked, TopK};
+
+/// The raw value that clients see: squared distance for l2, inner product otherwise.
+#[inline]
+pub(crate) fn value(metric: Metric, query: &[f32], row: &[f32]) -> f32 {
+    match metric {
+        Metric::L2 => ivf_kernels::l2_squared(query, row),
+        Metric::Cosine | Metric::Dot | Metric::MaxInnerProduct => ivf_kernels::dot(query, row),
+    }
+}
+
+/// Turns a raw value into a rank (smaller is nearer), and back.
+#[inline]
+pub(crate) fn rank(metric: Metric, value: f32) -> f32 {
+    if metric.smaller_is_nearer() { value } else { -value }
+}
+
+/// Compares one slot, keeping it if it is near enough.
+#[inline]
+pub(crate) fn offer(store: &Store, metric: Metric, query: &[f32], slot: Slot, best: &mut TopK) {
+    let rank = rank(metric, value(metric, query, store.row(slot)));
+    if rank <= best.limit() {
+        best.offer(Ranked { rank, seq_no: store.order(slot).seq_no, slot });
+    }
+}
+
+/// Compares every live slot.
+pub(crate) fn scan(store: &Store, metric: Metric, query: &[f32], k: usize) -> Vec<Ranked> {
+    let mut best = TopK::new(k);
+    for slot in store.live_slots() {
+        offer(store, metric, query, slot, &mut best);
+    }
+    best.into_sorted()
+}

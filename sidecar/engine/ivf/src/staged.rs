@@ -1,0 +1,21 @@
+//! Changes that were acknowledged and are not yet published: the newest per document.
+
+use std::collections::HashMap;
+
+use knn_types::SeqNo;
+
+/// The newest staged change of one document.
+pub(crate) struct StagedChange {
+    pub(crate) order: SeqNo,
+    /// `None`: the document goes.
+    pub(crate) vector: Option<Vec<f32>>,
+}
+
+/// Staged changes by encoded key.
+pub(crate) type Staged = HashMap<Box<[u8]>, StagedChange>;
+
+/// Whether a change of `order` replaces what is `held`: only a newer one does, and of two with the
+/// same order the deletion (an audit deletes with the order that it found held).
+pub(crate) fn replaces(order: SeqNo, deletes: bool, held: SeqNo, held_is_vector: bool) -> bool {
+    order > held || (order == held && deletes && held_is_vector)
+}

@@ -1,0 +1,132 @@
+//! The writing side of an index: what is held, what is staged, and how it becomes a new state.
+//! One writer at a time; searches never come here.
+
+use knn_types::{Change, ChangeKind, DocKey, EngineError, Epoch, SeqNo};
+
+use crate::heads::{Heads, Tombstones};
+use crate::keys;
+use crate::staged::{Staged, StagedChange, replaces};
+use crate::store::Store;
+
+/// See the module.
+pub(crate) struct Writer {
+    pub(crate) epoch: Epoch,
+    pub(crate) store: Store,
+    pub(crate) heads: Heads,
+    pub(crate) tombstones: Tombstones,
+    pub(crate) staged: Staged,
+    /// Documents that publishing what is staged would add, less those it would remove.
+    staged_growth: i64,
+}
+
+impl Writer {
+    pub(crate) fn new(store: Store, epoch: Epoch, tombstones: Tombstones) -> Self {
+        let heads = Heads::of(&store);
+        Self { epoch, store, heads, tombstones, staged: Staged::new(), staged_growth: 0 }
+    }
+
+    /// Documents with a vector, as if everything staged were published.
+    pub(crate) fn live(&self) -> u64 {
+        (self.store.live() as i64 + self.staged_growth).max(0) as u64
+    }
+
+    /// Newest order of a document, as if everything staged were published.
+    pub(crate) fn order_of(&self, doc: &DocKey) -> Option<SeqNo> {
+        let mut key = Vec::new();
+        keys::encode(doc, &mut key);
+        match self.staged.get(key.as_slice()) {
+            Some(staged) => staged.vector.as_ref().map(|_| staged.order),
+            None => self.heads.get(&self.store, &key).map(|slot| self.store.order(slot)),
+        }
+    }
+
+    pub(crate) fn stage(&mut self, changes: Vec<Change>) -> Result<(), EngineError> {
+        let want = self.store.dims();
+        for change in &changes {
+            if let ChangeKind::Upsert(vector) = &change.kind
+                && vector.len() != want
+            {
+                return Err(EngineError::Dims { got: vector.len(), want });
+            }
+        }
+        let mut key = Vec::new();
+        for change in changes {
+            keys::encode(&change.doc, &mut key);
+            let vector = match change.kind {
+                ChangeKind::Upsert(vector) => Some(vector),
+                ChangeKind::Delete => None,
+            };
+            self.stage_one(&key, StagedChange { order: change.order, vector });
+        }
+        Ok(())
+    }
+
+    fn stage_one(&mut self, key: &[u8], change: StagedChange) {
+        let deletes = change.vector.is_none();
+        let published = self.heads.get(&self.store, key);
+        if let Some(held) = self.staged.get_mut(key) {
+            let had_vector = held.vector.is_some();
+            if replaces(change.order, deletes, held.order, had_vector) {
+                self.staged_growth += i64::from(!deletes) - i64::from(had_vector);
+                *held = change;
+            }
+            return;
+        }
+        let newer = match published {
+            Some(slot) => replaces(change.order, deletes, self.store.order(slot), true),
+            None => self.tombstones.get(key).is_none_or(|held| replaces(change.order, deletes, held, false)),
+        };
+        if newer {
+            self.staged_growth += i64::from(!deletes) - i64::from(published.is_some());
+            self.staged.insert(key.into(), change);
+        }
+    }
+
+    /// Applies everything staged. The caller then shows the new state.
+    pub(crate) fn publish(&mut self, epoch: Epoch) {
+        for (key, change) in std::mem::take(&mut self.staged) {
+            if let Some(old) = self.heads.remove(&self.store, &key) {
+                self.store.kill(old);
+            }
+            match change.vector {
+                Some(vector) => {
+                    self.tombstones.remove(&key);
+                    let slot = self.store.push(&key, change.order, &vector);
+                    self.heads.insert(&self.store, slot);
+                }
+                None => self.tombstones.insert(key, change.order),
+            }
+        }
+        self.staged_growth = 0;
+        self.epoch = epoch;
+    }
+
+    /// See [`knn_types::KnnIndex::rollback_above`].
+    pub(crate) fn rollback_above(&mut self, order: SeqNo) {
+        let kept = |held: SeqNo| held.seq_no <= order.seq_no || held.primary_term > order.primary_term;
+        self.staged.retain(|_, change| kept(change.order));
+        self.tombstones.retain(kept);
+        let mut highest = order.seq_no as i64;
+        let mut lost = Vec::new();
+        for slot in self.store.live_slots() {
+            let held = self.store.order(slot);
+            if kept(held) { highest = highest.max(held.seq_no as i64) } else { lost.push(slot) }
+        }
+        for slot in lost {
+            let key = self.store.key(slot).to_vec();
+            self.heads.remove(&self.store, &key);
+            self.store.kill(slot);
+        }
+        self.staged_growth = self.count_staged_growth();
+        self.epoch.cursor = self.epoch.cursor.min(order.seq_no as i64);
+        self.epoch.max_seq_no = self.epoch.max_seq_no.min(highest);
+    }
+
+    fn count_staged_growth(&self) -> i64 {
+        let growth = |(key, change): (&Box<[u8]>, &StagedChange)| {
+            let published = self.heads.get(&self.store, key).is_some();
+            i64::from(change.vector.is_some()) - i64::from(published)
+        };
+        self.staged.iter().map(growth).sum()
+    }
+}
