@@ -1,1 +1,38 @@
-//! (being written)
+//! Elasticsearch's language as plain types and functions: what a request says, what an answer looks
+//! like byte for byte, how our index type hides inside a mapping. No I/O, no async, no engine.
+//!
+//! Everything here prefers "not ours" over a guess: a request that is not understood wholly is
+//! passed on untouched, so that Elasticsearch gives its own answer or its own error.
+
+#![forbid(unsafe_code)]
+
+mod catalog;
+mod error;
+mod filter_path;
+mod hits;
+mod java;
+mod json;
+mod mapping;
+mod params;
+mod path;
+mod pretty;
+mod scan;
+mod score;
+mod search;
+mod version;
+
+pub use catalog::{CATALOG_PATHS, Catalog, CatalogError, IndexInfo, Resolved, VectorField};
+pub use error::{error_body, error_body_caused_by, rejected_body};
+pub use filter_path::FilterPath;
+pub use hits::{FetchMismatch, Outcome, ScoredHit, render, render_fetched};
+pub use java::{float, push_float};
+pub use json::{Object, Splice, push_json_string};
+pub use mapping::{
+    ExistingField, MappingContext, MappingError, META_KEY, show_ivf, translate_create, translate_update,
+};
+pub use params::Params;
+pub use path::{Segments, segments};
+pub use pretty::pretty;
+pub use score::{BadVector, Similarity};
+pub use search::{KnnSearch, NotOurs, TrackTotal, parse_search};
+pub use version::{Capabilities, EsVersion, Mode};

@@ -1,0 +1,56 @@
+//! The `ivf` index type in mappings, both ways: what clients write becomes what Elasticsearch knows,
+//! with our options kept in the field's `meta`; what Elasticsearch shows becomes `ivf` again.
+
+mod options;
+mod show;
+mod translate;
+
+pub use options::META_KEY;
+pub(crate) use options::{spec_options, stored_options};
+pub use show::show_ivf;
+pub use translate::{translate_create, translate_update};
+
+use crate::error::error_body_caused_by;
+use crate::version::Capabilities;
+
+/// What a field already is, in the index that a mapping update goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExistingField {
+    /// Ours, with its options as stored (the value of [`META_KEY`]).
+    Ivf(String),
+    /// Anything else.
+    Other,
+}
+
+/// What translation must know besides the body.
+pub struct MappingContext<'a> {
+    /// Of the Elasticsearch that gets the mapping.
+    pub caps: &'a Capabilities,
+    /// Whether a `dense_vector` without `index_options` becomes `ivf`.
+    pub unspecified_is_ivf: bool,
+    /// What the field with this full path is now; `None` where it does not exist.
+    pub existing: &'a dyn Fn(&str) -> Option<ExistingField>,
+}
+
+/// A mapping that asks for `ivf` wrongly.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct MappingError {
+    /// `mapper_parsing_exception` or `illegal_argument_exception`, as Elasticsearch has it for the
+    /// comparable mistake.
+    pub kind: &'static str,
+    /// The sentence.
+    pub reason: String,
+}
+
+impl MappingError {
+    /// Elasticsearch's 400 for it.
+    pub fn body(&self) -> String {
+        let outer = format!("Failed to parse mapping: {}", self.reason);
+        let cause = (self.kind, self.reason.as_str());
+        let outer = ("mapper_parsing_exception", outer.as_str());
+        // Only Elasticsearch's own exceptions can be a root cause.
+        let root_cause = if self.kind == "illegal_argument_exception" { outer } else { cause };
+        error_body_caused_by(400, outer, root_cause, cause)
+    }
+}

@@ -1,0 +1,46 @@
+//! The path of a URL, split and decoded as Elasticsearch's router does.
+
+use percent_encoding::percent_decode_str;
+
+use crate::params::escapes_are_whole;
+
+/// The decoded segments of a path.
+pub type Segments = Vec<String>;
+
+/// Splits first and decodes each part after, so that `%2F` stays inside its segment and `%2C` becomes
+/// a comma. Trailing slashes are ignored; a double slash elsewhere, a missing first slash or a
+/// malformed escape is not ours. `+` stays a plus.
+pub fn segments(path: &str) -> Option<Segments> {
+    let inner = path.strip_prefix('/')?.trim_end_matches('/');
+    if inner.is_empty() {
+        // `//` is no route of Elasticsearch, `/` is its root.
+        return (path == "/").then(Vec::new);
+    }
+    inner.split('/').map(segment).collect()
+}
+
+fn segment(raw: &str) -> Option<String> {
+    if raw.is_empty() || !escapes_are_whole(raw) {
+        return None;
+    }
+    percent_decode_str(raw).decode_utf8().ok().map(|decoded| decoded.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_before_it_decodes() {
+        assert_eq!(segments("/m2%2Cm1/_search/").unwrap(), ["m2,m1", "_search"]);
+        assert_eq!(segments("/i/_doc/a%2Fb+c").unwrap(), ["i", "_doc", "a/b+c"]);
+        assert_eq!(segments("/").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn odd_paths_are_not_ours() {
+        for path in ["", "a", "//", "//m2/_search", "/a//b", "/a%", "/a%ff"] {
+            assert_eq!(segments(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! From what the engine measures to what Elasticsearch prints as `_score`, in float32 as Lucene does.
+
+use std::str::FromStr;
+
+use knn_types::Metric;
+
+/// `similarity` of a `dense_vector`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Similarity {
+    /// `l2_norm`.
+    L2Norm,
+    /// `cosine`.
+    Cosine,
+    /// `dot_product`.
+    DotProduct,
+    /// `max_inner_product`.
+    MaxInnerProduct,
+}
+
+/// A vector that Elasticsearch would refuse for this similarity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadVector {
+    /// A value or the magnitude is infinite or not a number.
+    #[error("a value or the magnitude is not finite")]
+    NotFinite,
+    /// Cosine of a vector of zeros.
+    #[error("zero magnitude")]
+    ZeroMagnitude,
+    /// `dot_product` wants unit length.
+    #[error("not of unit length")]
+    NotUnit,
+}
+
+/// How far the squared length may be from 1 before Elasticsearch calls a vector not unit.
+const UNIT_TOLERANCE: f32 = 1e-3;
+
+impl Similarity {
+    /// The name in the mapping.
+    pub fn name(self) -> &'static str {
+        match self {
+            Similarity::L2Norm => "l2_norm",
+            Similarity::Cosine => "cosine",
+            Similarity::DotProduct => "dot_product",
+            Similarity::MaxInnerProduct => "max_inner_product",
+        }
+    }
+
+    /// What the engine must measure.
+    pub fn metric(self) -> Metric {
+        match self {
+            Similarity::L2Norm => Metric::L2,
+            Similarity::Cosine => Metric::Cosine,
+            Similarity::DotProduct => Metric::Dot,
+            Similarity::MaxInnerProduct => Metric::MaxInnerProduct,
+        }
+    }
+
+    /// The un-boosted `_score` of the engine's raw value: squared distance for `l2_norm`, inner product
+    /// otherwise.
+    pub fn score(self, value: f32) -> f32 {
+        match self {
+            Similarity::L2Norm => 1.0 / (1.0 + value),
+            Similarity::Cosine | Similarity::DotProduct => ((1.0 + value) / 2.0).max(0.0),
+            Similarity::MaxInnerProduct => scale_inner_product(value),
+        }
+    }
+
+    /// The least un-boosted score that passes the request's raw `similarity` (for `l2_norm` a
+    /// distance, not its square).
+    pub fn threshold(self, similarity: f32) -> f32 {
+        match self {
+            Similarity::L2Norm => 1.0 / (1.0 + similarity * similarity),
+            Similarity::Cosine | Similarity::DotProduct => (1.0 + similarity) / 2.0,
+            Similarity::MaxInnerProduct => scale_inner_product(similarity),
+        }
+    }
+
+    /// Checks a vector as Elasticsearch does and makes it what Lucene stores: for cosine it is scaled to
+    /// unit length unless its squared length is within 1e-3 of 1 already.
+    pub fn prepare(self, vector: &mut [f32]) -> Result<(), BadVector> {
+        if vector.iter().any(|value| !value.is_finite()) {
+            return Err(BadVector::NotFinite);
+        }
+        // Summed in order in float32, as the mapper does while it parses: last digits depend on it.
+        let squared = vector.iter().fold(0.0f32, |sum, value| sum + value * value);
+        if !squared.is_finite() {
+            return Err(BadVector::NotFinite);
+        }
+        let not_unit = (squared - 1.0).abs() > UNIT_TOLERANCE;
+        match self {
+            Similarity::Cosine if squared == 0.0 => Err(BadVector::ZeroMagnitude),
+            Similarity::Cosine if not_unit => {
+                let length = f64::from(squared).sqrt() as f32;
+                vector.iter_mut().for_each(|value| *value /= length);
+                Ok(())
+            }
+            Similarity::DotProduct if not_unit => Err(BadVector::NotUnit),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// No such similarity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown similarity")]
+pub struct UnknownSimilarity;
+
+impl FromStr for Similarity {
+    type Err = UnknownSimilarity;
+
+    fn from_str(name: &str) -> Result<Self, UnknownSimilarity> {
+        [Similarity::L2Norm, Similarity::Cosine, Similarity::DotProduct, Similarity::MaxInnerProduct]
+            .into_iter()
+            .find(|similarity| similarity.name() == name)
+            .ok_or(UnknownSimilarity)
+    }
+}
+
+/// Lucene's way to keep scores of unbounded inner products positive and ordered.
+fn scale_inner_product(value: f32) -> f32 {
+    if value < 0.0 { 1.0 / (1.0 - value) } else { value + 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::java::float;
+
+    #[test]
+    fn scores_are_those_seen_on_real_nodes() {
+        let seen = [
+            (Similarity::L2Norm, 1.0, "0.5"),
+            (Similarity::L2Norm, 0.0, "1.0"),
+            (Similarity::MaxInnerProduct, 4.0, "5.0"),
+            (Similarity::MaxInnerProduct, -2.0, "0.33333334"),
+            (Similarity::DotProduct, -1.0008, "0.0"),
+            (Similarity::Cosine, 0.6, "0.8"),
+        ];
+        for (similarity, value, printed) in seen {
+            assert_eq!(float(similarity.score(value)), printed, "{similarity:?} {value}");
+        }
+    }
+
+    #[test]
+    fn threshold_takes_the_raw_similarity() {
+        assert_eq!(Similarity::L2Norm.threshold(2.0), 0.2);
+        assert_eq!(Similarity::Cosine.threshold(0.5), 0.75);
+        assert_eq!(Similarity::MaxInnerProduct.threshold(-1.0), 0.5);
+    }
+
+    #[test]
+    fn cosine_is_scaled_only_when_it_is_not_unit_already() {
+        let mut near_unit = [1.0002, 0.0];
+        Similarity::Cosine.prepare(&mut near_unit).unwrap();
+        assert_eq!(near_unit, [1.0002, 0.0]);
+
+        let mut long = [3.0, 4.0];
+        Similarity::Cosine.prepare(&mut long).unwrap();
+        assert_eq!(long, [0.6, 0.8]);
+    }
+
+    #[test]
+    fn vectors_that_elasticsearch_refuses() {
+        assert_eq!(Similarity::Cosine.prepare(&mut [0.0, 0.0]), Err(BadVector::ZeroMagnitude));
+        assert_eq!(Similarity::L2Norm.prepare(&mut [0.0, 0.0]), Ok(()));
+        assert_eq!(Similarity::DotProduct.prepare(&mut [1.0, 1.0]), Err(BadVector::NotUnit));
+        assert_eq!(Similarity::DotProduct.prepare(&mut [1.0004, 0.0]), Ok(()));
+        assert_eq!(Similarity::L2Norm.prepare(&mut [f32::INFINITY]), Err(BadVector::NotFinite));
+        assert_eq!(Similarity::L2Norm.prepare(&mut [3e38, 3e38]), Err(BadVector::NotFinite));
+    }
+
+    #[test]
+    fn names_come_back() {
+        for name in ["l2_norm", "cosine", "dot_product", "max_inner_product"] {
+            assert_eq!(name.parse::<Similarity>().unwrap().name(), name);
+        }
+        assert!("l2".parse::<Similarity>().is_err());
+    }
+}

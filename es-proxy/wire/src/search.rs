@@ -1,0 +1,97 @@
+//! The searches that we can answer: one top-level `knn` and nothing else that decides about hits.
+//! Everything that is not understood to the last option is [`NotOurs`].
+
+mod accept;
+mod fetch;
+mod url;
+mod vector;
+
+pub use accept::parse_search;
+
+use crate::filter_path::FilterPath;
+
+/// Why a request is passed on whole: a short label for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NotOurs(pub &'static str);
+
+/// How many hits the answer counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrackTotal {
+    /// All of them.
+    Exact,
+    /// None: the answer has no `total`.
+    Off,
+    /// At most so many, then `"relation":"gte"`.
+    UpTo(usize),
+}
+
+/// A search that we can answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnnSearch {
+    /// Field as the client named it, dots included.
+    pub field: String,
+    /// The query vector, not yet normalised or checked against a mapping.
+    pub vector: Vec<f32>,
+    /// Hits wanted over all shards, 1..=10,000.
+    pub k: usize,
+    /// Effort, `k..=10,000`.
+    pub num_candidates: usize,
+    /// Raw threshold; see [`crate::Similarity::threshold`].
+    pub similarity: Option<f32>,
+    /// Multiplies each score; 0 or more.
+    pub boost: f32,
+    /// First hit of the page.
+    pub from: usize,
+    /// Length of the page.
+    pub size: usize,
+    /// How hits are counted.
+    pub track_total: TrackTotal,
+    /// `version` was asked for.
+    pub version: bool,
+    /// `_seq_no` and `_primary_term` were asked for.
+    pub seq_no_primary_term: bool,
+    pub(crate) documents: Documents,
+    pub(crate) output: Output,
+}
+
+/// What of the documents is wanted, in the client's own bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Documents {
+    /// `_source` of the body, raw.
+    pub(crate) source: Option<String>,
+    /// `fields` of the body, raw.
+    pub(crate) fields: Option<String>,
+    /// `docvalue_fields` of the body, raw.
+    pub(crate) docvalue_fields: Option<String>,
+    /// `_source*`, `docvalue_fields` and `preference` of the URL, decoded.
+    pub(crate) url: Vec<(String, String)>,
+    /// Whether `_source` is wanted, everything considered.
+    pub(crate) wants_source: bool,
+    /// Whether `fields` or `docvalue_fields` name anything.
+    pub(crate) wants_fields: bool,
+}
+
+/// How the answer is written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Output {
+    pub(crate) pretty: bool,
+    /// As the client gave it; empty when there is none.
+    pub(crate) filter_path_text: String,
+    pub(crate) filter_path: FilterPath,
+    pub(crate) total_as_int: bool,
+    /// Of the version that answers: what an excluding filter does to an array that ends up empty.
+    pub(crate) keep_empty_arrays: bool,
+}
+
+impl KnnSearch {
+    /// Whether Elasticsearch must be asked for the documents of the page: not when only ids, scores and
+    /// sequence numbers are printed.
+    pub fn needs_documents(&self) -> bool {
+        self.size > 0 && (self.documents.wants_source || self.documents.wants_fields || self.version)
+    }
+
+    /// Whether the answer is laid out for people.
+    pub fn pretty(&self) -> bool {
+        self.output.pretty
+    }
+}

@@ -1,0 +1,21 @@
+//! 8.19 and 9.1: rescoring in the mapping, so `int8_flat` prints exact scores and keeps to `k`.
+
+use super::{Capabilities, EsVersion, Mode};
+
+pub(super) fn capabilities(version: EsVersion) -> Capabilities {
+    Capabilities {
+        version,
+        mode: Mode::Offload,
+        index_options: r#"{"type":"int8_flat","rescore_vector":{"oversample":3.0}}"#,
+        k_required: false,
+        index_by_default: true,
+        dims_optional: true,
+        normalizes_cosine: true,
+        index_options_updatable: true,
+        docvalue_vectors: true,
+        unmapped_field_is_empty: true,
+        source_exclude_vectors: true,
+        url_exclude_vectors: false,
+        filter_keeps_empty_arrays: true,
+    }
+}
