@@ -1,1 +1,40 @@
-//! (being written)
+//! The request path: everything between a client's connection and Elasticsearch's answer.
+//!
+//! | phase | file | what happens |
+//! |---|---|---|
+//! | accept | [`accept`] | listen, hand connections to worker threads, HTTP/1.1, drain |
+//! | classify | [`classify`] | method, path and query become a [`classify::Route`] |
+//! | pass | [`pass`] | stream to Elasticsearch and back; never parsed |
+//! | intercept | [`intercept`] | search, mapping, refresh, index life, `/_ivf`: one file each |
+//! | brake | [`brake`] | knn that must pass to an offload field is an exact scan: limited |
+//! | respond | [`respond`] | responses of our own: headers, encoding |
+//! | rescue | [`rescue`] | any failure becomes an error of Elasticsearch's shape |
+//! | telemetry | [`telemetry`] | one event, one log line, one metric |
+//!
+//! A worker is one thread with its own runtime and its own upstream connections: a request never
+//! changes threads. The engine, the feed and the catalog are reached through [`ports`] alone.
+
+#![forbid(unsafe_code)]
+
+mod accept;
+mod body;
+mod brake;
+mod classify;
+mod config;
+mod intercept;
+mod mode;
+mod pass;
+mod ports;
+mod proxy;
+mod rescue;
+mod respond;
+mod shadow;
+mod telemetry;
+mod upstream;
+
+pub use accept::{Server, bind};
+pub use config::{PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
+pub use mode::{Mode, Modes};
+pub use ports::{BoxFuture, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, NodeFacts, Scope};
+pub use proxy::Proxy;
+pub use telemetry::Telemetry;

@@ -1,0 +1,204 @@
+//! Listening, and the worker threads.
+//!
+//! One task accepts and hands each connection to the worker with the fewest; a worker is one thread
+//! with a runtime of its own, so a request and its upstream connection never cross threads. At
+//! shutdown listening ends, idle connections close, and requests in flight may finish.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::proxy::{Proxy, Worker};
+
+/// Connections that may wait in the kernel to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// A client must have sent the head of its request by then; idle connections are not affected.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A connection on its way to a worker, with its place among `max_connections`.
+type Handed = (StdStream, OwnedSemaphorePermit);
+
+/// Binds the listening socket. Done before anything else starts, so that a port in use is one clear
+/// message.
+pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// The running request path.
+pub struct Server {
+    stop: CancellationToken,
+    drain_timeout: Duration,
+    workers: Vec<WorkerThread>,
+}
+
+struct WorkerThread {
+    sender: mpsc::UnboundedSender<Handed>,
+    open: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts the workers and accepts from `listener` until [`Server::shutdown`].
+    pub fn start(proxy: Arc<Proxy>, listener: StdListener) -> io::Result<Arc<Self>> {
+        let stop = CancellationToken::new();
+        let workers = (0..proxy.config.workers.max(1))
+            .map(|number| WorkerThread::start(number, Arc::clone(&proxy), stop.clone()))
+            .collect::<io::Result<Vec<_>>>()?;
+        let server = Arc::new(Self { stop, drain_timeout: proxy.config.drain_timeout, workers });
+        let listener = TcpListener::from_std(listener)?;
+        tokio::spawn(Arc::clone(&server).accept(listener, proxy.config.max_connections.max(1)));
+        Ok(server)
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener, max_connections: usize) {
+        let places = Arc::new(Semaphore::new(max_connections));
+        loop {
+            let next = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (listener.accept().await, place)
+            };
+            let (accepted, place) = tokio::select! {
+                () = self.stop.cancelled() => return,
+                next = next => next,
+            };
+            match (accepted, place) {
+                (Ok((stream, _)), Ok(place)) => self.hand_over(stream, place),
+                (Err(error), _) => {
+                    // Out of file descriptors, most often: give requests in flight time to end.
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                (_, Err(_)) => return,
+            }
+        }
+    }
+
+    fn hand_over(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
+        let Ok(stream) = stream.into_std() else { return };
+        if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed)) {
+            worker.open.fetch_add(1, Ordering::Relaxed);
+            // A worker that is gone is only seen at shutdown; the connection closes then.
+            let _ = worker.sender.send((stream, place));
+        }
+    }
+
+    /// Stops listening, lets requests in flight finish within the drain timeout, ends the workers.
+    pub async fn shutdown(self: Arc<Self>) {
+        self.stop.cancel();
+        let deadline = tokio::time::Instant::now() + self.drain_timeout;
+        while self.workers.iter().any(|worker| worker.thread.as_ref().is_some_and(|t| !t.is_finished())) {
+            if tokio::time::Instant::now() >= deadline {
+                tracing::warn!("requests still in flight at the end of the drain timeout were cut");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl WorkerThread {
+    fn start(number: usize, proxy: Arc<Proxy>, stop: CancellationToken) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let open = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&open);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            LocalSet::new().block_on(&runtime, run(proxy, receiver, counted, stop));
+        })?;
+        Ok(Self { sender, open, thread: Some(thread) })
+    }
+}
+
+async fn run(
+    proxy: Arc<Proxy>,
+    mut receiver: mpsc::UnboundedReceiver<Handed>,
+    open: Arc<AtomicUsize>,
+    stop: CancellationToken,
+) {
+    let worker = Rc::new(Worker::new(proxy));
+    let connections = TaskTracker::new();
+    loop {
+        let (stream, place) = tokio::select! {
+            () = stop.cancelled() => break,
+            handed = receiver.recv() => match handed {
+                Some(handed) => handed,
+                None => break,
+            },
+        };
+        let (worker, open, stop) = (Rc::clone(&worker), Arc::clone(&open), stop.clone());
+        connections.spawn_local(async move {
+            let _place = place;
+            let _open = Open::enter(open, &worker);
+            if let Err(error) = serve_connection(worker.clone(), stream, stop).await {
+                tracing::debug!(%error, "client connection ended");
+            }
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+async fn serve_connection(
+    worker: Rc<Worker>,
+    stream: StdStream,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error>> {
+    stream.set_nodelay(true)?;
+    let stream = TokioIo::new(TcpStream::from_std(stream)?);
+    let max_head_bytes = worker.shared.config.max_head_bytes.max(8 << 10);
+    let service = service_fn(move |request| Rc::clone(&worker).serve(request));
+    let connection = http1::Builder::new()
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .max_buf_size(max_head_bytes)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(stream, service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return Ok(result?),
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+/// Counts a connection as open on its worker and in the metrics.
+struct Open {
+    worker: Arc<AtomicUsize>,
+    gauge: prometheus_client::metrics::gauge::Gauge,
+}
+
+impl Open {
+    fn enter(counter: Arc<AtomicUsize>, worker: &Worker) -> Self {
+        let gauge = worker.shared.telemetry.connections.clone();
+        gauge.inc();
+        Self { worker: counter, gauge }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.worker.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
+    }
+}

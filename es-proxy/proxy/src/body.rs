@@ -1,0 +1,204 @@
+//! Bodies on their way: what we send to Elasticsearch, what we send to clients, and reading the
+//! beginning of a body without losing it.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::upstream::UpstreamBody;
+
+/// Why a client's body could not be passed on.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum BodyFailure {
+    #[error("larger than {0} bytes")]
+    TooLarge(u64),
+    #[error("{0}")]
+    Client(String),
+}
+
+/// A body for Elasticsearch: bytes that were already read, then what the client still sends.
+pub(crate) struct RequestBody {
+    read: VecDeque<Bytes>,
+    rest: Option<Incoming>,
+    left: u64,
+    limit: u64,
+}
+
+impl RequestBody {
+    pub(crate) fn empty() -> Self {
+        Self { read: VecDeque::new(), rest: None, left: 0, limit: 0 }
+    }
+
+    pub(crate) fn full(bytes: Bytes) -> Self {
+        let limit = bytes.len() as u64;
+        Self { read: VecDeque::from([bytes]), rest: None, left: limit, limit }
+    }
+
+    /// Streams the client's body, up to `limit` bytes.
+    pub(crate) fn streamed(body: Incoming, limit: u64) -> Self {
+        Self { read: VecDeque::new(), rest: Some(body), left: limit, limit }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.read.iter().all(Bytes::is_empty) && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    /// Reads the whole body if it fits into `cap` bytes. What was read stays in front of `self`,
+    /// so the body can still be sent; the second value is a contiguous copy, absent when the body
+    /// is larger than `cap`.
+    pub(crate) async fn peek(mut self, cap: usize) -> Result<(Self, Option<Bytes>), BodyFailure> {
+        let mut size: usize = self.read.iter().map(Bytes::len).sum();
+        while size <= cap {
+            let Some(rest) = &mut self.rest else { break };
+            match rest.frame().await {
+                None => self.rest = None,
+                Some(Err(error)) => return Err(BodyFailure::Client(error.to_string())),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        size += data.len();
+                        self.read.push_back(data);
+                    }
+                }
+            }
+        }
+        if self.rest.is_some() {
+            return Ok((self, None));
+        }
+        if size as u64 > self.limit {
+            return Err(BodyFailure::TooLarge(self.limit));
+        }
+        let whole = match self.read.len() {
+            0 => Bytes::new(),
+            1 => self.read[0].clone(),
+            _ => {
+                let mut joined = BytesMut::with_capacity(size);
+                self.read.iter().for_each(|part| joined.extend_from_slice(part));
+                joined.freeze()
+            }
+        };
+        Ok((Self::full(whole.clone()), Some(whole)))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyFailure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
+        let data = loop {
+            if let Some(data) = self.read.pop_front() {
+                if data.is_empty() {
+                    continue;
+                }
+                break data;
+            }
+            let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+            match ready!(Pin::new(rest).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(BodyFailure::Client(error.to_string())))),
+                // Trailers of a request mean nothing to Elasticsearch and are dropped.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => break data,
+                    Err(_) => continue,
+                },
+            }
+        };
+        match self.left.checked_sub(data.len() as u64) {
+            Some(left) => self.left = left,
+            None => return Poll::Ready(Some(Err(BodyFailure::TooLarge(self.limit)))),
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read: u64 = self.read.iter().map(|part| part.len() as u64).sum();
+        let mut hint = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + read);
+        }
+        hint.set_lower(hint.lower() + read);
+        hint
+    }
+}
+
+/// A body for the client.
+pub(crate) enum ResponseBody {
+    /// Elasticsearch's, as it arrives.
+    Upstream(UpstreamBody),
+    /// Ours, with `content-length`.
+    Full(Option<Bytes>),
+    /// Ours, chunked: what Elasticsearch does for searches and mappings.
+    Chunked(Option<Bytes>),
+}
+
+impl ResponseBody {
+    pub(crate) fn empty() -> Self {
+        Self::Full(None)
+    }
+
+    pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::Full((!bytes.is_empty()).then_some(bytes))
+    }
+
+    pub(crate) fn chunked(bytes: impl Into<Bytes>) -> Self {
+        Self::Chunked(Some(bytes.into()))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Self::Full(bytes) | Self::Chunked(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Full(bytes) | Self::Chunked(bytes) => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Upstream(body) => body.size_hint(),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            // An unknown size is what makes hyper use chunks.
+            Self::Chunked(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Reads a body of Elasticsearch's wholly, up to `cap` bytes; `None` when it is larger.
+pub(crate) async fn collect(mut body: UpstreamBody, cap: usize) -> Result<Option<Bytes>, hyper::Error> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            if whole.len() + data.len() > cap {
+                return Ok(None);
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(Some(whole.freeze()))
+}

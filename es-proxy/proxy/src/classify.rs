@@ -1,0 +1,181 @@
+//! Which kind of request this is, by method, path and query alone. Everything not named here passes.
+
+use http::Method;
+
+use es_wire::Params;
+use es_wire::segments;
+
+/// What a request is to us.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `_search` on one target: may be answered here.
+    Search { target: String },
+    /// Other endpoints that may hold a knn search; they pass, under the brake.
+    OtherSearch { target: Option<String> },
+    /// `PUT /{index}`: mappings are translated.
+    CreateIndex { index: String },
+    /// `PUT /{index}/_mapping`: mappings are translated.
+    PutMapping { target: String },
+    /// A template with mappings: translated.
+    PutTemplate,
+    /// A response with mappings: translated back.
+    ShowMapping,
+    /// A write or `_refresh` whose response acknowledges a refresh: held until we have published it.
+    Refreshes { target: Option<String> },
+    /// Changes which indices exist or what they are called: the catalog is read again.
+    IndexLife,
+    /// `/_ivf/…`: ours.
+    Own { segments: Vec<String> },
+    /// Everything else.
+    Pass,
+}
+
+impl Route {
+    /// The word for metrics.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Search { .. } => "search",
+            Self::OtherSearch { .. } => "other_search",
+            Self::CreateIndex { .. } => "create_index",
+            Self::PutMapping { .. } => "put_mapping",
+            Self::PutTemplate => "put_template",
+            Self::ShowMapping => "show_mapping",
+            Self::Refreshes { .. } => "refresh",
+            Self::IndexLife => "index_life",
+            Self::Own { .. } => "own",
+            Self::Pass => "other",
+        }
+    }
+}
+
+/// Looks at the request line only. Paths that Elasticsearch would read in another way than we do
+/// (`//`, dots) pass.
+pub(crate) fn classify(method: &Method, raw_path: &str, query: Option<&str>) -> Route {
+    let Some(segments) = segments(raw_path) else { return Route::Pass };
+    let parts: Vec<&str> = segments.iter().map(|segment| segment.as_ref()).collect();
+    let is_read = matches!(*method, Method::GET | Method::HEAD);
+    let is_write = matches!(*method, Method::PUT | Method::POST | Method::DELETE);
+
+    match parts.as_slice() {
+        ["_ivf", rest @ ..] => Route::Own { segments: rest.iter().map(|&part| part.to_owned()).collect() },
+        [target, "_search"] if is_target(target) && matches!(*method, Method::GET | Method::POST) => {
+            Route::Search { target: (*target).to_owned() }
+        }
+        [.., "_search" | "_msearch" | "_async_search" | "_knn_search" | "_count" | "_rank_eval"]
+        | [.., "_search" | "_msearch", "template"]
+            if matches!(*method, Method::GET | Method::POST) =>
+        {
+            Route::OtherSearch {
+                target: parts.first().filter(|part| is_target(part)).map(|part| (*part).to_owned()),
+            }
+        }
+        [index] if is_target(index) => match *method {
+            Method::PUT => Route::CreateIndex { index: (*index).to_owned() },
+            Method::GET => Route::ShowMapping,
+            Method::DELETE => Route::IndexLife,
+            _ => Route::Pass,
+        },
+        [target, "_mapping"] if is_target(target) && matches!(*method, Method::PUT | Method::POST) => {
+            Route::PutMapping { target: (*target).to_owned() }
+        }
+        ["_all" | "*"]
+        | [_, "_mapping"]
+        | ["_mapping"]
+        | ["_mapping", "field", _]
+        | [_, "_mapping", "field", _]
+            if *method == Method::GET =>
+        {
+            Route::ShowMapping
+        }
+        ["_index_template" | "_component_template" | "_template", ..] => match *method {
+            Method::PUT | Method::POST => Route::PutTemplate,
+            Method::GET => Route::ShowMapping,
+            _ => Route::Pass,
+        },
+        [.., "_refresh"] if matches!(*method, Method::GET | Method::POST) => Route::Refreshes {
+            target: parts.first().filter(|part| is_target(part)).map(|part| (*part).to_owned()),
+        },
+        _ if is_write && !is_read && changes_indices(&parts) => Route::IndexLife,
+        [first, ..] if is_write && asks_for_refresh(query) => {
+            // A bulk may name any index in its lines, whatever stands in the path.
+            let one = is_target(first) && !parts.contains(&"_bulk");
+            Route::Refreshes { target: one.then(|| (*first).to_owned()) }
+        }
+        _ => Route::Pass,
+    }
+}
+
+/// A path segment that names indices rather than an endpoint. `_all` is an endpoint's word.
+fn is_target(segment: &str) -> bool {
+    !segment.starts_with('_') && !segment.is_empty()
+}
+
+fn changes_indices(parts: &[&str]) -> bool {
+    matches!(
+        parts,
+        ["_aliases"]
+            | [_, "_alias" | "_aliases", ..]
+            | ["_alias", ..]
+            | [_, "_close" | "_open" | "_rollover" | "_shrink" | "_split" | "_clone" | "_settings", ..]
+            | ["_data_stream", ..]
+            | ["_all" | "*"]
+            | [.., "_restore"]
+    )
+}
+
+fn asks_for_refresh(query: Option<&str>) -> bool {
+    query
+        .and_then(Params::parse)
+        .and_then(|params| params.get("refresh").map(|value| value != "false"))
+        .unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: Method, uri: &str) -> Route {
+        let (path, query) = uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
+        classify(&method, path, query)
+    }
+
+    #[test]
+    fn requests_find_their_route() {
+        let search = |target: &str| Route::Search { target: target.into() };
+        let refreshes = |target: Option<&str>| Route::Refreshes { target: target.map(str::to_owned) };
+        for (method, uri, route) in [
+            (Method::POST, "/a/_search", search("a")),
+            (Method::GET, "/a/_search/", search("a")),
+            (Method::POST, "/a%2Cb/_search", search("a,b")),
+            (Method::POST, "/_search", Route::OtherSearch { target: None }),
+            (Method::POST, "/a/_msearch", Route::OtherSearch { target: Some("a".into()) }),
+            (Method::POST, "/a/_search/template", Route::OtherSearch { target: Some("a".into()) }),
+            (Method::DELETE, "/a/_search", Route::Pass),
+            (Method::PUT, "/a", Route::CreateIndex { index: "a".into() }),
+            (Method::GET, "/a", Route::ShowMapping),
+            (Method::GET, "/_all", Route::ShowMapping),
+            (Method::GET, "/a,b/_mapping", Route::ShowMapping),
+            (Method::GET, "/_mapping/field/v", Route::ShowMapping),
+            (Method::HEAD, "/a", Route::Pass),
+            (Method::DELETE, "/a", Route::IndexLife),
+            (Method::PUT, "/a/_mapping", Route::PutMapping { target: "a".into() }),
+            (Method::PUT, "/_index_template/t", Route::PutTemplate),
+            (Method::POST, "/_index_template/_simulate", Route::PutTemplate),
+            (Method::GET, "/_index_template/t", Route::ShowMapping),
+            (Method::POST, "/_refresh", refreshes(None)),
+            (Method::POST, "/a/_refresh", refreshes(Some("a"))),
+            (Method::PUT, "/a/_doc/1?refresh", refreshes(Some("a"))),
+            (Method::PUT, "/a/_doc/1?refresh=false", Route::Pass),
+            (Method::POST, "/a/_bulk?refresh=wait_for", refreshes(None)),
+            (Method::POST, "/_bulk", Route::Pass),
+            (Method::POST, "/_aliases", Route::IndexLife),
+            (Method::POST, "/a/_close", Route::IndexLife),
+            (Method::GET, "/_ivf/a/_stats", Route::Own { segments: vec!["a".into(), "_stats".into()] }),
+            (Method::GET, "/", Route::Pass),
+            (Method::POST, "//a/_search", Route::Pass),
+            (Method::GET, "/_cluster/health", Route::Pass),
+        ] {
+            assert_eq!(of(method.clone(), uri), route, "{method} {uri}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What the request path can be told. Plain values with their defaults; the binary reads them from
+//! file, environment and flags.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Settings of the request path.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Elasticsearch nodes; the first that answers is used, the others when it does not.
+    pub upstream: Vec<UpstreamAddress>,
+    /// Worker threads; each has its own connections to Elasticsearch.
+    pub workers: usize,
+    /// Client connections at once; further ones wait in the kernel's backlog.
+    pub max_connections: usize,
+    /// Largest request body; larger ones get 413 as from Elasticsearch (100 MiB there).
+    pub max_body_bytes: u64,
+    /// Largest head of a request (request line and headers).
+    pub max_head_bytes: usize,
+    /// Largest body of a search or mapping that is read to be understood; larger ones pass.
+    pub max_intercept_bytes: usize,
+    /// Connecting to Elasticsearch.
+    pub connect_timeout: Duration,
+    /// From the end of the request to the head of Elasticsearch's response.
+    pub response_timeout: Duration,
+    /// How long a response that acknowledges a refresh is held for our own publication.
+    pub publish_timeout: Duration,
+    /// How long requests in flight may take at shutdown.
+    pub drain_timeout: Duration,
+    /// Whether a `dense_vector` without `index_options` becomes `ivf`.
+    pub unspecified_is_ivf: bool,
+    /// Whether Elasticsearch decides who may see what.
+    pub security: SecurityMode,
+    /// Limits of knn searches that pass to an offload field.
+    pub passed_knn: PassedKnnLimits,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9201)),
+            upstream: vec![UpstreamAddress { host: "127.0.0.1".into(), port: 9200 }],
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            max_connections: 10_000,
+            max_body_bytes: 100 << 20,
+            max_head_bytes: 64 << 10,
+            max_intercept_bytes: 16 << 20,
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(3600),
+            publish_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+            unspecified_is_ivf: true,
+            security: SecurityMode::Auto,
+            passed_knn: PassedKnnLimits::default(),
+        }
+    }
+}
+
+/// Limits of knn searches that pass to an offload field, where each is an exact scan.
+#[derive(Clone, Copy, Debug)]
+pub struct PassedKnnLimits {
+    /// At once.
+    pub concurrency: usize,
+    /// How long one may wait for its turn before it is refused.
+    pub wait: Duration,
+    /// Vectors that these scans may compare per second, all together.
+    pub vectors_per_second: u32,
+}
+
+impl Default for PassedKnnLimits {
+    fn default() -> Self {
+        Self { concurrency: 4, wait: Duration::from_secs(1), vectors_per_second: 8_000_000 }
+    }
+}
+
+/// Whether our answers may skip Elasticsearch's own checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecurityMode {
+    /// Ask Elasticsearch: only where security is found absent may a search be answered without it.
+    Auto,
+    /// Declared off: nothing is checked.
+    Off,
+    /// Declared on: every hit is fetched with the caller's own credentials.
+    On,
+}
+
+impl FromStr for SecurityMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::On),
+            other => Err(format!("[{other}] is none of auto, off, on")),
+        }
+    }
+}
+
+impl fmt::Display for SecurityMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+            Self::On => "on",
+        })
+    }
+}
+
+/// One Elasticsearch node's HTTP address, written `http://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamAddress {
+    /// Name or IP address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl FromStr for UpstreamAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let uri: http::Uri = text.parse().map_err(|error| format!("[{text}] is no URL: {error}"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                return Err(format!("[{text}]: TLS towards Elasticsearch is not supported yet; use http://"));
+            }
+            _ => return Err(format!("[{text}] must look like http://127.0.0.1:9200")),
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(format!("[{text}] must not have a path: requests keep the path the client sent"));
+        }
+        let authority = uri.authority().ok_or_else(|| format!("[{text}] names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(format!("[{}] must not hold credentials; use --upstream-auth", authority.host()));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self { host, port: authority.port_u16().unwrap_or(9200) })
+    }
+}
+
+impl fmt::Display for UpstreamAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "http://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "http://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_printed() {
+        for (text, printed) in [
+            ("http://127.0.0.1:9200", "http://127.0.0.1:9200"),
+            ("http://es-1", "http://es-1:9200"),
+            ("http://[::1]:9205/", "http://[::1]:9205"),
+        ] {
+            assert_eq!(text.parse::<UpstreamAddress>().unwrap().to_string(), printed);
+        }
+        for bad in ["127.0.0.1:9200", "https://h:9200", "http://h:9200/es", "http://u:p@h:9200", "ftp://h"] {
+            bad.parse::<UpstreamAddress>().unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Requests that are more than passed: one file per kind.
+
+pub(crate) mod fetch;
+pub(crate) mod mapping;
+pub(crate) mod own;
+pub(crate) mod refresh;
+pub(crate) mod search;

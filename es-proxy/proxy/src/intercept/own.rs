@@ -1,0 +1,70 @@
+//! `/_ivf/…`: the one path on the Elasticsearch port that is ours. Each call needs the privilege that
+//! Elasticsearch wants for its own counterpart, checked by asking Elasticsearch as the caller.
+
+use es_wire::Params;
+use es_wire::pretty;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::{Method, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::intercept::search::request_like;
+use crate::pass;
+use crate::proxy::{ClientRequest, Reply, Worker};
+use crate::respond;
+use crate::telemetry::Served;
+
+/// Serves a call below `/_ivf`.
+pub(crate) async fn serve(worker: &Worker, segments: &[String], request: ClientRequest) -> Reply {
+    let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+    match (&request.parts.method, parts.as_slice()) {
+        (&Method::GET, [index, "_stats"]) => stats(worker, index, &request).await,
+        _ => {
+            let (method, uri) = (&request.parts.method, &request.parts.uri);
+            let body = format!(
+                "{{\"error\":{}}}",
+                serde_json::Value::from(format!("no handler found for uri [{uri}] and method [{method}]"))
+            );
+            let response = respond::error_with_body(&request.parts.headers, StatusCode::BAD_REQUEST, body);
+            (response, Served::new("own", "no_handler"))
+        }
+    }
+}
+
+/// `GET /_ivf/{index}/_stats`: needs what `GET /{index}/_stats` needs (`monitor`).
+async fn stats(worker: &Worker, index: &str, request: &ClientRequest) -> Reply {
+    let path =
+        format!("/{}/_stats/docs?filter_path=_shards.total", utf8_percent_encode(index, NON_ALPHANUMERIC));
+    let Ok(uri) = path.parse() else {
+        let reason = format!("[{index}] is no index name");
+        let response = respond::error(
+            &request.parts.headers,
+            StatusCode::BAD_REQUEST,
+            "illegal_argument_exception",
+            &reason,
+        );
+        return (response, Served::new("own", "bad_name"));
+    };
+    let mut check = request_like(&request.parts, Method::GET, uri, "".into());
+    check.parts.headers.remove(CONTENT_TYPE);
+    check.parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    match worker.send(check).await {
+        Ok(response) if response.status() == StatusCode::OK => {}
+        Ok(refusal) => return (pass::relay(refusal), Served::new("own", "refused_by_elasticsearch")),
+        Err(failure) => return worker.failed(&request.parts.headers, &failure),
+    }
+    let Some(report) = worker.shared.cluster.report(index) else {
+        let reason = format!("index [{index}] has no field of type [ivf]");
+        let response = respond::error(
+            &request.parts.headers,
+            StatusCode::NOT_FOUND,
+            "resource_not_found_exception",
+            &reason,
+        );
+        return (response, Served::new("own", "not_found"));
+    };
+    let is_pretty =
+        request.parts.uri.query().and_then(Params::parse).and_then(|params| params.flag("pretty"));
+    let body = if is_pretty == Some(true) { pretty(&report) } else { report };
+    let response = respond::json(&request.parts.headers, HeaderValue::from_static("application/json"), body);
+    (response, Served::new("own", "stats"))
+}

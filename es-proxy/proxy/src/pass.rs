@@ -1,0 +1,30 @@
+//! Passing through: the request streams to Elasticsearch and its response streams back. Nothing is
+//! parsed, nothing is buffered beyond one chunk in each direction.
+
+use http::Response;
+
+use crate::body::ResponseBody;
+use crate::proxy::{ClientRequest, Reply, Worker};
+use crate::telemetry::Served;
+use crate::upstream::{UpstreamBody, strip_hop_by_hop};
+
+/// Passes a request as it is.
+pub(crate) async fn through(worker: &Worker, request: ClientRequest, served: Served) -> Reply {
+    // Only needed when Elasticsearch does not answer: for `X-Opaque-Id` on our own error.
+    let opaque_id = request.parts.headers.get("x-opaque-id").cloned();
+    match worker.send(request).await {
+        Ok(response) => (relay(response), served),
+        Err(failure) => {
+            let headers =
+                opaque_id.map(|id| (http::HeaderName::from_static("x-opaque-id"), id)).into_iter().collect();
+            worker.failed(&headers, &failure)
+        }
+    }
+}
+
+/// Elasticsearch's response on its way to the client.
+pub(crate) fn relay(response: Response<UpstreamBody>) -> Response<ResponseBody> {
+    let mut response = response.map(ResponseBody::Upstream);
+    strip_hop_by_hop(response.headers_mut());
+    response
+}

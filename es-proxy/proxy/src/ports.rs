@@ -1,0 +1,111 @@
+//! What the request path asks of the rest of the node. The binary supplies it, tests fake it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use es_wire::{Capabilities, EsVersion};
+use es_wire::{Catalog, IndexInfo};
+use knn_types::{DocKey, SeqNo};
+
+/// A boxed future, so that ports are object-safe.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What is known of the Elasticsearch behind us.
+#[derive(Clone, Debug)]
+pub struct NodeFacts {
+    /// Its version.
+    pub version: EsVersion,
+    /// What that version can do; `None` for a version that we do not know: everything passes.
+    pub capabilities: Option<Capabilities>,
+    /// Whether it was found to have no security at all.
+    pub security_absent: bool,
+}
+
+/// Which indices a refresh may have touched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Any of them.
+    All,
+    /// One index, by name or alias.
+    Index(String),
+}
+
+/// The cluster as the feed knows it.
+pub trait Cluster: Send + Sync + 'static {
+    /// Names, mappings and aliases, at most one poll interval old.
+    fn catalog(&self) -> Arc<Catalog>;
+
+    /// The node behind us; `None` until it answered once.
+    fn node(&self) -> Option<Arc<NodeFacts>>;
+
+    /// Waits until everything Elasticsearch shows at the time of the call is published here.
+    /// Returns false when that took too long.
+    fn published(&self, scope: Scope) -> BoxFuture<'_, bool>;
+
+    /// Reads names and mappings again, now; returns when that is done.
+    fn invalidate(&self) -> BoxFuture<'_, ()>;
+
+    /// The report of `GET /_ivf/{index}/_stats`, as JSON; `None` for an index without `ivf` fields.
+    fn report(&self, index: &str) -> Option<String>;
+}
+
+/// A knn question about one field of one index, global over its shards.
+#[derive(Clone, Copy, Debug)]
+pub struct KnnQuestion<'a> {
+    /// The concrete index.
+    pub index: &'a Arc<IndexInfo>,
+    /// Full path of the field.
+    pub field: &'a str,
+    /// Query vector, prepared for the field's similarity.
+    pub vector: &'a [f32],
+    /// Hits wanted.
+    pub k: usize,
+    /// Elasticsearch's effort.
+    pub num_candidates: usize,
+}
+
+/// One hit of a [`KnnQuestion`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnnHit {
+    /// The document.
+    pub doc: DocKey,
+    /// The version whose vector was compared, where the source knows it.
+    pub order: Option<SeqNo>,
+    /// Elasticsearch's score of it, boost 1.
+    pub score: f32,
+}
+
+/// Why a source has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnnUnavailable {
+    /// The index of the field is still being learnt.
+    Building,
+    /// The field is not indexed here, or its index is broken.
+    Absent,
+    /// The question could not be answered in time.
+    Overloaded,
+    /// The source failed; the log says how.
+    Failed,
+}
+
+impl KnnUnavailable {
+    /// The word for metrics and `x-outrigger`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::Absent => "not_indexed",
+            Self::Overloaded => "overloaded",
+            Self::Failed => "engine_failed",
+        }
+    }
+}
+
+/// Where knn hits come from: the engine here, Elasticsearch itself ([`crate::shadow`]), later peers.
+pub trait KnnSource: Send + Sync + 'static {
+    /// The `k` nearest documents over all shards: best score first, equal scores by shard and then
+    /// by age.
+    fn knn<'a>(&'a self, question: KnnQuestion<'a>) -> BoxFuture<'a, Result<Vec<KnnHit>, KnnUnavailable>>;
+
+    /// Number of vectors that an exact scan of the field would compare; 0 when unknown.
+    fn vectors(&self, index: &IndexInfo, field: &str) -> u64;
+}

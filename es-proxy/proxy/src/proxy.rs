@@ -1,0 +1,189 @@
+//! One request from its head to the head of its response: classify, then one file per kind.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{CONTENT_LENGTH, EXPECT, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::body::{RequestBody, ResponseBody};
+use crate::brake::Brake;
+use crate::classify::{Route, classify};
+use crate::config::ProxyConfig;
+use crate::intercept;
+use crate::mode::Modes;
+use crate::pass;
+use crate::ports::{Cluster, KnnSource};
+use crate::rescue::{self, rescue};
+use crate::respond;
+use crate::telemetry::{Served, Telemetry};
+use crate::upstream::{self, Pool, UpstreamError};
+
+/// What all workers share.
+pub struct Proxy {
+    pub(crate) config: ProxyConfig,
+    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) engine: Arc<dyn KnnSource>,
+    pub(crate) upstream_source: Arc<dyn KnnSource>,
+    pub(crate) modes: Arc<Modes>,
+    pub(crate) brake: Brake,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) shadow_slots: Arc<tokio::sync::Semaphore>,
+    /// Where background work (shadow comparisons) runs: not on the workers.
+    pub(crate) background: tokio::runtime::Handle,
+}
+
+impl Proxy {
+    /// Assembles the request path. `engine` answers, `upstream_source` is what shadow mode compares
+    /// it with; background work goes to the tokio runtime this is called on.
+    pub fn new(
+        config: ProxyConfig,
+        cluster: Arc<dyn Cluster>,
+        engine: Arc<dyn KnnSource>,
+        upstream_source: Arc<dyn KnnSource>,
+        modes: Arc<Modes>,
+        telemetry: Telemetry,
+    ) -> Self {
+        Self {
+            brake: Brake::new(config.passed_knn),
+            config,
+            cluster,
+            engine,
+            upstream_source,
+            modes,
+            telemetry,
+            shadow_slots: Arc::new(tokio::sync::Semaphore::new(crate::shadow::MAX_AT_ONCE)),
+            background: tokio::runtime::Handle::current(),
+        }
+    }
+}
+
+/// One worker thread's view: the shared parts and its own connections.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Proxy>,
+    pub(crate) pool: Pool,
+}
+
+/// A client's request, its head and its body still apart.
+pub(crate) struct ClientRequest {
+    pub(crate) parts: Parts,
+    pub(crate) body: RequestBody,
+}
+
+/// A response and how it came about.
+pub(crate) type Reply = (Response<ResponseBody>, Served);
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Proxy>) -> Self {
+        let pool = Pool::new(&shared.config);
+        Self { shared, pool }
+    }
+
+    /// Serves one request; the service function of every connection.
+    pub(crate) async fn serve(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        let started = Instant::now();
+        let telemetry = &self.shared.telemetry;
+        let _in_flight = InFlight::enter(telemetry);
+        let (mut parts, body) = request.into_parts();
+        let explain = parts.headers.contains_key("x-outrigger-explain");
+        let route = classify(&parts.method, parts.uri.path(), parts.uri.query());
+
+        let (mut response, served) = match self.refuse_by_head(&parts) {
+            Some(reply) => reply,
+            None => {
+                // hyper has answered the client's expectation once the body is read; any other
+                // expectation is Elasticsearch's to refuse.
+                if parts
+                    .headers
+                    .get(EXPECT)
+                    .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+                {
+                    parts.headers.remove(EXPECT);
+                }
+                let request = ClientRequest {
+                    parts,
+                    body: RequestBody::streamed(body, self.shared.config.max_body_bytes),
+                };
+                self.dispatch(&route, request, started).await
+            }
+        };
+        if explain
+            && let Ok(text) = HeaderValue::try_from(format!("{}; reason={}", served.way, served.reason))
+        {
+            response.headers_mut().insert(respond::WAY, text);
+        }
+        telemetry.served(route.name(), served, response.status().as_u16(), started.elapsed());
+        Ok(response)
+    }
+
+    /// A body that is declared too large is refused before it is read.
+    fn refuse_by_head(&self, parts: &Parts) -> Option<Reply> {
+        let length: u64 = parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+        (length > self.shared.config.max_body_bytes)
+            .then(|| (respond::too_large(), Served::new("refuse", "body_too_large")))
+    }
+
+    async fn dispatch(&self, route: &Route, request: ClientRequest, started: Instant) -> Reply {
+        match route {
+            Route::Search { target } => intercept::search::serve(self, target, request, started).await,
+            Route::OtherSearch { target } => {
+                intercept::search::pass_other(self, target.as_deref(), request).await
+            }
+            Route::CreateIndex { .. } => intercept::mapping::create(self, request).await,
+            Route::PutMapping { target } => intercept::mapping::update(self, target, request).await,
+            Route::PutTemplate => intercept::mapping::template(self, request).await,
+            Route::ShowMapping => intercept::mapping::show(self, request).await,
+            Route::Refreshes { target } => intercept::refresh::hold(self, target.as_deref(), request).await,
+            Route::IndexLife => intercept::mapping::index_life(self, request).await,
+            Route::Own { segments } => intercept::own::serve(self, segments, request).await,
+            Route::Pass => pass::through(self, request, Served::pass("not_ours")).await,
+        }
+    }
+
+    /// Sends a request to Elasticsearch: what belongs to the client's connection or to us is left out.
+    pub(crate) async fn send(
+        &self,
+        request: ClientRequest,
+    ) -> Result<Response<upstream::UpstreamBody>, UpstreamError> {
+        let ClientRequest { mut parts, body } = request;
+        upstream::strip_hop_by_hop(&mut parts.headers);
+        upstream::strip_ours(&mut parts.headers);
+        // Origin form, whatever form the client used.
+        if parts.uri.scheme().is_some()
+            && let Some(path) = parts.uri.path_and_query().cloned()
+        {
+            parts.uri = path.into();
+        }
+        self.pool.send(Request::from_parts(parts, body)).await
+    }
+
+    /// The response for a request that Elasticsearch gave none to.
+    pub(crate) fn failed(&self, headers: &http::HeaderMap, failure: &UpstreamError) -> Reply {
+        let kind = rescue::kind(failure);
+        self.shared.telemetry.upstream_failed(kind, failure);
+        (rescue(headers, failure), Served::new("fail", kind))
+    }
+}
+
+/// Counts a request as in flight until its response head is there or its client has gone.
+struct InFlight<'a>(&'a Telemetry);
+
+impl<'a> InFlight<'a> {
+    fn enter(telemetry: &'a Telemetry) -> Self {
+        telemetry.in_flight.inc();
+        Self(telemetry)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}

@@ -1,0 +1,31 @@
+//! Any failure on the way to Elasticsearch becomes an error of Elasticsearch's shape: the only such
+//! table. 502, 503 and 504 are what official clients retry.
+
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::body::ResponseBody;
+use crate::respond;
+use crate::upstream::UpstreamError;
+
+/// The response for a failed request.
+pub(crate) fn rescue(request: &HeaderMap, failure: &UpstreamError) -> Response<ResponseBody> {
+    let (status, kind) = match failure {
+        UpstreamError::Connect { .. } => (StatusCode::SERVICE_UNAVAILABLE, "connect_exception"),
+        UpstreamError::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "timeout_exception"),
+        UpstreamError::Broken(_) => (StatusCode::BAD_GATEWAY, "connection_closed_exception"),
+        UpstreamError::BodyTooLarge(_) => return respond::too_large(),
+        UpstreamError::Client(_) => (StatusCode::BAD_REQUEST, "parse_exception"),
+    };
+    respond::error(request, status, kind, &failure.to_string())
+}
+
+/// The word for metrics.
+pub(crate) fn kind(failure: &UpstreamError) -> &'static str {
+    match failure {
+        UpstreamError::Connect { .. } => "connect",
+        UpstreamError::Timeout { .. } => "timeout",
+        UpstreamError::Broken(_) => "broken",
+        UpstreamError::BodyTooLarge(_) => "body_too_large",
+        UpstreamError::Client(_) => "client",
+    }
+}

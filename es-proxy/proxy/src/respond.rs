@@ -1,0 +1,194 @@
+//! Responses of our own, with the headers that Elasticsearch would have sent (ref 6.1, 6.2).
+
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::body::ResponseBody;
+
+/// Clients refuse a 2xx without it.
+const PRODUCT: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-elastic-product"), HeaderValue::from_static("Elasticsearch"));
+const OPAQUE_ID: HeaderName = HeaderName::from_static("x-opaque-id");
+/// How a request was served, for clients that ask.
+pub(crate) const WAY: HeaderName = HeaderName::from_static("x-outrigger");
+
+/// Elasticsearch's level for compressed responses.
+const LEVEL: Compression = Compression::new(3);
+
+/// A 200 with a JSON body, chunked and compressed as the client asked.
+pub(crate) fn json(request: &HeaderMap, content_type: HeaderValue, body: String) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    let headers = response.headers_mut();
+    echo_opaque_id(request, headers);
+    headers.insert(PRODUCT.0, PRODUCT.1);
+    headers.insert(CONTENT_TYPE, content_type);
+    let (bytes, encoding) = encode(request, body.into_bytes());
+    if let Some(encoding) = encoding {
+        headers.insert(CONTENT_ENCODING, encoding);
+    }
+    *response.body_mut() = ResponseBody::chunked(bytes);
+    response
+}
+
+/// An error of Elasticsearch's shape.
+pub(crate) fn error(
+    request: &HeaderMap,
+    status: StatusCode,
+    kind: &str,
+    reason: &str,
+) -> Response<ResponseBody> {
+    error_with_body(request, status, es_wire::error_body(status.as_u16(), kind, reason))
+}
+
+/// An error whose body is already in Elasticsearch's shape.
+pub(crate) fn error_with_body(
+    request: &HeaderMap,
+    status: StatusCode,
+    body: String,
+) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::full(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    echo_opaque_id(request, headers);
+    headers.insert(PRODUCT.0, PRODUCT.1);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// 429 as from a full thread pool, with the time to wait.
+pub(crate) fn rejected(request: &HeaderMap, refused: &crate::brake::Refused) -> Response<ResponseBody> {
+    let mut response =
+        error(request, StatusCode::TOO_MANY_REQUESTS, "es_rejected_execution_exception", &refused.reason);
+    let seconds = refused.retry_after.as_secs_f64().ceil().max(1.0) as u64;
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+/// 413 as Elasticsearch sends it: without a body and without the product header.
+pub(crate) fn too_large() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+    response
+}
+
+/// The headers of Elasticsearch's own response with a body that we changed.
+pub(crate) fn with_new_body(
+    mut parts: http::response::Parts,
+    body: impl Into<Bytes>,
+) -> Response<ResponseBody> {
+    let was_fixed = parts.headers.remove(http::header::CONTENT_LENGTH).is_some();
+    let body = body.into();
+    let body = if was_fixed { ResponseBody::full(body) } else { ResponseBody::chunked(body) };
+    Response::from_parts(parts, body)
+}
+
+/// The content type that Elasticsearch would answer a JSON request with, or `None` where the headers
+/// ask for something that only Elasticsearch should decide (other formats, compatibility versions).
+pub(crate) fn json_content_type(request: &HeaderMap, major: u16) -> Option<HeaderValue> {
+    let accept = single(request, http::header::ACCEPT)?;
+    let content = single(request, CONTENT_TYPE)?;
+    match (accept, content) {
+        (None | Some("*/*" | "application/json"), Some("application/json")) => {
+            Some(HeaderValue::from_static("application/json"))
+        }
+        (Some(accept), Some(content)) if accept == content => {
+            let version: u16 = accept
+                .strip_prefix("application/vnd.elasticsearch+json;")?
+                .trim_start()
+                .strip_prefix("compatible-with=")?
+                .parse()
+                .ok()?;
+            if version != major && version + 1 != major {
+                return None;
+            }
+            HeaderValue::try_from(format!("application/vnd.elasticsearch+json;compatible-with={version}"))
+                .ok()
+        }
+        _ => None,
+    }
+}
+
+/// The one value of a header; `None` outside when it is repeated or not text.
+fn single(headers: &HeaderMap, name: HeaderName) -> Option<Option<&str>> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Some(None),
+        (Some(value), None) => value.to_str().ok().map(Some),
+        _ => None,
+    }
+}
+
+fn echo_opaque_id(request: &HeaderMap, response: &mut HeaderMap) {
+    if let Some(id) = request.get(OPAQUE_ID) {
+        response.insert(OPAQUE_ID, id.clone());
+    }
+}
+
+fn encode(request: &HeaderMap, body: Vec<u8>) -> (Bytes, Option<HeaderValue>) {
+    let asked = request.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let accepts = |name: &str| {
+        asked.split(',').map(str::trim).any(|item| {
+            let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
+            coding.trim().eq_ignore_ascii_case(name) && weight.trim() != "q=0"
+        })
+    };
+    let encoded = if accepts("gzip") {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 2), LEVEL);
+        encoder.write_all(&body).and_then(|()| encoder.finish()).map(|bytes| (bytes, "gzip"))
+    } else if accepts("deflate") {
+        let mut encoder = ZlibEncoder::new(Vec::with_capacity(body.len() / 2), LEVEL);
+        encoder.write_all(&body).and_then(|()| encoder.finish()).map(|bytes| (bytes, "deflate"))
+    } else {
+        return (body.into(), None);
+    };
+    match encoded {
+        Ok((bytes, name)) => (bytes.into(), Some(HeaderValue::from_static(name))),
+        // Writing to memory does not fail; if it ever did, the plain body is right too.
+        Err(_) => (body.into(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn content_types_are_echoed_as_elasticsearch_does() {
+        let compat = "application/vnd.elasticsearch+json; compatible-with=8";
+        for (request, answer) in [
+            (headers(&[("content-type", "application/json")]), Some("application/json")),
+            (headers(&[("content-type", "application/json"), ("accept", "*/*")]), Some("application/json")),
+            (
+                headers(&[("content-type", compat), ("accept", compat)]),
+                Some("application/vnd.elasticsearch+json;compatible-with=8"),
+            ),
+            (headers(&[("content-type", compat)]), None),
+            (headers(&[("content-type", "application/json"), ("accept", "application/yaml")]), None),
+            (headers(&[]), None),
+        ] {
+            let got = json_content_type(&request, 9);
+            assert_eq!(got.as_ref().map(|value| value.to_str().unwrap()), answer, "{request:?}");
+        }
+        let seven = "application/vnd.elasticsearch+json;compatible-with=7";
+        assert!(json_content_type(&headers(&[("content-type", seven), ("accept", seven)]), 9).is_none());
+    }
+
+    #[test]
+    fn answers_are_compressed_only_when_asked() {
+        let plain = json(&headers(&[]), HeaderValue::from_static("application/json"), "{}".into());
+        assert!(!plain.headers().contains_key(CONTENT_ENCODING));
+        let asked = headers(&[("accept-encoding", "br, gzip;q=0.5"), ("x-opaque-id", "me")]);
+        let packed = json(&asked, HeaderValue::from_static("application/json"), "{}".into());
+        assert_eq!(packed.headers()[CONTENT_ENCODING], "gzip");
+        assert_eq!(packed.headers()["x-opaque-id"], "me");
+    }
+}

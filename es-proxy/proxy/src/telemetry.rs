@@ -1,0 +1,157 @@
+//! What is counted. Names are those of the code and of the docs; labels have few values by
+//! construction (routes, ways and reasons are words in the source).
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// How a request was served, and why so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Served {
+    pub(crate) way: &'static str,
+    pub(crate) reason: &'static str,
+}
+
+impl Served {
+    pub(crate) const fn new(way: &'static str, reason: &'static str) -> Self {
+        Self { way, reason }
+    }
+
+    pub(crate) const fn pass(reason: &'static str) -> Self {
+        Self { way: "pass", reason }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: &'static str,
+    way: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WayLabel {
+    way: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+/// The request path's metrics.
+#[derive(Clone)]
+pub struct Telemetry {
+    requests: Family<RequestLabels, Counter>,
+    seconds: Family<WayLabel, Histogram, fn() -> Histogram>,
+    upstream_failures: Family<KindLabel, Counter>,
+    held_seconds: Histogram,
+    held_timeouts: Counter,
+    refused: Counter,
+    shadow_overlap: Counter<f64, AtomicU64>,
+    shadow_compared: Counter,
+    pub(crate) connections: Gauge,
+    pub(crate) in_flight: Gauge,
+}
+
+/// 50 µs to 100 s, a factor of about 2.15 apart.
+const BUCKETS: [f64; 20] = [
+    5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0,
+    50.0, 100.0,
+];
+
+impl Telemetry {
+    /// Registers the metrics, all named `outrigger_…`.
+    pub fn new(registry: &mut Registry) -> Self {
+        let this = Self {
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            upstream_failures: Family::default(),
+            held_seconds: Histogram::new(BUCKETS),
+            held_timeouts: Counter::default(),
+            refused: Counter::default(),
+            shadow_overlap: Counter::default(),
+            shadow_compared: Counter::default(),
+            connections: Gauge::default(),
+            in_flight: Gauge::default(),
+        };
+        registry.register(
+            "outrigger_requests",
+            "Requests by route, way taken and reason",
+            this.requests.clone(),
+        );
+        registry.register(
+            "outrigger_request_seconds",
+            "Time to the head of the response, by way",
+            this.seconds.clone(),
+        );
+        registry.register(
+            "outrigger_upstream_failures",
+            "Requests that Elasticsearch gave no response to",
+            this.upstream_failures.clone(),
+        );
+        registry.register(
+            "outrigger_held_refresh_seconds",
+            "Time that refresh responses were held",
+            this.held_seconds.clone(),
+        );
+        registry.register(
+            "outrigger_held_refresh_timeouts",
+            "Refresh responses released before publication",
+            this.held_timeouts.clone(),
+        );
+        registry.register(
+            "outrigger_passed_knn_refused",
+            "Exact scans refused by the brake",
+            this.refused.clone(),
+        );
+        registry.register(
+            "outrigger_shadow_overlap",
+            "Sum of shares of Elasticsearch's hits that ours held",
+            this.shadow_overlap.clone(),
+        );
+        registry.register(
+            "outrigger_shadow_compared",
+            "Searches compared in shadow mode",
+            this.shadow_compared.clone(),
+        );
+        registry.register("outrigger_connections", "Open client connections", this.connections.clone());
+        registry.register("outrigger_in_flight", "Requests being served", this.in_flight.clone());
+        this
+    }
+
+    /// A request was served: one log line, one metric.
+    pub(crate) fn served(&self, route: &'static str, served: Served, status: u16, took: Duration) {
+        tracing::debug!(route, way = served.way, reason = served.reason, status, ?took, "request");
+        self.requests.get_or_create(&RequestLabels { route, way: served.way, reason: served.reason }).inc();
+        self.seconds.get_or_create(&WayLabel { way: served.way }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn upstream_failed(&self, kind: &'static str, failure: &dyn std::fmt::Display) {
+        tracing::warn!(kind, %failure, "upstream failed");
+        self.upstream_failures.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    pub(crate) fn held(&self, took: Duration, published: bool) {
+        self.held_seconds.observe(took.as_secs_f64());
+        if !published {
+            tracing::warn!(?took, "refresh response released before it was published here");
+            self.held_timeouts.inc();
+        }
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refused.inc();
+    }
+
+    pub(crate) fn compared(&self, overlap: f64) {
+        self.shadow_overlap.inc_by(overlap);
+        self.shadow_compared.inc();
+    }
+}

@@ -1,0 +1,8 @@
+//! The only way from the request path to Elasticsearch: kept-alive connections and the rules for
+//! what may cross them.
+
+mod headers;
+mod pool;
+
+pub(crate) use headers::{strip_hop_by_hop, strip_ours};
+pub(crate) use pool::{Pool, UpstreamBody, UpstreamError};

@@ -1,0 +1,251 @@
+//! Kept-alive connections of one worker thread to Elasticsearch.
+//!
+//! A connection goes back to the pool when its response body has been read to the end, and is closed
+//! when the body is dropped before: closing is how Elasticsearch learns that a client has gone and
+//! cancels the search task.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::body::RequestBody;
+use crate::config::{ProxyConfig, UpstreamAddress};
+
+/// Connections that may lie idle per worker; further ones are closed after use.
+const MAX_IDLE: usize = 256;
+
+/// Why Elasticsearch gave no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    /// No node took the connection.
+    #[error("cannot connect to Elasticsearch at {address}: {source}")]
+    Connect { address: String, source: io::Error },
+    /// It did not take a connection, or gave no response head, in time.
+    #[error("Elasticsearch at {address} did not {what} within {limit:?}")]
+    Timeout { address: String, what: &'static str, limit: Duration },
+    /// The connection broke before a response head came.
+    #[error("the connection to Elasticsearch broke before it answered: {0}")]
+    Broken(hyper::Error),
+    /// The client's body grew over the limit while it was streamed.
+    #[error("the request body is larger than {0} bytes")]
+    BodyTooLarge(u64),
+    /// The client's body ended early.
+    #[error("the request body could not be read: {0}")]
+    Client(String),
+}
+
+type Sender = SendRequest<RequestBody>;
+
+/// See the head of this file.
+pub(crate) struct Pool {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    idle: RefCell<Vec<Sender>>,
+    addresses: Vec<UpstreamAddress>,
+    /// The node that answered last.
+    preferred: Cell<usize>,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+    max_head_bytes: usize,
+}
+
+impl Pool {
+    pub(crate) fn new(config: &ProxyConfig) -> Self {
+        Self {
+            inner: Rc::new(Inner {
+                idle: RefCell::new(Vec::new()),
+                addresses: config.upstream.clone(),
+                preferred: Cell::new(0),
+                connect_timeout: config.connect_timeout,
+                response_timeout: config.response_timeout,
+                max_head_bytes: config.max_head_bytes.max(8 << 10),
+            }),
+        }
+    }
+
+    /// Sends a request and waits for the head of its response. A request that never left us is sent
+    /// again on a new connection; one that may have been seen is never sent twice, except a GET or
+    /// HEAD without a body that met a connection which Elasticsearch had closed meanwhile.
+    pub(crate) async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
+        *request.version_mut() = Version::HTTP_11;
+        let repeatable = request.method().is_safe() && request.body().is_empty();
+        loop {
+            let (mut sender, reused) = match self.inner.checkout().await {
+                Some(sender) => (sender, true),
+                None => (self.inner.connect().await?, false),
+            };
+            let spare = (repeatable && reused).then(|| clone_head(&request));
+            let sent = timeout(self.inner.response_timeout, sender.try_send_request(request)).await;
+            match sent {
+                Ok(Ok(response)) => return Ok(self.inner.lend(response, sender)),
+                Ok(Err(mut failure)) => match (failure.take_message(), spare) {
+                    (Some(unsent), _) if reused => request = unsent,
+                    (None, Some(again)) => request = again,
+                    _ => return Err(classify(failure.into_error())),
+                },
+                Err(_) => return Err(self.inner.timed_out("answer", self.inner.response_timeout)),
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// An idle connection that is still open.
+    async fn checkout(&self) -> Option<Sender> {
+        loop {
+            let mut sender = self.idle.borrow_mut().pop()?;
+            if !sender.is_closed() && sender.ready().await.is_ok() {
+                return Some(sender);
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Sender, UpstreamError> {
+        let first = self.preferred.get();
+        let mut failure = None;
+        for step in 0..self.addresses.len() {
+            let number = (first + step) % self.addresses.len();
+            match self.connect_to(&self.addresses[number]).await {
+                Ok(sender) => {
+                    self.preferred.set(number);
+                    return Ok(sender);
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| self.timed_out("exist", Duration::ZERO)))
+    }
+
+    async fn connect_to(&self, address: &UpstreamAddress) -> Result<Sender, UpstreamError> {
+        let connecting = TcpStream::connect((address.host.as_str(), address.port));
+        let stream = match timeout(self.connect_timeout, connecting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(source)) => return Err(UpstreamError::Connect { address: address.to_string(), source }),
+            Err(_) => return Err(self.timed_out("take a connection", self.connect_timeout)),
+        };
+        // Small requests must not wait for the peer's delayed acknowledgement.
+        stream
+            .set_nodelay(true)
+            .map_err(|source| UpstreamError::Connect { address: address.to_string(), source })?;
+        let (sender, connection) = http1::Builder::new()
+            .preserve_header_case(true)
+            .max_buf_size(self.max_head_bytes)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(UpstreamError::Broken)?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    fn timed_out(&self, what: &'static str, limit: Duration) -> UpstreamError {
+        let address = &self.addresses[self.preferred.get()];
+        UpstreamError::Timeout { address: address.to_string(), what, limit }
+    }
+
+    fn lend(self: &Rc<Self>, response: Response<Incoming>, sender: Sender) -> Response<UpstreamBody> {
+        response.map(|body| UpstreamBody { body, sender: Some(sender), pool: Rc::downgrade(self) }.settled())
+    }
+
+    fn give_back(&self, sender: Sender) {
+        let mut idle = self.idle.borrow_mut();
+        if !sender.is_closed() && idle.len() < MAX_IDLE {
+            idle.push(sender);
+        }
+    }
+}
+
+fn clone_head(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    copy
+}
+
+/// A failed send is the client's fault when the body we were reading from it failed.
+fn classify(error: hyper::Error) -> UpstreamError {
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        if let Some(failure) = inner.downcast_ref::<crate::body::BodyFailure>() {
+            return match failure {
+                crate::body::BodyFailure::TooLarge(limit) => UpstreamError::BodyTooLarge(*limit),
+                crate::body::BodyFailure::Client(text) => UpstreamError::Client(text.clone()),
+            };
+        }
+        cause = inner.source();
+    }
+    UpstreamError::Broken(error)
+}
+
+/// A response body that holds its connection until it has been read.
+pub(crate) struct UpstreamBody {
+    body: Incoming,
+    sender: Option<Sender>,
+    pool: Weak<Inner>,
+}
+
+impl UpstreamBody {
+    /// Gives the connection back at once where there is no body to read.
+    fn settled(mut self) -> Self {
+        if self.body.is_end_stream() {
+            self.release();
+        }
+        self
+    }
+
+    fn release(&mut self) {
+        if let (Some(sender), Some(pool)) = (self.sender.take(), self.pool.upgrade()) {
+            pool.give_back(sender);
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            None => self.release(),
+            Some(Ok(_)) if self.body.is_end_stream() => self.release(),
+            Some(Ok(_)) => {}
+            Some(Err(_)) => self.sender = None,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
