@@ -1,5 +1,9 @@
 //! The portable twins: what every other kernel must agree with.
 
+use crate::Line;
+use crate::fastscan::{BLOCK, BlockShape, Lut};
+use crate::panels::{PANEL_PAIR, ROW_BLOCK};
+
 /// Inner product. Eight sums side by side, so that the compiler may use whatever registers there are.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
@@ -29,4 +33,86 @@ pub fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
     }
     let tail: f32 = a_tail.iter().zip(b_tail).map(|(x, y)| (x - y) * (x - y)).sum();
     sums.iter().sum::<f32>() + tail
+}
+
+/// See [`crate::hadamard`].
+#[inline(always)]
+pub fn hadamard(values: &mut [f32]) {
+    let mut half = 1;
+    while half < values.len() {
+        for pair in values.chunks_exact_mut(2 * half) {
+            let (low, high) = pair.split_at_mut(half);
+            for (x, y) in low.iter_mut().zip(high) {
+                (*x, *y) = (*x + *y, *x - *y);
+            }
+        }
+        half *= 2;
+    }
+}
+
+/// One step of [`crate::Panels`]: eight rows against 32 transposed centroids.
+#[inline(always)]
+pub fn panel_step(panel: &[f32], rows: [&[f32]; ROW_BLOCK], scores: &mut [[f32; PANEL_PAIR]; ROW_BLOCK]) {
+    let (panel, rest) = panel.as_chunks::<PANEL_PAIR>();
+    assert!(rest.is_empty() && rows.iter().all(|row| row.len() == panel.len()));
+    for (row, scores) in rows.iter().zip(scores) {
+        let mut sums = [0f32; PANEL_PAIR];
+        for (centroids, &value) in panel.iter().zip(*row) {
+            for (sum, centroid) in sums.iter_mut().zip(centroids) {
+                *sum += value * centroid;
+            }
+        }
+        *scores = sums;
+    }
+}
+
+/// One panel of [`crate::BytePanels`]: sums of unsigned query bytes times signed row bytes.
+pub fn byte_panel(panel: &[Line], query: &[u8]) -> [i32; 16] {
+    let (query, rest) = query.as_chunks::<4>();
+    assert!(rest.is_empty() && query.len() == panel.len());
+    let mut sums = [0i32; 16];
+    for (line, query) in panel.iter().zip(query) {
+        for (sum, row) in sums.iter_mut().zip(line.0.as_chunks::<4>().0) {
+            *sum += row.iter().zip(query).map(|(&r, &q)| i32::from(r as i8) * i32::from(q)).sum::<i32>();
+        }
+    }
+    sums
+}
+
+/// See [`crate::scan`]: writes survivors from the start of `ranks` and `slots`, returns how many.
+#[expect(clippy::too_many_arguments, reason = "the arguments of the public function, taken apart")]
+pub fn scan(
+    shape: BlockShape,
+    lut: &Lut,
+    base: f32,
+    blocks: &[Line],
+    names: &[u32],
+    limit: f32,
+    ranks: &mut [f32],
+    slots: &mut [u32],
+) -> usize {
+    let mut kept = 0;
+    for (block, names) in blocks.chunks_exact(shape.lines()).zip(names.chunks_exact(BLOCK)) {
+        let (codes, factors) = block.split_at(shape.code_lines());
+        let factors: &[f32] = bytemuck::cast_slice(factors);
+        let mut sums = [0u32; BLOCK];
+        for (line, tables) in codes.iter().zip(&lut.lines) {
+            for (byte, &cell) in line.0.iter().enumerate() {
+                let entry = byte % 32 / 2 + byte % 2 * 16;
+                let table = byte / 32 * 32;
+                sums[entry] += u32::from(tables[0].0[table + usize::from(cell & 15)]);
+                sums[entry] += u32::from(tables[1].0[table + usize::from(cell >> 4)]);
+            }
+        }
+        for (entry, &sum) in sums.iter().enumerate() {
+            let product = lut.scale * sum as f32 + lut.bias;
+            let rank = factors[BLOCK + entry] * product + factors[entry] + base;
+            if rank < limit {
+                ranks[kept] = rank;
+                slots[kept] = names[entry];
+                kept += 1;
+            }
+        }
+    }
+    kept
 }

@@ -2,6 +2,10 @@
 
 use std::arch::x86_64::*;
 
+use crate::fastscan::{BLOCK, BlockShape, Lut};
+use crate::panels::{PANEL_PAIR, ROW_BLOCK, Scores};
+use crate::{Line, scalar};
+
 /// See [`crate::dot`].
 #[inline]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -90,4 +94,168 @@ unsafe fn load_tail(values: &[f32], at: usize) -> __m512 {
 #[target_feature(enable = "avx512f")]
 fn sum_of(sums: [__m512; 4]) -> f32 {
     _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])))
+}
+
+/// See [`crate::hadamard`].
+pub(crate) fn hadamard(values: &mut [f32]) {
+    // SAFETY: reached only where AVX-512 was detected.
+    unsafe { hadamard_wide(values) }
+}
+
+/// The scalar code, compiled for AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn hadamard_wide(values: &mut [f32]) {
+    scalar::hadamard(values);
+}
+
+/// See [`crate::Panels`].
+#[inline]
+pub(crate) fn panel_step(panel: &[f32], rows: [&[f32]; ROW_BLOCK], scores: &mut Scores) {
+    assert!(rows.iter().all(|row| row.len() * PANEL_PAIR == panel.len()));
+    // SAFETY: reached only where AVX-512 was detected; every row has one value per line of the panel.
+    unsafe { panel_step_unchecked(panel, rows, scores) }
+}
+
+/// # Safety
+/// The CPU has AVX-512 F; `panel` holds 32 values for each value of a row.
+#[target_feature(enable = "avx512f")]
+unsafe fn panel_step_unchecked(panel: &[f32], rows: [&[f32]; ROW_BLOCK], scores: &mut Scores) {
+    let mut sums = [[_mm512_setzero_ps(); 2]; ROW_BLOCK];
+    for dim in 0..rows[0].len() {
+        // SAFETY: dim * 32 + 32 <= panel.len().
+        let (low, high) = unsafe { (load(panel, dim * PANEL_PAIR), load(panel, dim * PANEL_PAIR + 16)) };
+        for (row, sums) in rows.iter().zip(&mut sums) {
+            // SAFETY: all rows are as long as the first one.
+            let value = _mm512_set1_ps(unsafe { *row.get_unchecked(dim) });
+            sums[0] = _mm512_fmadd_ps(value, low, sums[0]);
+            sums[1] = _mm512_fmadd_ps(value, high, sums[1]);
+        }
+    }
+    for (sums, scores) in sums.iter().zip(scores) {
+        // SAFETY: a row of scores has room for both registers.
+        unsafe {
+            _mm512_storeu_ps(scores.as_mut_ptr(), sums[0]);
+            _mm512_storeu_ps(scores.as_mut_ptr().add(16), sums[1]);
+        }
+    }
+}
+
+/// See [`crate::BytePanels`].
+#[inline]
+pub(crate) fn byte_panel(panel: &[Line], query: &[u8]) -> [i32; 16] {
+    assert_eq!(panel.len() * 4, query.len());
+    // SAFETY: reached only where AVX-512 with VNNI was detected; four query bytes for each line.
+    unsafe { byte_panel_unchecked(panel, query) }
+}
+
+/// # Safety
+/// The CPU has AVX-512 F and VNNI; `query` holds four bytes for each line of `panel`.
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn byte_panel_unchecked(panel: &[Line], query: &[u8]) -> [i32; 16] {
+    // Four sums, because each product waits for the one before it.
+    let mut sums = [_mm512_setzero_si512(); 4];
+    let query = query.as_chunks::<4>().0;
+    for (number, (line, query)) in panel.iter().zip(query).enumerate() {
+        let query = _mm512_set1_epi32(i32::from_le_bytes(*query));
+        // SAFETY: a line is 64 aligned bytes.
+        let rows = unsafe { _mm512_load_si512(line.0.as_ptr().cast()) };
+        sums[number % 4] = _mm512_dpbusd_epi32(sums[number % 4], query, rows);
+    }
+    let sum = _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]), _mm512_add_epi32(sums[2], sums[3]));
+    let mut rows = [0i32; 16];
+    // SAFETY: `rows` is as large as the register.
+    unsafe { _mm512_storeu_si512(rows.as_mut_ptr().cast(), sum) };
+    rows
+}
+
+/// See [`crate::scan`].
+#[expect(clippy::too_many_arguments, reason = "the arguments of the public function, taken apart")]
+#[inline]
+pub(crate) fn scan(
+    shape: BlockShape,
+    lut: &Lut,
+    base: f32,
+    blocks: &[Line],
+    names: &[u32],
+    limit: f32,
+    ranks: &mut [f32],
+    slots: &mut [u32],
+) -> usize {
+    let count = blocks.len() / shape.lines();
+    assert!(blocks.len() == count * shape.lines() && lut.lines.len() == shape.code_lines());
+    assert!(names.len() == count * BLOCK && ranks.len() >= count * BLOCK && slots.len() >= count * BLOCK);
+    // SAFETY: reached only where AVX-512 was detected; the sizes were asserted.
+    unsafe { scan_unchecked(shape, lut, base, blocks, names, limit, ranks, slots) }
+}
+
+/// # Safety
+/// The CPU has AVX-512 F and BW; `blocks` are whole blocks, `lut` has tables for every code line,
+/// `names`, `ranks` and `slots` have an element for every entry.
+#[expect(clippy::too_many_arguments, reason = "the arguments of the public function, taken apart")]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn scan_unchecked(
+    shape: BlockShape,
+    lut: &Lut,
+    base: f32,
+    blocks: &[Line],
+    names: &[u32],
+    limit: f32,
+    ranks: &mut [f32],
+    slots: &mut [u32],
+) -> usize {
+    let low_bits = _mm512_set1_epi8(15);
+    let (scale, bias, base) = (_mm512_set1_ps(lut.scale), _mm512_set1_ps(lut.bias), _mm512_set1_ps(base));
+    let limit = _mm512_set1_ps(limit);
+    let mut kept = 0;
+    for (number, block) in blocks.chunks_exact(shape.lines()).enumerate() {
+        let (codes, factors) = block.split_at(shape.code_lines());
+        // Sums of whole 16-bit words (even entry, plus 256 times the odd one), and of their upper
+        // bytes (the odd entries). Lower and upper half of the registers belong to other groups.
+        let mut words = _mm512_setzero_si512();
+        let mut uppers = _mm512_setzero_si512();
+        for (line, tables) in codes.iter().zip(&lut.lines) {
+            // SAFETY: lines are 64 aligned bytes.
+            let (line, low, high) = unsafe {
+                (
+                    _mm512_load_si512(line.0.as_ptr().cast()),
+                    _mm512_load_si512(tables[0].0.as_ptr().cast()),
+                    _mm512_load_si512(tables[1].0.as_ptr().cast()),
+                )
+            };
+            let from_low = _mm512_shuffle_epi8(low, _mm512_and_si512(line, low_bits));
+            let from_high =
+                _mm512_shuffle_epi8(high, _mm512_and_si512(_mm512_srli_epi16::<4>(line), low_bits));
+            let both = _mm512_add_epi8(from_low, from_high);
+            words = _mm512_add_epi16(words, both);
+            uppers = _mm512_add_epi16(uppers, _mm512_srli_epi16::<8>(both));
+        }
+        let evens = _mm512_sub_epi16(words, _mm512_slli_epi16::<8>(uppers));
+        for (part, sums) in [evens, uppers].into_iter().enumerate() {
+            let one = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(sums));
+            let other = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(sums));
+            let product = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(_mm512_add_epi32(one, other)), bias);
+            // SAFETY: two lines of `add`, then two of `mul`, each 64 aligned bytes.
+            let (add, mul) = unsafe {
+                (
+                    _mm512_load_ps(factors.get_unchecked(part).0.as_ptr().cast()),
+                    _mm512_load_ps(factors.get_unchecked(2 + part).0.as_ptr().cast()),
+                )
+            };
+            let rank = _mm512_add_ps(_mm512_fmadd_ps(mul, product, add), base);
+            let near = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(rank, limit);
+            if near != 0 {
+                // SAFETY: 16 names from entry number * 32 + part * 16 exist, and `kept` is at most
+                // that entry, so that a whole register fits at `kept` in both outputs.
+                unsafe {
+                    let name = _mm512_loadu_si512(names.as_ptr().add(number * BLOCK + part * 16).cast());
+                    let packed = _mm512_maskz_compress_ps(near, rank);
+                    _mm512_storeu_ps(ranks.as_mut_ptr().add(kept), packed);
+                    let packed = _mm512_maskz_compress_epi32(near, name);
+                    _mm512_storeu_si512(slots.as_mut_ptr().add(kept).cast(), packed);
+                }
+                kept += near.count_ones() as usize;
+            }
+        }
+    }
+    kept
 }
