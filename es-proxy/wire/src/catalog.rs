@@ -1,18 +1,24 @@
 //! Which indices exist and which of their fields are ours: one immutable picture of the cluster state.
 
+mod fields;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use knn_types::FieldSpec;
+use serde_json::Value;
 
 use crate::score::Similarity;
 use crate::version::Capabilities;
 
 /// The two requests whose answers [`Catalog::parse`] reads.
 pub const CATALOG_PATHS: [&str; 2] = [
-    "/_cluster/state/metadata?filter_path=version,metadata.indices.*.state,metadata.indices.*.settings,metadata.indices.*.mappings",
+    "/_cluster/state/version,metadata?filter_path=version,metadata.indices.*.state,metadata.indices.*.settings,metadata.indices.*.mappings",
     "/_alias",
 ];
+
+/// Elasticsearch's default of `index.max_result_window`.
+const DEFAULT_RESULT_WINDOW: usize = 10_000;
 
 /// An index of the cluster.
 #[derive(Clone, Debug)]
@@ -75,6 +81,36 @@ pub enum CatalogError {
     },
 }
 
+#[derive(serde::Deserialize)]
+struct StateResponse {
+    version: i64,
+    #[serde(default)]
+    metadata: StateMetadata,
+}
+
+/// Under the filter of [`CATALOG_PATHS`] a cluster without indices has no metadata at all.
+#[derive(Default, serde::Deserialize)]
+struct StateMetadata {
+    #[serde(default)]
+    indices: HashMap<String, StateIndex>,
+}
+
+#[derive(serde::Deserialize)]
+struct StateIndex {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    settings: Value,
+    #[serde(default)]
+    mappings: Value,
+}
+
+#[derive(serde::Deserialize)]
+struct AliasesOfIndex {
+    #[serde(default)]
+    aliases: HashMap<String, Value>,
+}
+
 /// One picture of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
@@ -94,8 +130,31 @@ enum Alias {
 impl Catalog {
     /// Reads the answers to [`CATALOG_PATHS`].
     pub fn parse(cluster_state: &str, aliases: &str, caps: &Capabilities) -> Result<Self, CatalogError> {
-        let _ = (cluster_state, aliases, caps);
-        Ok(Self::empty())
+        let state: StateResponse = serde_json::from_str(cluster_state)?;
+        let mut catalog = Self { version: state.version, ..Self::default() };
+        for (name, index) in state.metadata.indices {
+            let info = read_index(name, &index, caps)?;
+            catalog.indices.insert(Arc::clone(&info.name), Arc::new(info));
+        }
+        catalog.read_aliases(serde_json::from_str(aliases)?);
+        Ok(catalog)
+    }
+
+    /// An alias stands for an index only where it points at one, whole and unfiltered.
+    fn read_aliases(&mut self, response: HashMap<String, AliasesOfIndex>) {
+        for (index, of_index) in response {
+            for (alias, definition) in of_index.aliases {
+                let restricted = ["filter", "routing", "index_routing", "search_routing"]
+                    .iter()
+                    .any(|key| definition.get(*key).is_some());
+                let points_at = match self.aliases.contains_key(alias.as_str()) {
+                    true => Alias::NotOne("several_indices"),
+                    false if restricted => Alias::NotOne("filtered_alias"),
+                    false => Alias::Plain(index.as_str().into()),
+                };
+                self.aliases.insert(alias.into(), points_at);
+            }
+        }
     }
 
     /// Knows nothing.
@@ -135,3 +194,40 @@ impl Catalog {
         self.indices.values().filter(|index| !index.fields.is_empty())
     }
 }
+
+fn read_index(name: String, index: &StateIndex, caps: &Capabilities) -> Result<IndexInfo, CatalogError> {
+    let required = |key: &'static str| {
+        setting(&index.settings, key).ok_or_else(|| CatalogError::Setting { index: name.clone(), setting: key })
+    };
+    let unreadable = |key: &'static str| CatalogError::Setting { index: name.clone(), setting: key };
+    let shards = required("number_of_shards")?.parse().map_err(|_| unreadable("number_of_shards"))?;
+    let created = required("version.created")?.parse().map_err(|_| unreadable("version.created"))?;
+    let uuid = required("uuid")?.into();
+    let max_result_window = match setting(&index.settings, "max_result_window") {
+        Some(window) => window.parse().map_err(|_| unreadable("max_result_window"))?,
+        None => DEFAULT_RESULT_WINDOW,
+    };
+    let found = fields::read(&index.mappings, caps);
+    Ok(IndexInfo {
+        uuid,
+        shards,
+        open: index.state != "close",
+        explicit_refresh: setting(&index.settings, "refresh_interval").is_some(),
+        max_result_window,
+        created,
+        has_nested: found.has_nested,
+        fields: found.ours,
+        name: name.into(),
+    })
+}
+
+/// `index.{key}`, whether the settings are nested or flat.
+fn setting<'v>(settings: &'v Value, key: &str) -> Option<&'v str> {
+    if let Some(flat) = settings.get(format!("index.{key}")) {
+        return flat.as_str();
+    }
+    key.split('.').try_fold(settings.get("index")?, |value, part| value.get(part))?.as_str()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,13 @@
 //! Answers: what Elasticsearch would have printed for our hits.
 
-use crate::search::KnnSearch;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::java::push_float;
+use crate::json::{Object, push_json_string};
+use crate::pretty::pretty;
+use crate::scan::{elements, unquote};
+use crate::search::{KnnSearch, TrackTotal};
 
 /// One hit of the page.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,8 +57,19 @@ pub enum FetchMismatch {
 
 /// The answer when only ids and scores are wanted.
 pub fn render(search: &KnnSearch, outcome: &Outcome<'_>) -> String {
-    let _ = (search, outcome);
-    String::new()
+    let shards = format!(
+        "{{\"total\":{0},\"successful\":{0},\"skipped\":0,\"failed\":0}}",
+        outcome.shards
+    );
+    let mut out = String::with_capacity(192 + 96 * outcome.page.len());
+    open_answer(&mut out, search, outcome, &shards);
+    for (at, hit) in outcome.page.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        push_bare_hit(&mut out, search, hit);
+    }
+    close_answer(out, search)
 }
 
 /// The answer with documents: `fetched` is Elasticsearch's response to [`KnnSearch::fetch_body`].
@@ -60,6 +78,140 @@ pub fn render_fetched(
     outcome: &Outcome<'_>,
     fetched: &str,
 ) -> Result<String, FetchMismatch> {
-    let _ = (search, outcome, fetched);
-    Err(FetchMismatch::Unreadable)
+    let fetched = Fetched::read(fetched).ok_or(FetchMismatch::Unreadable)?;
+    let mut out = String::with_capacity(fetched.length + 128);
+    open_answer(&mut out, search, outcome, fetched.shards);
+    for (at, hit) in outcome.page.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        push_fetched_hit(&mut out, search, hit, fetched.document_of(hit)?);
+    }
+    Ok(close_answer(out, search))
 }
+
+/// Everything before the first hit.
+fn open_answer(out: &mut String, search: &KnnSearch, outcome: &Outcome<'_>, shards: &str) {
+    out.push_str(&format!("{{\"took\":{},\"timed_out\":false,\"_shards\":{shards},\"hits\":{{", outcome.took_ms));
+    push_total(out, search, outcome.total);
+    out.push_str("\"max_score\":");
+    match outcome.max_score.filter(|_| search.size > 0) {
+        Some(score) => push_float(out, score),
+        None => out.push_str("null"),
+    }
+    out.push_str(",\"hits\":[");
+}
+
+fn push_total(out: &mut String, search: &KnnSearch, total: usize) {
+    let counted = match search.track_total {
+        TrackTotal::Off => None,
+        TrackTotal::Exact => Some((total, "eq")),
+        TrackTotal::UpTo(limit) if total > limit => Some((limit, "gte")),
+        TrackTotal::UpTo(_) => Some((total, "eq")),
+    };
+    match (search.output.total_as_int, counted) {
+        (true, Some((value, _))) => out.push_str(&format!("\"total\":{value},")),
+        (true, None) => out.push_str("\"total\":-1,"),
+        (false, Some((value, relation))) => {
+            out.push_str(&format!("\"total\":{{\"value\":{value},\"relation\":\"{relation}\"}},"));
+        }
+        (false, None) => {}
+    }
+}
+
+fn close_answer(mut out: String, search: &KnnSearch) -> String {
+    out.push_str("]}}");
+    let output = &search.output;
+    if !output.filter_path.is_empty() {
+        out = output.filter_path.apply(&out, output.keep_empty_arrays);
+    }
+    if output.pretty { pretty(&out) } else { out }
+}
+
+fn push_bare_hit(out: &mut String, search: &KnnSearch, hit: &ScoredHit<'_>) {
+    out.push_str("{\"_index\":");
+    push_json_string(out, hit.index);
+    out.push_str(",\"_id\":");
+    push_json_string(out, hit.id);
+    if search.seq_no_primary_term {
+        out.push_str(&format!(",\"_seq_no\":{},\"_primary_term\":{}", hit.seq_no, hit.primary_term));
+    }
+    out.push_str(",\"_score\":");
+    push_float(out, hit.score);
+    if let Some(routing) = hit.routing {
+        out.push_str(",\"_routing\":");
+        push_json_string(out, routing);
+    }
+    out.push('}');
+}
+
+/// Elasticsearch's hit in its own order and bytes, with our score and without what was not asked for.
+fn push_fetched_hit(out: &mut String, search: &KnnSearch, hit: &ScoredHit<'_>, document: &Object<'_>) {
+    out.push('{');
+    let mut first = true;
+    for (key, value) in &document.entries {
+        if matches!(&**key, "_seq_no" | "_primary_term") && !search.seq_no_primary_term {
+            continue;
+        }
+        if !std::mem::take(&mut first) {
+            out.push(',');
+        }
+        push_json_string(out, key);
+        out.push(':');
+        if key == "_score" {
+            push_float(out, hit.score);
+        } else {
+            out.push_str(value.get());
+        }
+    }
+    out.push('}');
+}
+
+/// A response to the fetch, taken apart.
+struct Fetched<'a> {
+    shards: &'a str,
+    documents: HashMap<(Cow<'a, str>, Option<Cow<'a, str>>), Object<'a>>,
+    length: usize,
+}
+
+impl<'a> Fetched<'a> {
+    /// `None` unless every shard answered in time.
+    fn read(text: &'a str) -> Option<Self> {
+        let response = Object::parse(text).ok()?;
+        let shards = response.get("_shards")?.get();
+        let failed = Object::parse(shards).ok()?.get("failed")?.get() != "0";
+        if failed || response.get("timed_out")?.get() != "false" {
+            return None;
+        }
+        // Under a filter_path nothing is left of `hits` when no document was found.
+        let hits = match response.get("hits").map(|hits| Object::parse(hits.get())) {
+            Some(hits) => hits.ok()?.get("hits").map_or("[]", |list| list.get()),
+            None => "[]",
+        };
+        let mut documents = HashMap::new();
+        for document in elements(hits).ok()? {
+            let document = Object::parse(document).ok()?;
+            let id = unquote(document.get("_id")?.get()).ok()?;
+            let routing = match document.get("_routing") {
+                Some(raw) => Some(unquote(raw.get()).ok()?),
+                None => None,
+            };
+            documents.insert((id, routing), document);
+        }
+        Some(Self { shards, documents, length: text.len() })
+    }
+
+    /// The document of a hit, if it is the version that was compared.
+    fn document_of<'s>(&'s self, hit: &ScoredHit<'s>) -> Result<&'s Object<'s>, FetchMismatch> {
+        let key = (Cow::Borrowed(hit.id), hit.routing.map(Cow::Borrowed));
+        let document = self.documents.get(&key).ok_or(FetchMismatch::Missing)?;
+        let number = |name| -> Option<u64> { document.get(name)?.get().parse().ok() };
+        let version = number("_seq_no").zip(number("_primary_term")).ok_or(FetchMismatch::Unreadable)?;
+        let index = document.get("_index").and_then(|raw| unquote(raw.get()).ok());
+        let same = version == (hit.seq_no, hit.primary_term) && index.as_deref() == Some(hit.index);
+        if same { Ok(document) } else { Err(FetchMismatch::Changed) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -25,9 +25,53 @@ pub fn push_float(out: &mut String, value: f32) {
     }
     let start = out.len();
     let _ = write!(out, "{value:E}");
-    // Java writes at least one digit after the point, also before an exponent.
-    let exponent_at = start + out[start..].find('E').unwrap_or(0);
-    if !out[start..exponent_at].contains('.') {
-        out.insert_str(exponent_at, ".0");
+    if !out[start..].contains('.') {
+        // Where one digit would do, Java still gives the nearest number of two: 1.4E-45, not 1.0E-45.
+        out.truncate(start);
+        let _ = write!(out, "{value:.1E}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn known_java_outputs() {
+        let known = [
+            (1.0, "1.0"),
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (0.8, "0.8"),
+            (0.33333334, "0.33333334"),
+            (5.205351e-5, "5.205351E-5"),
+            (1e10, "1.0E10"),
+            (1e7, "1.0E7"),
+            (9_999_999.0, "9999999.0"),
+            (0.001, "0.001"),
+            (0.000_999_999_9, "9.999999E-4"),
+            (f32::MAX, "3.4028235E38"),
+            (f32::MIN_POSITIVE, "1.1754944E-38"),
+            (1e-45, "1.4E-45"),
+            (3e-45, "2.8E-45"),
+            (f32::NAN, "NaN"),
+            (f32::NEG_INFINITY, "-Infinity"),
+        ];
+        for (value, printed) in known {
+            assert_eq!(float(value), printed);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reads_back_to_the_same_float(bits in any::<u32>()) {
+            let value = f32::from_bits(bits);
+            prop_assume!(value.is_finite());
+            let printed = float(value);
+            prop_assert_eq!(printed.parse::<f32>().unwrap().to_bits(), bits);
+            let mantissa = printed.split('E').next().unwrap();
+            prop_assert!(mantissa.contains('.') && !mantissa.ends_with('.'), "{}", printed);
+        }
     }
 }

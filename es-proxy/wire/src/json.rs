@@ -115,6 +115,17 @@ impl<'a> Splice<'a> {
         self.replace_range(end, end, what);
     }
 
+    /// Removes everything from the start of `from` up to the start of `to`, both parts of the text.
+    pub fn cut(&mut self, from: &str, to: &str) {
+        self.replace_range(self.position_of(from), self.position_of(to), "");
+    }
+
+    /// Removes everything from the end of `after` to the end of `through`, both parts of the text.
+    pub fn cut_after(&mut self, after: &str, through: &str) {
+        let start = self.position_of(after) + after.len();
+        self.replace_range(start, self.position_of(through) + through.len(), "");
+    }
+
     /// Puts `with` in place of the bytes `start..end`. Ranges must lie on character boundaries and
     /// must not overlap; insertions at one place keep the order in which they were asked for.
     pub fn replace_range(&mut self, start: usize, end: usize, with: impl Into<String>) {

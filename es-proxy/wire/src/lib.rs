@@ -28,7 +28,8 @@ pub use hits::{FetchMismatch, Outcome, ScoredHit, render, render_fetched};
 pub use java::{float, push_float};
 pub use json::{Object, Splice, push_json_string};
 pub use mapping::{
-    ExistingField, MappingContext, MappingError, META_KEY, show_ivf, translate_create, translate_update,
+    ExistingField, MappingContext, MappingError, META_KEY, existing_fields, show_ivf, translate_create,
+    translate_template, translate_update,
 };
 pub use params::Params;
 pub use path::{Segments, segments};

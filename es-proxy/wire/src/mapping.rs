@@ -1,13 +1,17 @@
 //! The `ivf` index type in mappings, both ways: what clients write becomes what Elasticsearch knows,
 //! with our options kept in the field's `meta`; what Elasticsearch shows becomes `ivf` again.
 
+mod existing;
 mod options;
 mod show;
+mod template;
 mod translate;
 
+pub use existing::existing_fields;
 pub use options::META_KEY;
-pub(crate) use options::{spec_options, stored_options};
+pub(crate) use options::spec_options;
 pub use show::show_ivf;
+pub use template::translate_template;
 pub use translate::{translate_create, translate_update};
 
 use crate::error::error_body_caused_by;
@@ -54,3 +58,6 @@ impl MappingError {
         error_body_caused_by(400, outer, root_cause, cause)
     }
 }
+
+#[cfg(test)]
+mod tests;

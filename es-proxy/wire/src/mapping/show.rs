@@ -1,7 +1,74 @@
 //! From Elasticsearch's mapping to what the client wrote.
 
-/// Shows `ivf` wherever `response` holds a field that carries our options. `None`: nothing to change.
+use super::options::{META_KEY, shown_options, spec_options};
+use crate::json::Splice;
+use crate::pretty::pretty;
+use crate::scan::{Malformed, Member, elements, members, unquote};
+
+/// Shows `ivf` wherever `response` holds a field that carries our options, at any depth. `None`:
+/// nothing to change. An answer laid out for people stays laid out.
 pub fn show_ivf(response: &str) -> Option<String> {
-    let _ = response;
-    None
+    if !response.contains(META_KEY) {
+        return None;
+    }
+    let mut splice = Splice::new(response);
+    visit(response.trim_ascii(), &mut splice).ok()?;
+    if splice.is_empty() {
+        return None;
+    }
+    let shown = splice.finish();
+    Some(if response.starts_with("{\n") { pretty(&shown) } else { shown })
+}
+
+fn visit(value: &str, splice: &mut Splice<'_>) -> Result<(), Malformed> {
+    // Most of a mapping does not concern us; do not take it apart.
+    if !value.contains(META_KEY) {
+        return Ok(());
+    }
+    match value.as_bytes().first() {
+        Some(b'{') => {
+            let members = members(value)?;
+            if show_field(&members, splice)? {
+                return Ok(());
+            }
+            members.iter().try_for_each(|member| visit(member.value, splice))
+        }
+        Some(b'[') => elements(value)?.into_iter().try_for_each(|element| visit(element, splice)),
+        _ => Ok(()),
+    }
+}
+
+/// Rewrites the object if it is a field of ours.
+fn show_field(field: &[Member<'_>], splice: &mut Splice<'_>) -> Result<bool, Malformed> {
+    let is_vector = |at: &usize| field[*at].value == "\"dense_vector\"";
+    let Some(type_at) = position(field, "type").filter(is_vector) else { return Ok(false) };
+    let Some(meta_at) = position(field, "meta") else { return Ok(false) };
+    let Ok(meta) = members(field[meta_at].value) else { return Ok(false) };
+    let Some(key_at) = position(&meta, META_KEY) else { return Ok(false) };
+    let Some(options) = spec_options(&unquote(meta[key_at].value)?) else { return Ok(false) };
+    let shown = shown_options(&options);
+
+    match position(field, "index_options") {
+        Some(at) => splice.replace(field[at].value, shown),
+        None => splice.insert_after(field[type_at].value, format!(",\"index_options\":{shown}")),
+    }
+    if meta.len() > 1 {
+        remove(&meta, key_at, splice);
+    } else {
+        remove(field, meta_at, splice);
+    }
+    Ok(true)
+}
+
+fn position(members: &[Member<'_>], key: &str) -> Option<usize> {
+    members.iter().position(|member| unquote(member.key).is_ok_and(|name| name == key))
+}
+
+/// Removes one of at least two members, with one comma.
+fn remove(members: &[Member<'_>], at: usize, splice: &mut Splice<'_>) {
+    if at + 1 < members.len() {
+        splice.cut(members[at].key, members[at + 1].key);
+    } else {
+        splice.cut_after(members[at - 1].value, members[at].value);
+    }
 }

@@ -1,15 +1,196 @@
-//! From the client's mapping to Elasticsearch's.
+//! From the client's mapping to Elasticsearch's: `ivf` becomes what the version can do, our options go
+//! into `meta`. Everything else stays the client's bytes.
 
-use super::{MappingContext, MappingError};
+use knn_types::IvfOptions;
+
+use super::options::{self, META_KEY, bad_value, stored_options};
+use super::{ExistingField, MappingContext, MappingError};
+use crate::json::{Object, Splice, push_json_string};
+
+/// Elasticsearch allows so many entries in `meta`.
+const MAX_META_ENTRIES: usize = 5;
+
+/// Why a translation ended early.
+enum Stop {
+    /// Something that Elasticsearch will complain of itself: pass the client's bytes.
+    NotOurs,
+    /// The client asked for `ivf` wrongly.
+    Wrong(MappingError),
+}
+
+impl From<serde_json::Error> for Stop {
+    fn from(_: serde_json::Error) -> Self {
+        Stop::NotOurs
+    }
+}
+
+impl From<MappingError> for Stop {
+    fn from(error: MappingError) -> Self {
+        Stop::Wrong(error)
+    }
+}
 
 /// Translates the body of `PUT /{index}` (`{"mappings":{…}}`). `None`: nothing to change.
 pub fn translate_create(body: &str, ctx: &MappingContext<'_>) -> Result<Option<String>, MappingError> {
-    let _ = (body, ctx);
-    Ok(None)
+    translate(body, ctx, |walk, body| match Object::parse(body)?.get("mappings") {
+        Some(mappings) => walk.properties_of(&Object::parse(mappings.get())?, "", false),
+        None => Ok(()),
+    })
 }
 
 /// Translates the body of `PUT /{index}/_mapping`. `None`: nothing to change.
 pub fn translate_update(body: &str, ctx: &MappingContext<'_>) -> Result<Option<String>, MappingError> {
-    let _ = (body, ctx);
-    Ok(None)
+    translate(body, ctx, |walk, body| walk.properties_of(&Object::parse(body)?, "", false))
+}
+
+fn translate<'a>(
+    body: &'a str,
+    ctx: &'a MappingContext<'a>,
+    start: impl FnOnce(&mut Walk<'a>, &'a str) -> Result<(), Stop>,
+) -> Result<Option<String>, MappingError> {
+    let mut walk = Walk { ctx, splice: Splice::new(body) };
+    match start(&mut walk, body) {
+        Err(Stop::Wrong(error)) => Err(error),
+        Err(Stop::NotOurs) => Ok(None),
+        Ok(()) => Ok((!walk.splice.is_empty()).then(|| walk.splice.finish())),
+    }
+}
+
+struct Walk<'a> {
+    ctx: &'a MappingContext<'a>,
+    splice: Splice<'a>,
+}
+
+/// A `dense_vector` on the way.
+struct Field<'f, 'a> {
+    name: &'f str,
+    path: &'f str,
+    below_nested: bool,
+    definition: &'f Object<'a>,
+}
+
+impl<'a> Walk<'a> {
+    fn properties_of(&mut self, parent: &Object<'a>, prefix: &str, below_nested: bool) -> Result<(), Stop> {
+        let Some(properties) = parent.get("properties") else { return Ok(()) };
+        for (name, raw) in &Object::parse(properties.get())?.entries {
+            let definition = Object::parse(raw.get())?;
+            let path = format!("{prefix}{name}");
+            match text_of(&definition, "type").as_deref() {
+                Some("dense_vector") => {
+                    self.vector(&Field { name, path: &path, below_nested, definition: &definition })?;
+                }
+                kind @ (None | Some("object" | "nested" | "passthrough")) => {
+                    let below_nested = below_nested || kind == Some("nested");
+                    self.properties_of(&definition, &format!("{path}."), below_nested)?;
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn vector(&mut self, field: &Field<'_, 'a>) -> Result<(), Stop> {
+        let Some(index_options) = field.definition.get("index_options") else {
+            return self.unspecified(field);
+        };
+        let index_options = Object::parse(index_options.get())?;
+        if text_of(&index_options, "type").as_deref() != Some("ivf") {
+            return Ok(());
+        }
+        let element_type = text_of(field.definition, "element_type");
+        if let Some(element_type @ ("byte" | "bit")) = element_type.as_deref() {
+            let reason = format!("[element_type] cannot be [{element_type}] when using index type [ivf]");
+            return Err(bad_value(reason).into());
+        }
+        if is(field.definition, "index", "false") {
+            let reason = "Field [index_options] can only be specified for a field of type [dense_vector] when it is indexed";
+            return Err(bad_value(reason.to_owned()).into());
+        }
+        let stored = stored_options(&options::read(field.name, &index_options)?);
+        require_room(field)?;
+        self.write(field, &stored)
+    }
+
+    /// A field that names no `index_options`.
+    fn unspecified(&mut self, field: &Field<'_, 'a>) -> Result<(), Stop> {
+        let definition = field.definition;
+        let is_float = definition.get("element_type").is_none() || is(definition, "element_type", "\"float\"");
+        let is_indexed = match definition.get("index") {
+            Some(index) => index.get() == "true",
+            None => self.ctx.caps.index_by_default,
+        };
+        if !is_float || !is_indexed {
+            return Ok(());
+        }
+        match (self.ctx.existing)(field.path) {
+            // Sent without them, Elasticsearch would reset both index_options and meta.
+            Some(ExistingField::Ivf(stored)) => {
+                require_room(field)?;
+                self.write(field, &stored)
+            }
+            Some(ExistingField::Other) => Ok(()),
+            None if self.ctx.unspecified_is_ivf && !field.below_nested && meta_has_room(definition)? => {
+                self.write(field, &stored_options(&IvfOptions::default()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Puts Elasticsearch's `index_options` and our `meta` entry into the definition.
+    fn write(&mut self, field: &Field<'_, 'a>, stored: &str) -> Result<(), Stop> {
+        let definition = field.definition;
+        // There is one: without `type` we would not be here.
+        let Some((_, last)) = definition.entries.last() else { return Err(Stop::NotOurs) };
+        let theirs = self.ctx.caps.index_options;
+        match definition.get("index_options") {
+            Some(ours) => self.splice.replace(ours.get(), theirs),
+            None => self.splice.insert_after(last.get(), format!(",\"index_options\":{theirs}")),
+        }
+        let mut entry = format!("\"{META_KEY}\":");
+        let mut value = String::new();
+        push_json_string(&mut value, stored);
+        entry.push_str(&value);
+        let Some(meta) = definition.get("meta") else {
+            self.splice.insert_after(last.get(), format!(",\"meta\":{{{entry}}}"));
+            return Ok(());
+        };
+        let entries = Object::parse(meta.get())?.entries;
+        if let Some((_, old)) = entries.iter().find(|(key, _)| key == META_KEY) {
+            self.splice.replace(old.get(), value);
+        } else if let Some((_, last)) = entries.last() {
+            self.splice.insert_after(last.get(), format!(",{entry}"));
+        } else {
+            self.splice.replace(meta.get(), format!("{{{entry}}}"));
+        }
+        Ok(())
+    }
+}
+
+/// An `ivf` field cannot do without its place in `meta`.
+fn require_room(field: &Field<'_, '_>) -> Result<(), Stop> {
+    if meta_has_room(field.definition)? {
+        return Ok(());
+    }
+    let reason = format!(
+        "[meta] of field [{}] can't have more than {} entries beside index type [ivf], which needs one",
+        field.name,
+        MAX_META_ENTRIES - 1
+    );
+    Err(MappingError { kind: "mapper_parsing_exception", reason }.into())
+}
+
+fn meta_has_room(definition: &Object<'_>) -> Result<bool, Stop> {
+    let Some(meta) = definition.get("meta") else { return Ok(true) };
+    let entries = Object::parse(meta.get())?.entries;
+    let others = entries.iter().filter(|(key, _)| key != META_KEY).count();
+    // Six are an error with or without us; Elasticsearch has a sentence for it.
+    if others > MAX_META_ENTRIES { Err(Stop::NotOurs) } else { Ok(others < MAX_META_ENTRIES) }
+}
+
+fn is(object: &Object<'_>, key: &str, raw: &str) -> bool {
+    object.get(key).is_some_and(|value| value.get() == raw)
+}
+
+fn text_of(object: &Object<'_>, key: &str) -> Option<String> {
+    serde_json::from_str(object.get(key)?.get()).ok()
 }

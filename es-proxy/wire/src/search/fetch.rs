@@ -1,17 +1,76 @@
 //! The second request of the *fetch* way: the documents of our hits, from Elasticsearch itself.
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::KnnSearch;
+use crate::json::push_json_string;
+
+/// What [`crate::render_fetched`] must see whatever the client's `filter_path` leaves out.
+const NEEDED: &str = "timed_out,_shards,hits.hits._index,hits.hits._id,hits.hits._routing,\
+                      hits.hits._seq_no,hits.hits._primary_term,hits.hits._score";
+
+/// Excludes nothing that exists. Its presence alone makes Elasticsearch write `_source` anew instead of
+/// copying it, as the client's filter would have.
+const HARMLESS_FILTER: &str = "-outrigger";
 
 impl KnnSearch {
     /// The body of a `_search` that returns the documents `ids`, with all that the client wants of
     /// them and what is needed to know that they are still the versions that we compared.
     pub fn fetch_body(&self, ids: &[&str]) -> String {
-        let _ = ids;
-        String::new()
+        let mut out = String::with_capacity(128 + 24 * ids.len());
+        out.push_str("{\"query\":{\"ids\":{\"values\":[");
+        for (at, id) in ids.iter().enumerate() {
+            if at > 0 {
+                out.push(',');
+            }
+            push_json_string(&mut out, id);
+        }
+        out.push_str("]}},\"size\":");
+        out.push_str(&ids.len().to_string());
+        out.push_str(",\"track_total_hits\":false,\"seq_no_primary_term\":true");
+        if self.version {
+            out.push_str(",\"version\":true");
+        }
+        let wishes = [
+            ("_source", &self.documents.source),
+            ("fields", &self.documents.fields),
+            ("docvalue_fields", &self.documents.docvalue_fields),
+        ];
+        for (key, raw) in wishes {
+            if let Some(raw) = raw {
+                out.push_str(&format!(",\"{key}\":{raw}"));
+            }
+        }
+        out.push('}');
+        out
     }
 
-    /// The query part of that search's URL, without the `?`; may be empty.
+    /// The query part of that search's URL, without the `?`; may be empty. `pretty` and `filter_path`
+    /// are in it because under them Elasticsearch writes documents anew (`2.50` becomes `2.5`).
     pub fn fetch_query(&self) -> String {
-        String::new()
+        let mut pairs: Vec<(&str, String)> =
+            self.documents.url.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        if self.output.pretty {
+            pairs.push(("pretty", "true".to_owned()));
+        }
+        if !self.output.filter_path.is_empty() {
+            pairs.push(("filter_path", self.fetch_filter_path()));
+        }
+        let encoded: Vec<String> = pairs
+            .iter()
+            .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
+            .collect();
+        encoded.join("&")
+    }
+
+    /// The client's inclusions and our needs. Its exclusions could take away what we need, so they are
+    /// applied to the finished answer only.
+    fn fetch_filter_path(&self) -> String {
+        if !self.output.filter_path.includes_anything() {
+            return HARMLESS_FILTER.to_owned();
+        }
+        let included = self.output.filter_path_text.split(',').map(str::trim);
+        let included: Vec<&str> = included.filter(|path| !path.is_empty() && !path.starts_with('-')).collect();
+        format!("{},{NEEDED}", included.join(","))
     }
 }

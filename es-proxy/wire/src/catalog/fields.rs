@@ -1,0 +1,66 @@
+//! Finding our fields in a mapping as the cluster state holds it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use knn_types::FieldSpec;
+use serde_json::Value;
+
+use super::VectorField;
+use crate::mapping::{META_KEY, spec_options};
+use crate::score::Similarity;
+use crate::version::Capabilities;
+
+/// The engine takes no longer vectors.
+const MAX_DIMS: u64 = 4096;
+
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) ours: BTreeMap<Arc<str>, VectorField>,
+    pub(super) has_nested: bool,
+}
+
+/// Reads `mappings` of an index; the cluster state puts the mapping below `_doc`.
+pub(super) fn read(mappings: &Value, caps: &Capabilities) -> Found {
+    let mut found = Found::default();
+    walk(mappings.get("_doc").unwrap_or(mappings), "", false, caps, &mut found);
+    found
+}
+
+fn walk(parent: &Value, prefix: &str, below_nested: bool, caps: &Capabilities, found: &mut Found) {
+    let Some(properties) = parent.get("properties").and_then(Value::as_object) else { return };
+    for (name, definition) in properties {
+        let path = format!("{prefix}{name}");
+        match definition.get("type").and_then(Value::as_str) {
+            Some("dense_vector") if !below_nested => {
+                if let Some(field) = vector_field(definition, caps) {
+                    found.ours.insert(path.into(), field);
+                }
+            }
+            kind => {
+                let nested = kind == Some("nested");
+                found.has_nested |= nested;
+                walk(definition, &format!("{path}."), below_nested || nested, caps, found);
+            }
+        }
+    }
+}
+
+/// `None` unless the field is ours and can be searched now.
+fn vector_field(definition: &Value, caps: &Capabilities) -> Option<VectorField> {
+    let text = |key: &str| definition.get(key).and_then(Value::as_str);
+    let stored = definition.get("meta")?.get(META_KEY)?.as_str()?;
+    let options = spec_options(stored)?;
+    let indexed = definition.get("index").map_or(caps.index_by_default, |index| index == &Value::Bool(true));
+    let is_float = matches!(text("element_type"), None | Some("float"));
+    let dims = definition.get("dims")?.as_u64().filter(|dims| (1..=MAX_DIMS).contains(dims))?;
+    if !indexed || !is_float {
+        return None;
+    }
+    let similarity: Similarity = text("similarity").unwrap_or("cosine").parse().ok()?;
+    Some(VectorField {
+        spec: FieldSpec { dims: dims as usize, metric: similarity.metric(), options },
+        similarity,
+        stored: stored.into(),
+    })
+}

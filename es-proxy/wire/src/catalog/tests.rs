@@ -1,0 +1,85 @@
+//! The catalog against answers as real nodes gave them.
+
+use super::*;
+
+fn caps() -> Capabilities {
+    Capabilities::of("9.2.0".parse().unwrap()).unwrap()
+}
+
+/// Cut from a 9.2.0 node: keys of a mapping come in no particular order there.
+const STATE: &str = r#"{"version":57,"metadata":{"indices":{
+ "x1":{"state":"open","settings":{"index":{"routing":{"allocation":{"include":{"_tier_preference":"data_content"}}},"refresh_interval":"5s","number_of_shards":"2","provided_name":"x1","creation_date":"1795228757821","number_of_replicas":"0","uuid":"t7HGHl8jTEuu8XthDaETpg","max_result_window":"500","version":{"created":"9039001"}}},
+  "mappings":{"_doc":{"properties":{"a":{"ignore_malformed":true,"type":"integer"},
+   "v":{"dims":3,"similarity":"l2_norm","meta":{"outrigger.ivf":"nlist=16 nprobe=4"},"index":true,"type":"dense_vector","index_options":{"type":"flat"}},
+   "o":{"properties":{"w":{"type":"dense_vector","dims":4,"index":true,"similarity":"cosine","meta":{"outrigger.ivf":"default","own":"1"}}}},
+   "n":{"type":"nested","properties":{"v":{"type":"dense_vector","dims":4,"index":true,"similarity":"cosine","meta":{"outrigger.ivf":"default"}}}},
+   "nodims":{"type":"dense_vector","index":true,"similarity":"cosine","meta":{"outrigger.ivf":"default"}},
+   "foreign":{"type":"dense_vector","dims":4,"index":true,"similarity":"cosine"},
+   "bytes":{"type":"dense_vector","element_type":"byte","dims":4,"index":true,"similarity":"cosine","meta":{"outrigger.ivf":"default"}},
+   "future":{"type":"dense_vector","dims":4,"index":true,"similarity":"cosine","meta":{"outrigger.ivf":"magic=1"}},
+   "off":{"type":"dense_vector","dims":4,"index":false,"meta":{"outrigger.ivf":"default"}}}}}},
+ "x2":{"state":"close","settings":{"index.uuid":"u2","index.number_of_shards":"1","index.version.created":"8512000"},"mappings":{}},
+ "x3":{"state":"open","settings":{"index":{"uuid":"u3","number_of_shards":"1","version":{"created":"8512000"}}},"mappings":{"_doc":{}}}}}}"#;
+
+const ALIASES: &str = r#"{"x1":{"aliases":{"al":{},"w":{"is_write_index":true},"both":{},"alf":{"filter":{"term":{"a":1}}},"rt":{"index_routing":"1","search_routing":"1"}}},"x2":{"aliases":{"shut":{}}},"x3":{"aliases":{"both":{}}}}"#;
+
+fn catalog() -> Catalog {
+    Catalog::parse(STATE, ALIASES, &caps()).unwrap()
+}
+
+#[test]
+fn reads_settings_nested_and_flat() {
+    let catalog = catalog();
+    assert_eq!(catalog.version, 57);
+    let x1 = catalog.index("x1").unwrap();
+    assert_eq!((&*x1.uuid, x1.shards, x1.open, x1.created), ("t7HGHl8jTEuu8XthDaETpg", 2, true, 9_039_001));
+    assert!(x1.explicit_refresh && x1.has_nested);
+    assert_eq!(x1.max_result_window, 500);
+    let x2 = catalog.by_uuid("u2").unwrap();
+    assert_eq!((&*x2.name, x2.open, x2.created, x2.max_result_window), ("x2", false, 8_512_000, 10_000));
+    assert!(!x2.explicit_refresh && !x2.has_nested);
+}
+
+#[test]
+fn ours_are_searchable_floats_with_known_dims() {
+    let catalog = catalog();
+    let fields = &catalog.index("x1").unwrap().fields;
+    assert_eq!(fields.keys().map(|name| &**name).collect::<Vec<_>>(), ["o.w", "v"]);
+    let v = &fields["v"];
+    assert_eq!((v.spec.dims, v.similarity, &*v.stored), (3, Similarity::L2Norm, "nlist=16 nprobe=4"));
+    assert_eq!((v.spec.options.nlist, v.spec.options.nprobe), (Some(16), Some(4)));
+    assert_eq!(catalog.adopted().map(|index| &*index.name).collect::<Vec<_>>(), ["x1"]);
+}
+
+#[test]
+fn names_resolve_only_to_one_whole_open_index() {
+    let catalog = catalog();
+    for name in ["x1", "al", "w"] {
+        assert!(matches!(catalog.resolve(name), Resolved::One(index) if &*index.name == "x1"), "{name}");
+    }
+    for (name, why) in [
+        ("alf", "filtered_alias"),
+        ("rt", "filtered_alias"),
+        ("both", "several_indices"),
+        ("shut", "closed"),
+        ("x2", "closed"),
+        ("x1,x3", "expression"),
+        ("x*", "expression"),
+        ("_all", "expression"),
+        ("<x-{now/d}>", "expression"),
+        ("other:x1", "expression"),
+    ] {
+        assert!(matches!(catalog.resolve(name), Resolved::NotOne(reason) if reason == why), "{name}");
+    }
+    assert!(matches!(catalog.resolve("nope"), Resolved::Unknown));
+}
+
+#[test]
+fn an_empty_cluster_and_a_broken_answer() {
+    let catalog = Catalog::parse(r#"{"version":3}"#, "{}", &caps()).unwrap();
+    assert_eq!((catalog.version, catalog.adopted().count()), (3, 0));
+    assert_eq!(Catalog::empty().version, -1);
+    assert!(matches!(Catalog::parse("{}", "{}", &caps()), Err(CatalogError::Json(_))));
+    let no_uuid = r#"{"version":1,"metadata":{"indices":{"a":{"settings":{"index":{"number_of_shards":"1","version":{"created":"1"}}}}}}}"#;
+    assert!(matches!(Catalog::parse(no_uuid, "{}", &caps()), Err(CatalogError::Setting { setting: "uuid", .. })));
+}
