@@ -1,0 +1,143 @@
+"""The processes of the quick start: Elasticsearch (by scripts/es) and Outrigger, started and stopped together."""
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from web import Web
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ES = ROOT / "scripts/es"
+STARTED = time.monotonic()
+
+
+class Stop(Exception):
+    """A reason to end, for the person at the terminal."""
+
+
+def say(message):
+    print(f"[{time.monotonic() - STARTED:5.1f} s] {message}", flush=True)
+
+
+class Stack:
+    """Starts both, then `close` ends what was started."""
+
+    def __init__(self, binary=None):
+        self.binary = binary
+        self.elasticsearch = os.environ.get("ELASTICSEARCH_URL", "").rstrip("/")
+        self.own_elasticsearch = not self.elasticsearch
+        self.node = None
+        self.outrigger = None
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="outrigger-quickstart-"))
+
+    def start(self):
+        """Elasticsearch starts (and fetches its jars) while Outrigger compiles: the first waits for the network, the second for the processor."""
+        failure = []
+        helper = threading.Thread(target=self.start_elasticsearch, args=(failure,))
+        helper.start()
+        try:
+            binary = pathlib.Path(self.binary) if self.binary else build()
+        finally:
+            helper.join()
+        if failure:
+            raise failure[0]
+        self.start_outrigger(binary)
+
+    def start_elasticsearch(self, failure):
+        try:
+            if not self.own_elasticsearch:
+                version = Web(self.elasticsearch).expect("GET", "/")["version"]["number"]
+                say(f"using Elasticsearch {version} at {self.elasticsearch}")
+                return
+            version = newest_runnable()
+            say(f"starting Elasticsearch {version}")
+            command = [ES, "start", version, "--exit-with", str(os.getpid())]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False, start_new_session=True)
+            if done.returncode != 0:
+                raise Stop("Elasticsearch did not start (the reason is above)")
+            self.node = json.loads(done.stdout)
+            self.elasticsearch = self.node["url"]
+            say(f"Elasticsearch {version} answers on {self.elasticsearch}")
+        except Exception as reason:
+            failure.append(reason)
+
+    def start_outrigger(self, binary):
+        listen, admin = port(9201), port(9211)
+        self.url, self.admin = f"http://127.0.0.1:{listen}", f"http://127.0.0.1:{admin}"
+        self.log = self.folder / "outrigger.log"
+        command = [binary, "serve", "--listen", f"127.0.0.1:{listen}", "--upstream", self.elasticsearch]
+        command += ["--data-dir", self.folder / "data", "--admin-listen", f"127.0.0.1:{admin}"]
+        with open(self.log, "wb") as log:
+            # A session of its own: Ctrl-C reaches us alone, and we end things in order.
+            self.outrigger = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                if Web(self.url, timeout=5).send("GET", "/")[0] == 200:
+                    break
+            except OSError:
+                pass
+            if self.outrigger.poll() is not None or time.monotonic() > deadline:
+                raise Stop(f"Outrigger did not start; its log ends:\n{self.log_end()}")
+            time.sleep(0.05)
+        say(f"Outrigger answers on {self.url} (admin: {self.admin})")
+
+    def log_end(self):
+        return "".join(self.log.read_text(errors="replace").splitlines(keepends=True)[-15:])
+
+    def close(self):
+        if self.outrigger is not None:
+            self.outrigger.terminate()
+            try:
+                self.outrigger.wait(20)
+            except subprocess.TimeoutExpired:
+                self.outrigger.kill()
+                self.outrigger.wait()
+        if self.node is not None:
+            subprocess.run([ES, "stop", self.node["name"]], check=False, start_new_session=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def newest_runnable():
+    """9.2.0 where a Java for it is at hand, else the newest 8.x."""
+    lines = subprocess.run([ES, "versions"], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    runnable = [line.split("\t")[0] for line in lines if not line.split("\t")[1].startswith("no")]
+    for version in ("9.2.0", "8.15.3"):
+        if version in runnable:
+            return version
+    raise Stop("no JDK here runs Elasticsearch; `scripts/es versions` says why")
+
+
+def build():
+    """Compiles the release binary; cargo's own progress is shown. Returns its path."""
+    say("building Outrigger (the first time takes some minutes)")
+    command = ["cargo", "build", "--release", "-p", "outrigger", "--bin", "outrigger", "--message-format", "json-render-diagnostics"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    path = None
+    for line in process.stdout:
+        message = json.loads(line)
+        if message.get("executable") and message["target"]["name"] == "outrigger":
+            path = pathlib.Path(message["executable"])
+    if process.wait() != 0 or path is None:
+        raise Stop("the build failed (the reason is above)")
+    return path
+
+
+def port(wanted):
+    """The wanted port if it is free, else any."""
+    for number in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", number))
+                return probe.getsockname()[1]
+            except OSError:
+                continue
+    sys.exit("no free port")
