@@ -197,7 +197,8 @@ impl Catalog {
 
 fn read_index(name: String, index: &StateIndex, caps: &Capabilities) -> Result<IndexInfo, CatalogError> {
     let required = |key: &'static str| {
-        setting(&index.settings, key).ok_or_else(|| CatalogError::Setting { index: name.clone(), setting: key })
+        setting(&index.settings, key)
+            .ok_or_else(|| CatalogError::Setting { index: name.clone(), setting: key })
     };
     let unreadable = |key: &'static str| CatalogError::Setting { index: name.clone(), setting: key };
     let shards = required("number_of_shards")?.parse().map_err(|_| unreadable("number_of_shards"))?;

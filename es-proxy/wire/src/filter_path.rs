@@ -52,7 +52,8 @@ impl FilterPath {
 
     /// Whether anything at or below the keys `path` can be in the filtered answer.
     pub fn may_keep(&self, path: &[&str]) -> bool {
-        let included = self.includes.is_empty() || !matches!(follow(&self.includes, path), Verdict::Unmatched);
+        let included =
+            self.includes.is_empty() || !matches!(follow(&self.includes, path), Verdict::Unmatched);
         included && !matches!(follow(&self.excludes, path), Verdict::Matched)
     }
 
@@ -234,10 +235,7 @@ mod tests {
             ("hits.h*._s*.a.b", r#"{"hits":{"hits":[{"_source":{"a":{"b":2.50}}}]}}"#),
             ("nothing", "{}"),
             ("took.deeper", "{}"),
-            (
-                "hits.hits,-hits.hits._source,-**._score",
-                r#"{"hits":{"hits":[{"_id":"1"},{"_id":"2"}]}}"#,
-            ),
+            ("hits.hits,-hits.hits._source,-**._score", r#"{"hits":{"hits":[{"_id":"1"},{"_id":"2"}]}}"#),
             ("-hits,-_shards", r#"{"took":5}"#),
             ("-hits.hits.*,-hits.total", r#"{"took":5,"_shards":{"total":1},"hits":{"max_score":0.8}}"#),
         ];
@@ -296,7 +294,8 @@ mod tests {
     }
 
     fn any_json() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![any::<i32>().prop_map(serde_json::Value::from), "[a-c]{0,2}".prop_map(Into::into)];
+        let leaf =
+            prop_oneof![any::<i32>().prop_map(serde_json::Value::from), "[a-c]{0,2}".prop_map(Into::into)];
         leaf.prop_recursive(3, 24, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),

@@ -57,10 +57,7 @@ pub enum FetchMismatch {
 
 /// The answer when only ids and scores are wanted.
 pub fn render(search: &KnnSearch, outcome: &Outcome<'_>) -> String {
-    let shards = format!(
-        "{{\"total\":{0},\"successful\":{0},\"skipped\":0,\"failed\":0}}",
-        outcome.shards
-    );
+    let shards = format!("{{\"total\":{0},\"successful\":{0},\"skipped\":0,\"failed\":0}}", outcome.shards);
     let mut out = String::with_capacity(192 + 96 * outcome.page.len());
     open_answer(&mut out, search, outcome, &shards);
     for (at, hit) in outcome.page.iter().enumerate() {
@@ -92,7 +89,10 @@ pub fn render_fetched(
 
 /// Everything before the first hit.
 fn open_answer(out: &mut String, search: &KnnSearch, outcome: &Outcome<'_>, shards: &str) {
-    out.push_str(&format!("{{\"took\":{},\"timed_out\":false,\"_shards\":{shards},\"hits\":{{", outcome.took_ms));
+    out.push_str(&format!(
+        "{{\"took\":{},\"timed_out\":false,\"_shards\":{shards},\"hits\":{{",
+        outcome.took_ms
+    ));
     push_total(out, search, outcome.total);
     out.push_str("\"max_score\":");
     match outcome.max_score.filter(|_| search.size > 0) {

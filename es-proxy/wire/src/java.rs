@@ -10,7 +10,6 @@ pub fn float(value: f32) -> String {
 
 /// Appends [`float`] to `out`.
 pub fn push_float(out: &mut String, value: f32) {
-    use std::fmt::Write;
     if value.is_nan() {
         return out.push_str("NaN");
     }
@@ -18,18 +17,25 @@ pub fn push_float(out: &mut String, value: f32) {
         return out.push_str(if value > 0.0 { "Infinity" } else { "-Infinity" });
     }
     let magnitude = value.abs();
-    if magnitude == 0.0 || (1e-3..1e7).contains(&magnitude) {
-        // Debug keeps ".0" on whole numbers and is the plain shortest form in this range.
-        let _ = write!(out, "{value:?}");
-        return;
-    }
-    let start = out.len();
-    let _ = write!(out, "{value:E}");
-    if !out[start..].contains('.') {
-        // Where one digit would do, Java still gives the nearest number of two: 1.4E-45, not 1.0E-45.
-        out.truncate(start);
-        let _ = write!(out, "{value:.1E}");
-    }
+    let is_plain = magnitude == 0.0 || (1e-3..1e7).contains(&magnitude);
+    let shortest = if is_plain { format!("{value:?}") } else { format!("{value:E}") };
+    let nearest = with_digits(value, fraction_digits(&shortest).max(1), is_plain);
+    // Beside a power of two the nearest number of that length may belong to the neighbour.
+    out.push_str(if nearest.parse() == Ok(value) { &nearest } else { &shortest });
+}
+
+/// The number with so many digits after the point that is nearest to `value`.
+///
+/// Of two shortest numbers equally near Java takes the one with an even last digit, which is how Rust
+/// rounds to a given length, but not how it chooses a shortest form. And where one digit would do, Java
+/// still gives the nearest number of two: 1.4E-45, not 1.0E-45.
+fn with_digits(value: f32, digits: usize, is_plain: bool) -> String {
+    if is_plain { format!("{value:.digits$}") } else { format!("{value:.digits$E}") }
+}
+
+fn fraction_digits(number: &str) -> usize {
+    let mantissa = number.split('E').next().unwrap_or(number);
+    mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len())
 }
 
 #[cfg(test)]
@@ -51,6 +57,9 @@ mod tests {
             (9_999_999.0, "9999999.0"),
             (0.001, "0.001"),
             (0.000_999_999_9, "9.999999E-4"),
+            (359_427.125, "359427.12"),
+            (2_988_077.25, "2988077.2"),
+            (32_009.312_5, "32009.312"),
             (f32::MAX, "3.4028235E38"),
             (f32::MIN_POSITIVE, "1.1754944E-38"),
             (1e-45, "1.4E-45"),

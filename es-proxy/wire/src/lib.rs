@@ -28,7 +28,7 @@ pub use hits::{FetchMismatch, Outcome, ScoredHit, render, render_fetched};
 pub use java::{float, push_float};
 pub use json::{Object, Splice, push_json_string};
 pub use mapping::{
-    ExistingField, MappingContext, MappingError, META_KEY, existing_fields, show_ivf, translate_create,
+    ExistingField, META_KEY, MappingContext, MappingError, existing_fields, show_ivf, translate_create,
     translate_template, translate_update,
 };
 pub use params::Params;

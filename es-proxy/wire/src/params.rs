@@ -47,7 +47,10 @@ impl Params {
 
     /// Whether a name stands more than once.
     pub fn has_duplicates(&self) -> bool {
-        self.0.iter().enumerate().any(|(at, (name, _))| self.0[..at].iter().any(|(earlier, _)| earlier == name))
+        self.0
+            .iter()
+            .enumerate()
+            .any(|(at, (name, _))| self.0[..at].iter().any(|(earlier, _)| earlier == name))
     }
 }
 

@@ -72,8 +72,11 @@ mod tests {
     fn compact(json: &str) -> String {
         match json.trim_ascii().as_bytes()[0] {
             b'{' => {
-                let parts: Vec<_> =
-                    members(json).unwrap().iter().map(|m| format!("{}:{}", m.key, compact(m.value))).collect();
+                let parts: Vec<_> = members(json)
+                    .unwrap()
+                    .iter()
+                    .map(|m| format!("{}:{}", m.key, compact(m.value)))
+                    .collect();
                 format!("{{{}}}", parts.join(","))
             }
             b'[' => {

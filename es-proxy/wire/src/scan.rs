@@ -353,7 +353,9 @@ pub(crate) fn repeats_a_key(text: &str) -> Result<bool, Malformed> {
             }
             members.iter().try_fold(false, |found, member| Ok(found || repeats_a_key(member.value)?))
         }
-        Some(b'[') => elements(text)?.into_iter().try_fold(false, |found, one| Ok(found || repeats_a_key(one)?)),
+        Some(b'[') => {
+            elements(text)?.into_iter().try_fold(false, |found, one| Ok(found || repeats_a_key(one)?))
+        }
         _ => Ok(false),
     }
 }
@@ -376,8 +378,29 @@ mod tests {
             assert!(whole(text).is_ok(), "{text}");
         }
         for text in [
-            "", "{", "{\"a\":1,}", "{,}", "[1,]", "[,1]", "[1 2]", "01", "+1", ".5", "1.", "1e", "-", "NaN", "tru", "\"\\x\"",
-            "\"\\u00g0\"", "\"a", "\"\n\"", "{a:1}", "{\"a\" 1}", "1 2", "// c\n1",
+            "",
+            "{",
+            "{\"a\":1,}",
+            "{,}",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "01",
+            "+1",
+            ".5",
+            "1.",
+            "1e",
+            "-",
+            "NaN",
+            "tru",
+            "\"\\x\"",
+            "\"\\u00g0\"",
+            "\"a",
+            "\"\n\"",
+            "{a:1}",
+            "{\"a\" 1}",
+            "1 2",
+            "// c\n1",
         ] {
             assert!(whole(text).is_err(), "{text}");
         }

@@ -95,3 +95,6 @@ impl KnnSearch {
         self.output.pretty
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,5 +81,8 @@ fn an_empty_cluster_and_a_broken_answer() {
     assert_eq!(Catalog::empty().version, -1);
     assert!(matches!(Catalog::parse("{}", "{}", &caps()), Err(CatalogError::Json(_))));
     let no_uuid = r#"{"version":1,"metadata":{"indices":{"a":{"settings":{"index":{"number_of_shards":"1","version":{"created":"1"}}}}}}}"#;
-    assert!(matches!(Catalog::parse(no_uuid, "{}", &caps()), Err(CatalogError::Setting { setting: "uuid", .. })));
+    assert!(matches!(
+        Catalog::parse(no_uuid, "{}", &caps()),
+        Err(CatalogError::Setting { setting: "uuid", .. })
+    ));
 }

@@ -24,7 +24,8 @@ fn collect(parent: &str, properties: &Map<String, Value>, found: &mut Vec<(Strin
         let path = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
         if field.get("type").and_then(Value::as_str) == Some("dense_vector") {
             let stored = field.get("meta").and_then(|meta| meta.get(META_KEY)).and_then(Value::as_str);
-            let existing = stored.map_or(ExistingField::Other, |options| ExistingField::Ivf(options.to_owned()));
+            let existing =
+                stored.map_or(ExistingField::Other, |options| ExistingField::Ivf(options.to_owned()));
             found.push((path, existing));
         } else if let Some(properties) = field.get("properties").and_then(Value::as_object) {
             collect(&path, properties, found);
@@ -48,7 +49,10 @@ mod tests {
         let found = existing_fields(&response);
         assert_eq!(
             found,
-            [("v".to_owned(), ExistingField::Ivf("nlist=7".into())), ("o.w".to_owned(), ExistingField::Other)]
+            [
+                ("v".to_owned(), ExistingField::Ivf("nlist=7".into())),
+                ("o.w".to_owned(), ExistingField::Other)
+            ]
         );
         assert!(existing_fields("[]").is_empty());
     }

@@ -122,7 +122,8 @@ fn java_text(value: &Value) -> String {
             format!("[{}]", list.iter().map(java_text).collect::<Vec<_>>().join(", "))
         }
         Value::Object(map) => {
-            let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}={}", java_text(value))).collect();
+            let entries: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key}={}", java_text(value))).collect();
             format!("{{{}}}", entries.join(", "))
         }
         other => other.to_string(),

@@ -16,7 +16,10 @@ fn nothing_there(_: &str) -> Option<ExistingField> {
 
 fn create(body: &str) -> Result<Option<String>, MappingError> {
     let caps = caps("9.2.0");
-    translate_create(body, &MappingContext { caps: &caps, unspecified_is_ivf: true, existing: &nothing_there })
+    translate_create(
+        body,
+        &MappingContext { caps: &caps, unspecified_is_ivf: true, existing: &nothing_there },
+    )
 }
 
 /// The body of an index whose field `v` is `definition`.
@@ -34,16 +37,16 @@ const THEIRS: &str = r#"{"type":"int8_flat","rescore_vector":{"oversample":3.0}}
 fn explicit_ivf_keeps_every_other_byte() {
     let body = r#"{ "settings":{"x": 1.50},
  "mappings" : {"properties":{"o":{"properties":{"v" : {"type":"dense_vector" ,"index_options":{"nlist":1024, "type":"ivf","nprobe":24},"dims":3 } }},"t":{"type":"text"}}} }"#;
-    let expected = body.replace(r#"{"nlist":1024, "type":"ivf","nprobe":24}"#, THEIRS).replace(
-        r#""dims":3 }"#,
-        r#""dims":3,"meta":{"outrigger.ivf":"nlist=1024 nprobe=24"} }"#,
-    );
+    let expected = body
+        .replace(r#"{"nlist":1024, "type":"ivf","nprobe":24}"#, THEIRS)
+        .replace(r#""dims":3 }"#, r#""dims":3,"meta":{"outrigger.ivf":"nlist=1024 nprobe=24"} }"#);
     assert_eq!(create(body).unwrap().unwrap(), expected);
 }
 
 #[test]
 fn the_clients_meta_stays() {
-    let translated = create(&with_field(r#"{"type":"dense_vector","meta":{"unit":"m"},"dims":3}"#)).unwrap().unwrap();
+    let translated =
+        create(&with_field(r#"{"type":"dense_vector","meta":{"unit":"m"},"dims":3}"#)).unwrap().unwrap();
     let expected = with_field(&format!(
         r#"{{"type":"dense_vector","meta":{{"unit":"m","outrigger.ivf":"default"}},"dims":3,"index_options":{THEIRS}}}"#
     ));
@@ -55,7 +58,9 @@ fn the_clients_meta_stays() {
 #[test]
 fn versions_get_what_they_know() {
     let body = with_field(r#"{"type":"dense_vector","dims":3,"index_options":{"type":"ivf"}}"#);
-    for (version, theirs) in [("8.12.0", r#""type":"hnsw""#), ("8.15.3", r#"{"type":"flat"}"#), ("9.1.0", THEIRS)] {
+    for (version, theirs) in
+        [("8.12.0", r#""type":"hnsw""#), ("8.15.3", r#"{"type":"flat"}"#), ("9.1.0", THEIRS)]
+    {
         let caps = caps(version);
         let ctx = MappingContext { caps: &caps, unspecified_is_ivf: true, existing: &nothing_there };
         let translated = translate_create(&body, &ctx).unwrap().unwrap();
@@ -89,7 +94,9 @@ fn left_alone() {
 
 #[test]
 fn explicit_ivf_works_below_nested() {
-    let body = with_field(r#"{"type":"nested","properties":{"w":{"type":"dense_vector","index_options":{"type":"ivf"}}}}"#);
+    let body = with_field(
+        r#"{"type":"nested","properties":{"w":{"type":"dense_vector","index_options":{"type":"ivf"}}}}"#,
+    );
     assert!(create(&body).unwrap().unwrap().contains("int8_flat"));
 }
 
@@ -116,7 +123,8 @@ fn an_update_says_again_what_the_field_is() {
 
 #[test]
 fn mistakes_get_elasticsearchs_sentences() {
-    let ivf = |rest: &str| format!(r#"{{"type":"dense_vector","dims":3,"index_options":{{"type":"ivf"{rest}}}}}"#);
+    let ivf =
+        |rest: &str| format!(r#"{{"type":"dense_vector","dims":3,"index_options":{{"type":"ivf"{rest}}}}}"#);
     assert_eq!(
         reason_of(&ivf(r#","zz":1,"y":{"a":[1,"b",2.5,null,true]}"#)),
         "Mapping definition for [v] has unsupported parameters:  [zz : 1] [y : {a=[1, b, 2.5, null, true]}]"
@@ -133,7 +141,14 @@ fn mistakes_get_elasticsearchs_sentences() {
         reason_of(&ivf(r#","nlist":0"#)),
         "[nlist] must be an integer between 1 and 65536 for field [v], got [0]"
     );
-    for wrong in [r#","nlist":"8""#, r#","nprobe":65537"#, r#","nprobe":1.5"#, r#","recall":1"#, r#","recall":0.4"#, r#","nprobe":1,"recall":0.9"#] {
+    for wrong in [
+        r#","nlist":"8""#,
+        r#","nprobe":65537"#,
+        r#","nprobe":1.5"#,
+        r#","recall":1"#,
+        r#","recall":0.4"#,
+        r#","nprobe":1,"recall":0.9"#,
+    ] {
         assert!(create(&with_field(&ivf(wrong))).is_err(), "{wrong}");
     }
     let full = r#"{"type":"dense_vector","index_options":{"type":"ivf"},"meta":{"a":"1","b":"1","c":"1","d":"1","e":"1"}}"#;

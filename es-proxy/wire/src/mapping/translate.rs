@@ -114,7 +114,8 @@ impl<'a> Walk<'a> {
     /// A field that names no `index_options`.
     fn unspecified(&mut self, field: &Field<'_, 'a>) -> Result<(), Stop> {
         let definition = field.definition;
-        let is_float = definition.get("element_type").is_none() || is(definition, "element_type", "\"float\"");
+        let is_float =
+            definition.get("element_type").is_none() || is(definition, "element_type", "\"float\"");
         let is_indexed = match definition.get("index") {
             Some(index) => index.get() == "true",
             None => self.ctx.caps.index_by_default,

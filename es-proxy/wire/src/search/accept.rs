@@ -288,5 +288,9 @@ fn field_list(raw: &str) -> Result<&str, NotOurs> {
     if !raw.starts_with('[') || repeats_a_key(raw)? {
         return Err(NotOurs("value"));
     }
-    if elements(raw)?.iter().all(|element| element.starts_with(['"', '{'])) { Ok(raw) } else { Err(NotOurs("value")) }
+    if elements(raw)?.iter().all(|element| element.starts_with(['"', '{'])) {
+        Ok(raw)
+    } else {
+        Err(NotOurs("value"))
+    }
 }

@@ -70,7 +70,8 @@ impl KnnSearch {
             return HARMLESS_FILTER.to_owned();
         }
         let included = self.output.filter_path_text.split(',').map(str::trim);
-        let included: Vec<&str> = included.filter(|path| !path.is_empty() && !path.starts_with('-')).collect();
+        let included: Vec<&str> =
+            included.filter(|path| !path.is_empty() && !path.starts_with('-')).collect();
         format!("{},{NEEDED}", included.join(","))
     }
 }

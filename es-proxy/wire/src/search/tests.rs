@@ -1,0 +1,238 @@
+//! Which searches are ours, and what we understand of them.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Capabilities, Params};
+
+fn read_as(version: &str, query: &str, body: &str) -> Result<KnnSearch, &'static str> {
+    let caps = Capabilities::of(version.parse().unwrap()).unwrap();
+    parse_search(body.as_bytes(), &Params::parse(query).unwrap(), &caps).map_err(|NotOurs(label)| label)
+}
+
+fn read(query: &str, body: &str) -> Result<KnnSearch, &'static str> {
+    read_as("9.2.0", query, body)
+}
+
+/// A body with `knn` entries after field and vector, and top-level entries after that.
+fn body(knn: &str, beside: &str) -> String {
+    format!(r#"{{"knn":{{"field":"v","query_vector":[1,-0.5,2e-1]{knn}}}{beside}}}"#)
+}
+
+fn ours(query: &str, knn: &str, beside: &str) -> KnnSearch {
+    read(query, &body(knn, beside)).unwrap()
+}
+
+#[test]
+fn reads_the_section_and_its_defaults() {
+    let search = ours("", "", "");
+    assert_eq!((search.field.as_str(), search.vector.as_slice()), ("v", [1.0, -0.5, 0.2].as_slice()));
+    assert_eq!((search.k, search.num_candidates, search.from, search.size), (10, 15, 0, 10));
+    assert_eq!((search.boost, search.similarity, search.track_total), (1.0, None, TrackTotal::Exact));
+    let search = ours("", r#","k":3,"num_candidates":50,"similarity":0.25,"boost":2,"filter":[ ]"#, "");
+    assert_eq!((search.k, search.num_candidates, search.similarity, search.boost), (3, 50, Some(0.25), 2.0));
+    assert_eq!(read("", r#"{"knn":[{"query_vector":[1],"field":"a.b"}]}"#).unwrap().field, "a.b");
+}
+
+#[test]
+fn k_defaults_to_the_size_of_the_body_alone() {
+    let search = ours("size=1&from=2", "", r#","size":7,"from":1"#);
+    assert_eq!((search.k, search.num_candidates, search.from, search.size), (7, 11, 2, 1));
+    let candidates = |k: usize| ours("", &format!(r#","k":{k}"#), "").num_candidates;
+    assert_eq!([1, 2, 3, 6667, 10_000].map(candidates), [2, 3, 5, 10_000, 10_000]);
+}
+
+#[test]
+fn old_versions_want_both_numbers() {
+    let both = body(r#","k":1,"num_candidates":1"#, "");
+    assert!(read_as("8.12.0", "", &both).is_ok());
+    assert_eq!(read_as("8.12.0", "", &body(r#","k":1"#, "")), Err("k"));
+    assert!(read_as("8.13.0", "", &body(r#","k":1"#, "")).is_ok());
+}
+
+#[test]
+fn everything_else_is_elasticsearchs() {
+    let cases = [
+        (r#","k":0"#, "", "k"),
+        (r#","k":11,"num_candidates":10"#, "", "k"),
+        (r#","num_candidates":10001"#, "", "k"),
+        ("", r#","size":0"#, "k"),
+        (r#","k":"2""#, "", "value"),
+        (r#","k":2.5"#, "", "value"),
+        (r#","k":-1"#, "", "value"),
+        (r#","k":1e1"#, "", "value"),
+        (r#","k":null"#, "", "value"),
+        (r#","k":99999999999"#, "", "value"),
+        (r#","boost":-1"#, "", "value"),
+        (r#","boost":1e39"#, "", "value"),
+        (r#","similarity":"0.5""#, "", "value"),
+        (r#","k":1,"k":1"#, "", "duplicate_key"),
+        (r#","k":1,"\u006b":1"#, "", "duplicate_key"),
+        (r#","filter":{"term":{"a":1}}"#, "", "filter"),
+        (r#","filter":[{"term":{"a":1}}]"#, "", "filter"),
+        (r#","filter":null"#, "", "filter"),
+        (r#","inner_hits":{}"#, "", "inner_hits"),
+        (r#","_name":"n""#, "", "unknown_key"),
+        (r#","rescore_vector":{"oversample":2}"#, "", "unknown_key"),
+        ("", r#","query":{"match_all":{}}"#, "query"),
+        ("", r#","aggs":{}"#, "aggregations"),
+        ("", r#","sort":["_score"]"#, "sort"),
+        ("", r#","stored_fields":"_none_""#, "stored_fields"),
+        ("", r#","explain":true"#, "explain"),
+        ("", r#","timeout":"1s""#, "unknown_key"),
+        ("", r#","size":1,"size":1"#, "duplicate_key"),
+        ("", r#","size":9999,"from":2"#, "window"),
+        ("", r#","track_total_hits":-1"#, "value"),
+        ("", r#","version":"true""#, "value"),
+        ("", r#","_source":{"includes":"a","includes":"b"}"#, "duplicate_key"),
+        ("", r#","_source":{"zz":"a"}"#, "source"),
+        ("", r#","_source":[1]"#, "source"),
+        ("", r#","_source":null"#, "source"),
+        ("", r#","fields":"a""#, "value"),
+        ("", r#","fields":[1]"#, "value"),
+        ("", r#"} {"#, "malformed"),
+        ("", ",", "malformed"),
+    ];
+    for (knn, beside, label) in cases {
+        assert_eq!(read("", &body(knn, beside)), Err(label), "{knn} {beside}");
+    }
+    let bodies = [
+        ("", "no_knn"),
+        ("[]", "no_knn"),
+        ("{}", "no_knn"),
+        (r#"{"size":1}"#, "no_knn"),
+        (r#"{"knn":[]}"#, "no_knn"),
+        (r#"{"knn":[{"field":"v","query_vector":[1]},{"field":"v","query_vector":[1]}]}"#, "several_knn"),
+        (r#"{"knn":"x"}"#, "malformed"),
+        (r#"{"knn":{"field":"v"}}"#, "vector"),
+        (r#"{"knn":{"query_vector":[1]}}"#, "value"),
+        (r#"{"knn":{"field":"v","query_vector":[]}}"#, "vector"),
+        (r#"{"knn":{"field":"v","query_vector":"0a"}}"#, "vector"),
+        (r#"{"knn":{"field":"v","query_vector":1}}"#, "vector"),
+        (r#"{"knn":{"field":"v","query_vector":["1"]}}"#, "vector"),
+        (r#"{"knn":{"field":"v","query_vector":[null]}}"#, "vector"),
+        (r#"{"knn":{"field":"v","query_vector":[1e39]}}"#, "vector"),
+        (r#"{"knn":{"field":"v","query_vector":[NaN]}}"#, "vector"),
+        (r#"{"knn":{"field":"v","query_vector":[1,]}}"#, "vector"),
+        (r#"{"knn":{"field":"v","query_vector_builder":{}}}"#, "unknown_key"),
+        (r#"{"retriever":{"knn":{}}}"#, "retriever"),
+    ];
+    for (body, label) in bodies {
+        assert_eq!(read("", body), Err(label), "{body}");
+    }
+    let caps = Capabilities::of("9.2.0".parse().unwrap()).unwrap();
+    assert_eq!(parse_search(b"\xff", &Params::default(), &caps), Err(NotOurs("malformed")));
+}
+
+#[test]
+fn parameters_that_are_ours() {
+    for query in [
+        "pretty&human=true&error_trace=false&filter_path=took&typed_keys&rest_total_hits_as_int=true",
+        "track_total_hits=5&_source=a,b&_source_includes=a&_source_excludes=b&_source_exclude_vectors=false",
+        "size=1&from=2&version=true&seq_no_primary_term=false&docvalue_fields=a&preference=me",
+        "allow_no_indices=true&ignore_unavailable=false&allow_partial_search_results=true&request_cache=false",
+        "ccs_minimize_roundtrips=true&max_concurrent_shard_requests=5&batched_reduce_size=512&pre_filter_shard_size=1",
+    ] {
+        assert!(read(query, &body("", "")).is_ok(), "{query}");
+    }
+    for query in [
+        "routing=a",
+        "q=a",
+        "explain=true",
+        "search_type=dfs_query_then_fetch",
+        "scroll=1m",
+        "pretty=1",
+        "version=",
+        "error_trace=true",
+        "error_trace",
+        "preference=_local",
+        "preference=",
+        "size=-1",
+        "size=",
+        "size=%2B1",
+        "size=1&size=1",
+        "batched_reduce_size=1",
+        "max_concurrent_shard_requests=0",
+        "request_cache=",
+        "track_total_hits=",
+        "from=10000",
+        "zz",
+        "format=yaml",
+        "rest_total_hits_as_int&track_total_hits=5",
+    ] {
+        assert!(read(query, &body("", "")).is_err(), "{query}");
+    }
+    assert_eq!(read_as("8.15.3", "_source_exclude_vectors=true", &body("", "")), Err("parameter"));
+}
+
+#[test]
+fn documents_are_fetched_only_when_they_show() {
+    for (query, beside, needed) in [
+        ("", "", true),
+        ("", r#","_source":false"#, false),
+        ("_source=false", "", false),
+        ("_source=false&_source_includes=a", "", false),
+        ("_source=true", r#","_source":false"#, true),
+        ("_source_includes=a", r#","_source":false"#, true),
+        ("filter_path=hits.hits._id,hits.hits._score", "", false),
+        ("filter_path=hits.hits._id,hits.hits._sou*.a", "", true),
+        ("filter_path=-**._source", "", false),
+        ("", r#","_source":false,"fields":["a"]"#, true),
+        ("", r#","_source":false,"fields":[]"#, false),
+        ("filter_path=took", r#","fields":["a"]"#, true),
+        ("docvalue_fields=a", r#","_source":false"#, true),
+        ("", r#","_source":false,"version":true"#, true),
+        ("version=false", r#","_source":false,"version":true"#, false),
+        ("", r#","_source":false,"seq_no_primary_term":true"#, false),
+        ("size=0", "", false),
+    ] {
+        assert_eq!(ours(query, "", beside).needs_documents(), needed, "{query} {beside}");
+    }
+}
+
+#[test]
+fn a_fetch_repeats_the_clients_wishes() {
+    let search = ours(
+        "pretty&_source_includes=a%2Cb&preference=m%26e&filter_path=hits.hits._source,-took&size=3",
+        "",
+        r#","_source": {"excludes": ["z"]},"fields":[{"field":"d","format":"x"}],"docvalue_fields":["n"],"version":true"#,
+    );
+    assert_eq!(
+        search.fetch_body(&["1", "\"é"]),
+        r#"{"query":{"ids":{"values":["1","\"é"]}},"size":2,"track_total_hits":false,"seq_no_primary_term":true,"version":true,"_source":{"excludes": ["z"]},"fields":[{"field":"d","format":"x"}],"docvalue_fields":["n"]}"#
+    );
+    let query = Params::parse(&search.fetch_query()).unwrap();
+    assert_eq!(query.get("_source_includes"), Some("a,b"));
+    assert_eq!(query.get("preference"), Some("m&e"));
+    assert_eq!(query.get("pretty"), Some("true"));
+    assert!(
+        query.get("filter_path").unwrap().starts_with("hits.hits._source,timed_out,_shards,hits.hits._index")
+    );
+    assert!(!query.get("filter_path").unwrap().contains("-took"));
+    assert_eq!(query.0.len(), 4);
+    assert_eq!(ours("filter_path=-took", "", "").fetch_query(), "filter_path=%2Doutrigger");
+    assert_eq!(ours("", "", "").fetch_query(), "");
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let caps = Capabilities::of("9.2.0".parse().unwrap()).unwrap();
+        prop_assert!(parse_search(&bytes, &Params::default(), &caps).is_err());
+    }
+
+    #[test]
+    fn mutated_bodies_never_panic_nor_break_limits(at in any::<prop::sample::Index>(), with in "[\\[\\]{}\",:0-9eE.\\-a-z\\\\]{0,3}", cut in 0usize..4) {
+        let valid = body(r#","k":5,"num_candidates":50,"similarity":0.5,"boost":1.5,"filter":[]"#, r#","size":5,"from":1,"_source":{"includes":["a"]},"fields":["b"],"track_total_hits":3"#);
+        let at = at.index(valid.len());
+        let end = (at + cut).min(valid.len());
+        let mutated = format!("{}{with}{}", &valid[..at], &valid[end..]);
+        if let Ok(search) = read("", &mutated) {
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&mutated).is_ok());
+            prop_assert!((1..=10_000).contains(&search.k) && (search.k..=10_000).contains(&search.num_candidates));
+            prop_assert!(search.from + search.size <= 10_000);
+            prop_assert!(search.vector.iter().all(|value| value.is_finite()) && search.boost.is_finite());
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&search.fetch_body(&["1"])).is_ok());
+        }
+    }
+}
