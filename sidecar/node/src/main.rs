@@ -1,2 +1,54 @@
-//! The binary (being written).
-fn main() {}
+//! The binary: reads the configuration, binds the ports, assembles the parts, waits for a signal,
+//! drains. No logic of its own.
+
+#![forbid(unsafe_code)]
+
+mod adapters;
+mod assemble;
+mod cli;
+mod config;
+mod data_dir;
+mod gauges;
+mod logging;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::config::Config;
+
+/// Returns freed memory to the system steadily, which glibc's allocator does not under this load.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Exit status for a wrong configuration (`EX_CONFIG` of sysexits.h): restarting will not help.
+const EXIT_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let layer = match &cli.command {
+        Command::Serve(layer) | Command::Config(layer) => layer.clone(),
+    };
+    let config = match Config::load(layer) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("outrigger: wrong configuration: {error:#}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    match cli.command {
+        Command::Config(_) => {
+            print!("{config}");
+            ExitCode::SUCCESS
+        }
+        Command::Serve(_) => match assemble::serve(config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("outrigger: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

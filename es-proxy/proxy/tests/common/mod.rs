@@ -1,0 +1,266 @@
+//! A scripted upstream on a raw socket, the request path with fakes behind its ports, and a raw client.
+
+#![allow(dead_code, missing_docs, reason = "each test file uses its part")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use es_proxy::{
+    BoxFuture, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, Mode, Modes, NodeFacts, Proxy,
+    ProxyConfig, Scope, Server, Telemetry, UpstreamAddress,
+};
+use es_wire::{Catalog, IndexInfo};
+use prometheus_client::registry::Registry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, mpsc, watch};
+
+/// A cluster without indices.
+pub struct NoCluster;
+
+impl Cluster for NoCluster {
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::new(Catalog::empty())
+    }
+    fn node(&self) -> Option<Arc<NodeFacts>> {
+        None
+    }
+    fn published(&self, _: Scope) -> BoxFuture<'_, bool> {
+        Box::pin(async { true })
+    }
+    fn invalidate(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+    fn report(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+/// A source without hits.
+pub struct NoHits;
+
+impl KnnSource for NoHits {
+    fn knn<'a>(&'a self, _: KnnQuestion<'a>) -> BoxFuture<'a, Result<Vec<KnnHit>, KnnUnavailable>> {
+        Box::pin(async { Err(KnnUnavailable::Absent) })
+    }
+    fn vectors(&self, _: &IndexInfo, _: &str) -> u64 {
+        0
+    }
+}
+
+pub async fn proxy_to(upstream: SocketAddr) -> SocketAddr {
+    proxy_with(upstream, |_| {}).await
+}
+
+pub async fn proxy_with(upstream: SocketAddr, change: impl FnOnce(&mut ProxyConfig)) -> SocketAddr {
+    let mut config = ProxyConfig {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        upstream: vec![UpstreamAddress { host: upstream.ip().to_string(), port: upstream.port() }],
+        workers: 2,
+        ..ProxyConfig::default()
+    };
+    change(&mut config);
+    let listener = es_proxy::bind(config.listen).unwrap();
+    let address = listener.local_addr().unwrap();
+    let proxy = Proxy::new(
+        config,
+        Arc::new(NoCluster),
+        Arc::new(NoHits),
+        Arc::new(NoHits),
+        Arc::new(Modes::new(Mode::Serve)),
+        Telemetry::new(&mut Registry::default()),
+    );
+    Server::start(Arc::new(proxy), listener).unwrap();
+    address
+}
+
+/// Sends one request on a connection of its own and reads one response.
+pub async fn send(proxy: SocketAddr, request: &str) -> String {
+    let mut client = TcpStream::connect(proxy).await.unwrap();
+    client.write_all(request.as_bytes()).await.unwrap();
+    let is_head = request.starts_with("HEAD");
+    let reading =
+        async { if is_head { read_head(&mut client).await } else { read_response(&mut client).await } };
+    tokio::time::timeout(Duration::from_secs(10), reading).await.expect("a response in time")
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    let mut byte = [0];
+    while !read.ends_with(b"\r\n\r\n") && stream.read(&mut byte).await.unwrap() == 1 {
+        read.push(byte[0]);
+    }
+    String::from_utf8(read).unwrap()
+}
+
+/// Reads a head and the body it announces.
+pub async fn read_response(stream: &mut TcpStream) -> String {
+    let mut text = read_head(stream).await;
+    let lower = text.to_lowercase();
+    if let Some(length) = lower.lines().find_map(|line| line.strip_prefix("content-length: ")) {
+        let mut body = vec![0; length.trim().parse().unwrap()];
+        stream.read_exact(&mut body).await.unwrap();
+        text.push_str(&String::from_utf8(body).unwrap());
+    } else if lower.contains("transfer-encoding: chunked") {
+        let mut byte = [0];
+        while !text.ends_with("0\r\n\r\n") && stream.read(&mut byte).await.unwrap() == 1 {
+            text.push(byte[0] as char);
+        }
+    }
+    text
+}
+
+#[derive(Clone, Copy)]
+enum Script {
+    Answer(&'static str),
+    AnswerAndClose(&'static str),
+    HangUp,
+    Stream(usize),
+}
+
+/// A scripted Elasticsearch.
+pub struct Upstream {
+    pub address: SocketAddr,
+    requests: Mutex<mpsc::UnboundedReceiver<String>>,
+    connections: Arc<AtomicUsize>,
+    closed: watch::Receiver<usize>,
+    sent: Arc<AtomicUsize>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Upstream {
+    pub async fn answering(response: &'static str) -> Self {
+        Self::start(None, Script::Answer(response)).await
+    }
+
+    pub async fn at(address: SocketAddr, response: &'static str) -> Self {
+        Self::start(Some(address), Script::Answer(response)).await
+    }
+
+    pub async fn closing_after_each(response: &'static str) -> Self {
+        Self::start(None, Script::AnswerAndClose(response)).await
+    }
+
+    pub async fn hanging_up() -> Self {
+        Self::start(None, Script::HangUp).await
+    }
+
+    pub async fn streaming(bytes: usize) -> Self {
+        Self::start(None, Script::Stream(bytes)).await
+    }
+
+    async fn start(address: Option<SocketAddr>, script: Script) -> Self {
+        let wanted = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listener: TcpListener = TcpListener::from_std(es_proxy::bind(wanted).unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, requests) = mpsc::unbounded_channel();
+        let (ended, closed) = watch::channel(0);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (counted, counted_bytes) = (Arc::clone(&connections), Arc::clone(&sent));
+        let accepting = tokio::spawn(async move {
+            let mut all = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let (seen, ended, bytes) = (seen.clone(), ended.clone(), Arc::clone(&counted_bytes));
+                all.spawn(async move {
+                    play(stream, script, &seen, &bytes).await;
+                    ended.send_modify(|count| *count += 1);
+                });
+            }
+        });
+        Self { address, requests: Mutex::new(requests), connections, closed, sent, accepting }
+    }
+
+    /// The next request that arrived, as text.
+    pub async fn request(&self) -> String {
+        let mut requests = self.requests.lock().await;
+        tokio::time::timeout(Duration::from_secs(5), requests.recv()).await.expect("a request").unwrap()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Returns when a connection has ended.
+    pub async fn closed(&self) {
+        self.closed.clone().wait_for(|count| *count > 0).await.unwrap();
+    }
+
+    /// Bytes written once no more are taken.
+    pub async fn sent_when_still(&self) -> usize {
+        let mut last = usize::MAX;
+        loop {
+            let now = self.sent.load(Ordering::SeqCst);
+            if now == last && now > 0 {
+                return now;
+            }
+            last = now;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+async fn play(
+    mut stream: TcpStream,
+    script: Script,
+    seen: &mpsc::UnboundedSender<String>,
+    sent: &AtomicUsize,
+) {
+    while let Some(request) = read_request(&mut stream).await {
+        let _ = seen.send(request);
+        match script {
+            Script::HangUp => return,
+            Script::Answer(response) => stream.write_all(response.as_bytes()).await.unwrap(),
+            Script::AnswerAndClose(response) => {
+                stream.write_all(response.as_bytes()).await.unwrap();
+                return;
+            }
+            Script::Stream(bytes) => {
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+                let chunk = vec![b'x'; 64 << 10];
+                for _ in 0..bytes / chunk.len() {
+                    if stream.write_all(&chunk).await.is_err() {
+                        return;
+                    }
+                    sent.fetch_add(chunk.len(), Ordering::SeqCst);
+                }
+            }
+        }
+    }
+}
+
+/// One request with its body; `None` at the end of the connection.
+async fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut read = Vec::new();
+    let mut byte = [0];
+    while !read.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte).await.ok()? == 0 {
+            return None;
+        }
+        read.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&read).to_lowercase();
+    if let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length: ")) {
+        let mut body = vec![0; length.trim().parse().ok()?];
+        stream.read_exact(&mut body).await.ok()?;
+        read.extend_from_slice(&body);
+    } else if head.contains("transfer-encoding: chunked") {
+        while !read.ends_with(b"0\r\n\r\n") {
+            if stream.read(&mut byte).await.ok()? == 0 {
+                return None;
+            }
+            read.push(byte[0]);
+        }
+    }
+    String::from_utf8(read).ok()
+}

@@ -1,0 +1,46 @@
+//! The cluster as the feed knows it, for the request path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_proxy::{BoxFuture, Cluster, NodeFacts};
+use es_wire::Catalog;
+use shard_sync::{Security, Sync};
+
+/// See the head of this file.
+pub(crate) struct ClusterOfSync {
+    pub(crate) sync: Arc<Sync>,
+    /// How long a publication is waited for.
+    pub(crate) publish_timeout: Duration,
+}
+
+impl Cluster for ClusterOfSync {
+    fn catalog(&self) -> Arc<Catalog> {
+        self.sync.catalog()
+    }
+
+    fn node(&self) -> Option<Arc<NodeFacts>> {
+        let node = self.sync.node()?;
+        Some(Arc::new(NodeFacts {
+            version: node.version,
+            capabilities: node.caps,
+            security_absent: node.security == Security::Absent,
+        }))
+    }
+
+    fn published(&self, scope: es_proxy::Scope) -> BoxFuture<'_, bool> {
+        let scope = match scope {
+            es_proxy::Scope::All => shard_sync::Scope::All,
+            es_proxy::Scope::Index(name) => shard_sync::Scope::Index(name),
+        };
+        Box::pin(self.sync.published(scope, self.publish_timeout))
+    }
+
+    fn invalidate(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.sync.invalidate())
+    }
+
+    fn report(&self, index: &str) -> Option<String> {
+        serde_json::to_string(&self.sync.stats(index)?).ok()
+    }
+}

@@ -1,0 +1,85 @@
+//! Builds every part, in dependency order, and takes them down in the other order.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use console::Console;
+use es_proxy::{Modes, Proxy, Server, Telemetry};
+use ivf_index::{Engine, EngineConfig};
+use prometheus_client::registry::Registry;
+use shard_sync::Sync;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::adapters::{Admin, ClusterOfSync, EngineSource, UpstreamSource};
+use crate::config::Config;
+use crate::gauges::Gauges;
+use crate::{data_dir, logging};
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn serve(config: Config) -> anyhow::Result<()> {
+    logging::start(&config.log, config.log_format);
+    let data_dir = data_dir::open(&config.data_dir)?;
+    let listener = es_proxy::bind(config.proxy.listen)
+        .with_context(|| format!("cannot listen on {} (listen)", config.proxy.listen))?;
+    let admin_listener = es_proxy::bind(config.admin_listen)
+        .with_context(|| format!("cannot listen on {} (admin_listen)", config.admin_listen))?;
+    // The feed and the admin port; requests are served by the proxy's own workers.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("node")
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let result = runtime.block_on(run(config, listener, admin_listener));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    drop(data_dir);
+    result
+}
+
+async fn run(
+    config: Config,
+    listener: std::net::TcpListener,
+    admin_listener: std::net::TcpListener,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let (listen, admin_listen) = (listener.local_addr()?, admin_listener.local_addr()?);
+
+    let mut registry = Registry::default();
+    let engine =
+        Engine::open(EngineConfig { data_dir: Some(config.data_dir.clone()), ..EngineConfig::default() })
+            .context("cannot open the engine")?;
+    let upstream_source = UpstreamSource::new(&config.sync).context("cannot build an HTTP client")?;
+    let sync = Sync::start(config.sync, Arc::new(engine), &mut registry);
+    let modes = Arc::new(Modes::new(config.mode));
+    let telemetry = Telemetry::new(&mut registry);
+    let gauges = Gauges::register(&mut registry);
+
+    let cluster = ClusterOfSync { sync: Arc::clone(&sync), publish_timeout: config.proxy.publish_timeout };
+    let engine_source = EngineSource::new(Arc::clone(&sync), config.proxy.workers);
+    let upstream = config.proxy.upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let proxy = Proxy::new(
+        config.proxy,
+        Arc::new(cluster),
+        Arc::new(engine_source),
+        Arc::new(upstream_source),
+        Arc::clone(&modes),
+        telemetry,
+    );
+    let server = Server::start(Arc::new(proxy), listener).context("cannot start workers")?;
+    let admin = Admin { sync: Arc::clone(&sync), modes, gauges };
+    let console = Console::new(Arc::new(admin), registry, config.admin_token);
+    let console = tokio::spawn(console.serve(admin_listener));
+    tracing::info!(%listen, %admin_listen, upstream, version = env!("CARGO_PKG_VERSION"), "serving");
+
+    let signal = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal, "stopping: requests in flight may finish");
+    server.shutdown().await;
+    sync.shutdown().await;
+    console.abort();
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,411 @@
+//! The configuration: one struct whose fields are flags, environment variables and keys of the file
+//! alike, so that no setting can be reached in one way only.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use es_proxy::{Mode, PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
+use serde::Deserialize;
+use shard_sync::{Auth, SyncConfig};
+
+use crate::units::{Bytes, Time};
+
+/// A value kept as written and read by its `FromStr`, in the file too.
+#[derive(Clone, Debug)]
+pub(crate) struct Word<T>(T);
+
+impl<T: FromStr<Err = String>> FromStr for Word<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Word)
+    }
+}
+
+impl<'de, T: FromStr<Err = String>> Deserialize<'de> for Word<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What becomes of a `dense_vector` that names no `index_options`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unspecified {
+    Ivf,
+    Elasticsearch,
+}
+
+impl FromStr for Unspecified {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "ivf" => Ok(Self::Ivf),
+            "elasticsearch" => Ok(Self::Elasticsearch),
+            other => Err(format!("[{other}] is none of ivf, elasticsearch")),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Json,
+    Text,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            other => Err(format!("[{other}] is none of json, text")),
+        }
+    }
+}
+
+macro_rules! layer {
+    ($( $(#[$meta:meta])* $name:ident : $type:ty, $env:literal, $value:literal; )*) => {
+        /// Settings of one source; what is absent is left to the next source.
+        #[derive(Args, Clone, Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(crate) struct Layer {
+            /// Read further settings from this TOML file.
+            #[arg(long, env = "OUTRIGGER_CONFIG", value_name = "FILE")]
+            #[serde(skip)]
+            config: Option<PathBuf>,
+
+            /// Credentials of our own calls (user:password, "ApiKey …" or "Bearer …"). Not a flag:
+            /// command lines are visible to everybody on the machine.
+            #[arg(skip)]
+            upstream_auth: Option<String>,
+
+            $( $(#[$meta])* #[arg(long, env = $env, value_name = $value)] $name: Option<$type>, )*
+        }
+
+        impl Layer {
+            /// This layer's settings, where absent those of `lower`.
+            fn over(self, lower: Self) -> Self {
+                Self {
+                    config: self.config.or(lower.config),
+                    upstream_auth: self.upstream_auth.or(lower.upstream_auth),
+                    $( $name: self.$name.or(lower.$name), )*
+                }
+            }
+        }
+    };
+}
+
+layer! {
+    /// Address that clients connect to [default: 127.0.0.1:9201].
+    listen: SocketAddr, "OUTRIGGER_LISTEN", "ADDR:PORT";
+    /// Elasticsearch node beside us, http://host:port; further nodes of the same cluster after
+    /// commas, used when the first does not answer [default: http://127.0.0.1:9200].
+    upstream: String, "OUTRIGGER_UPSTREAM", "URL[,URL]";
+    /// File with the credentials of our own calls: user:password, "ApiKey …" or "Bearer …". Or the
+    /// environment variable OUTRIGGER_UPSTREAM_AUTH with the credentials themselves.
+    #[arg(alias = "upstream-auth")]
+    upstream_auth_file: PathBuf, "OUTRIGGER_UPSTREAM_AUTH_FILE", "FILE";
+    /// Directory for snapshots of the indexes [default: outrigger-data].
+    data_dir: PathBuf, "OUTRIGGER_DATA_DIR", "DIR";
+    /// Address of health, metrics and switches [default: 127.0.0.1:9211].
+    admin_listen: SocketAddr, "OUTRIGGER_ADMIN_LISTEN", "ADDR:PORT";
+    /// File with the token that admin calls must carry; required where the admin address is not
+    /// loopback.
+    admin_token_file: PathBuf, "OUTRIGGER_ADMIN_TOKEN_FILE", "FILE";
+    /// What is done with searches that could be answered here: serve, shadow (Elasticsearch answers,
+    /// ours is compared) or pass [default: serve].
+    mode: Word<Mode>, "OUTRIGGER_MODE", "MODE";
+    /// Whether Elasticsearch decides who may see what: auto (ask it), on or off [default: auto].
+    security: Word<SecurityMode>, "OUTRIGGER_SECURITY", "MODE";
+    /// What a dense_vector without index_options becomes: ivf or elasticsearch (left alone)
+    /// [default: ivf].
+    mapping_unspecified: Word<Unspecified>, "OUTRIGGER_MAPPING_UNSPECIFIED", "TYPE";
+    /// Threads that serve requests [default: one per core].
+    workers: usize, "OUTRIGGER_WORKERS", "N";
+    /// Client connections at once [default: 10000].
+    max_connections: usize, "OUTRIGGER_MAX_CONNECTIONS", "N";
+    /// Largest request body, as http.max_content_length of Elasticsearch [default: 100mb].
+    max_body: Word<Bytes>, "OUTRIGGER_MAX_BODY", "SIZE";
+    /// Time to connect to Elasticsearch [default: 5s].
+    connect_timeout: Word<Time>, "OUTRIGGER_CONNECT_TIMEOUT", "TIME";
+    /// Time from the end of a request to the head of Elasticsearch's response [default: 1h].
+    response_timeout: Word<Time>, "OUTRIGGER_RESPONSE_TIMEOUT", "TIME";
+    /// How long a response that acknowledges a refresh is held until it is visible here [default: 30s].
+    publish_timeout: Word<Time>, "OUTRIGGER_PUBLISH_TIMEOUT", "TIME";
+    /// How long requests in flight may take at shutdown [default: 30s].
+    drain_timeout: Word<Time>, "OUTRIGGER_DRAIN_TIMEOUT", "TIME";
+    /// Exact scans (knn searches that pass to an ivf field) at once [default: 4].
+    passed_knn_concurrency: usize, "OUTRIGGER_PASSED_KNN_CONCURRENCY", "N";
+    /// How long such a search may wait for its turn [default: 1s].
+    passed_knn_wait: Word<Time>, "OUTRIGGER_PASSED_KNN_WAIT", "TIME";
+    /// Vectors that such searches may compare per second [default: 8000000].
+    passed_knn_vectors_per_second: u32, "OUTRIGGER_PASSED_KNN_VECTORS_PER_SECOND", "N";
+    /// How often names and mappings are asked for: how stale they may be [default: 100ms].
+    catalog_interval: Word<Time>, "OUTRIGGER_CATALOG_INTERVAL", "TIME";
+    /// How often refreshes are looked for while indices change [default: 20ms].
+    feed_interval: Word<Time>, "OUTRIGGER_FEED_INTERVAL", "TIME";
+    /// Time between snapshots of an index that changes [default: 30s].
+    snapshot_interval: Word<Time>, "OUTRIGGER_SNAPSHOT_INTERVAL", "TIME";
+    /// Which events are logged, e.g. info or warn,shard_sync=debug [default: info].
+    log: String, "OUTRIGGER_LOG", "FILTER";
+    /// How log lines look: json or text [default: json].
+    log_format: Word<LogFormat>, "OUTRIGGER_LOG_FORMAT", "FORMAT";
+}
+
+/// What is in force.
+pub(crate) struct Config {
+    pub(crate) proxy: ProxyConfig,
+    pub(crate) sync: SyncConfig,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) admin_listen: SocketAddr,
+    pub(crate) admin_token: Option<String>,
+    pub(crate) mode: Mode,
+    pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
+}
+
+impl Config {
+    /// Reads file and secrets, and checks what can be checked without touching the network.
+    pub(crate) fn load(flags: Layer) -> anyhow::Result<Self> {
+        let file = match &flags.config {
+            Some(path) => read_layer(path)?,
+            None => Layer::default(),
+        };
+        let environment = Layer {
+            upstream_auth: std::env::var("OUTRIGGER_UPSTREAM_AUTH").ok().filter(|secret| !secret.is_empty()),
+            ..Layer::default()
+        };
+        Self::from_layer(flags.over(environment).over(file))
+    }
+
+    fn from_layer(layer: Layer) -> anyhow::Result<Self> {
+        let proxy = proxy_config(&layer)?;
+        let admin_listen = layer.admin_listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9211)));
+        let admin_token = layer.admin_token_file.as_deref().map(read_secret).transpose()?;
+        if admin_token.is_none() && !admin_listen.ip().is_loopback() {
+            bail!(
+                "admin_listen {admin_listen} is reachable from outside; set admin_token_file, or use 127.0.0.1"
+            );
+        }
+        if admin_listen == proxy.listen && admin_listen.port() != 0 {
+            bail!("listen and admin_listen are both {admin_listen}; they need two ports");
+        }
+        let auth = match (layer.upstream_auth, &layer.upstream_auth_file) {
+            (Some(secret), _) => Some(secret),
+            (None, Some(path)) => Some(read_secret(path)?),
+            (None, None) => None,
+        };
+        let defaults = SyncConfig::default();
+        let sync = SyncConfig {
+            upstream: proxy.upstream.iter().map(UpstreamAddress::to_string).collect(),
+            auth: auth.as_deref().map(parse_auth).transpose()?,
+            catalog_interval: time(layer.catalog_interval, defaults.catalog_interval, "catalog_interval")?,
+            feed_interval: time(layer.feed_interval, defaults.feed_interval, "feed_interval")?,
+            snapshot_interval: time(
+                layer.snapshot_interval,
+                defaults.snapshot_interval,
+                "snapshot_interval",
+            )?,
+            ..defaults
+        };
+        let log = layer.log.unwrap_or_else(|| "info".into());
+        log.parse::<tracing_subscriber::filter::Targets>()
+            .with_context(|| format!("log [{log}] is no filter"))?;
+        Ok(Self {
+            proxy,
+            sync,
+            data_dir: layer.data_dir.unwrap_or_else(|| "outrigger-data".into()),
+            admin_listen,
+            admin_token,
+            mode: layer.mode.map_or(Mode::Serve, |word| word.0),
+            log,
+            log_format: layer.log_format.map_or(LogFormat::Json, |word| word.0),
+        })
+    }
+}
+
+fn proxy_config(layer: &Layer) -> anyhow::Result<ProxyConfig> {
+    let defaults = ProxyConfig::default();
+    let upstream = match &layer.upstream {
+        None => defaults.upstream.clone(),
+        Some(list) => list
+            .split(',')
+            .map(|url| url.trim().parse::<UpstreamAddress>().map_err(anyhow::Error::msg))
+            .collect::<Result<_, _>>()
+            .context("upstream")?,
+    };
+    let listen = layer.listen.unwrap_or(defaults.listen);
+    if upstream.iter().any(|node| format!("{}:{}", node.host, node.port) == listen.to_string()) {
+        bail!("upstream and listen are both {listen}: requests would go round in circles");
+    }
+    let limits = PassedKnnLimits {
+        concurrency: positive(
+            layer.passed_knn_concurrency,
+            defaults.passed_knn.concurrency,
+            "passed_knn_concurrency",
+        )?,
+        wait: layer.passed_knn_wait.as_ref().map_or(defaults.passed_knn.wait, |word| word.0.0),
+        vectors_per_second: layer
+            .passed_knn_vectors_per_second
+            .unwrap_or(defaults.passed_knn.vectors_per_second),
+    };
+    Ok(ProxyConfig {
+        listen,
+        upstream,
+        workers: positive(layer.workers, defaults.workers, "workers")?,
+        max_connections: positive(layer.max_connections, defaults.max_connections, "max_connections")?,
+        max_body_bytes: layer.max_body.as_ref().map_or(defaults.max_body_bytes, |word| word.0.0),
+        connect_timeout: time(layer.connect_timeout.clone(), defaults.connect_timeout, "connect_timeout")?,
+        response_timeout: time(
+            layer.response_timeout.clone(),
+            defaults.response_timeout,
+            "response_timeout",
+        )?,
+        publish_timeout: time(layer.publish_timeout.clone(), defaults.publish_timeout, "publish_timeout")?,
+        drain_timeout: layer.drain_timeout.as_ref().map_or(defaults.drain_timeout, |word| word.0.0),
+        unspecified_is_ivf: layer.mapping_unspecified.as_ref().is_none_or(|word| word.0 == Unspecified::Ivf),
+        security: layer.security.as_ref().map_or(defaults.security, |word| word.0),
+        passed_knn: limits,
+        ..defaults
+    })
+}
+
+fn read_layer(path: &Path) -> anyhow::Result<Layer> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("config file {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("config file {}", path.display()))
+}
+
+fn read_secret(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("secret file {}", path.display()))?;
+    let secret = text.trim().to_owned();
+    if secret.is_empty() {
+        bail!("secret file {} is empty", path.display());
+    }
+    Ok(secret)
+}
+
+fn parse_auth(secret: &str) -> anyhow::Result<Auth> {
+    if let Some(key) = secret.strip_prefix("ApiKey ") {
+        return Ok(Auth::ApiKey(key.trim().into()));
+    }
+    if let Some(token) = secret.strip_prefix("Bearer ") {
+        return Ok(Auth::Bearer(token.trim().into()));
+    }
+    match secret.split_once(':') {
+        Some((user, password)) if !user.is_empty() => {
+            Ok(Auth::Basic { user: user.into(), password: password.into() })
+        }
+        _ => bail!("upstream_auth must be user:password, \"ApiKey …\" or \"Bearer …\""),
+    }
+}
+
+fn positive(value: Option<usize>, default: usize, name: &str) -> anyhow::Result<usize> {
+    match value {
+        Some(0) => bail!("{name} must be at least 1"),
+        other => Ok(other.unwrap_or(default)),
+    }
+}
+
+fn time(value: Option<Word<Time>>, default: Duration, name: &str) -> anyhow::Result<Duration> {
+    match value {
+        Some(Word(Time(time))) if time.is_zero() => bail!("{name} must be longer than 0"),
+        Some(Word(Time(time))) => Ok(time),
+        None => Ok(default),
+    }
+}
+
+impl fmt::Display for Config {
+    /// As a file that [`Config::load`] reads, with secrets masked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |f: &mut fmt::Formatter<'_>, name: &str, value: &dyn fmt::Display| {
+            writeln!(f, "{name} = {}", toml::Value::String(value.to_string()))
+        };
+        let (proxy, sync, limits) = (&self.proxy, &self.sync, &self.proxy.passed_knn);
+        text(f, "listen", &proxy.listen)?;
+        text(f, "upstream", &sync.upstream.join(","))?;
+        if let Some(auth) = &sync.auth {
+            writeln!(f, "# upstream_auth: {auth:?}")?;
+        }
+        text(f, "data_dir", &self.data_dir.display())?;
+        text(f, "admin_listen", &self.admin_listen)?;
+        if self.admin_token.is_some() {
+            writeln!(f, "# admin_token: ***")?;
+        }
+        text(f, "mode", &self.mode.name())?;
+        text(f, "security", &proxy.security)?;
+        text(f, "mapping_unspecified", &if proxy.unspecified_is_ivf { "ivf" } else { "elasticsearch" })?;
+        writeln!(f, "workers = {}", proxy.workers)?;
+        writeln!(f, "max_connections = {}", proxy.max_connections)?;
+        text(f, "max_body", &Bytes(proxy.max_body_bytes))?;
+        text(f, "connect_timeout", &Time(proxy.connect_timeout))?;
+        text(f, "response_timeout", &Time(proxy.response_timeout))?;
+        text(f, "publish_timeout", &Time(proxy.publish_timeout))?;
+        text(f, "drain_timeout", &Time(proxy.drain_timeout))?;
+        writeln!(f, "passed_knn_concurrency = {}", limits.concurrency)?;
+        text(f, "passed_knn_wait", &Time(limits.wait))?;
+        writeln!(f, "passed_knn_vectors_per_second = {}", limits.vectors_per_second)?;
+        text(f, "catalog_interval", &Time(sync.catalog_interval))?;
+        text(f, "feed_interval", &Time(sync.feed_interval))?;
+        text(f, "snapshot_interval", &Time(sync.snapshot_interval))?;
+        text(f, "log", &self.log)?;
+        text(f, "log_format", &if self.log_format == LogFormat::Json { "json" } else { "text" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> anyhow::Result<Config> {
+        Config::from_layer(toml::from_str(text)?)
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_and_says_the_same() {
+        let config = load("listen = '127.0.0.1:1'\nmode = 'shadow'\nmax_body = '3mb'\nlog = 'warn'").unwrap();
+        let printed = config.to_string();
+        assert_eq!(load(&printed).unwrap().to_string(), printed);
+        assert!(printed.contains("max_body = \"3mb\""), "{printed}");
+    }
+
+    #[test]
+    fn secrets_are_masked() {
+        let printed = load("upstream_auth = 'feed:hunter2'").unwrap().to_string();
+        assert!(printed.contains("feed") && !printed.contains("hunter2"), "{printed}");
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        for (text, named) in [
+            ("listn = 'x'", "listn"),
+            ("upstream = 'localhost:9200'", "upstream"),
+            ("upstream = 'https://localhost:9200'", "TLS"),
+            ("listen = '127.0.0.1:9200'", "circles"),
+            ("admin_listen = '0.0.0.0:9211'", "admin_token_file"),
+            ("admin_listen = '127.0.0.1:9201'", "two ports"),
+            ("workers = 0", "workers"),
+            ("mode = 'off'", "serve, shadow, pass"),
+            ("response_timeout = '0s'", "response_timeout"),
+            ("upstream_auth = 'secret'", "user:password"),
+        ] {
+            let message = format!("{:#}", load(text).err().unwrap_or_else(|| panic!("{text} was taken")));
+            assert!(message.contains(named), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let flags = Layer { workers: Some(3), ..Layer::default() };
+        let file: Layer = toml::from_str("workers = 5\nmax_connections = 7").unwrap();
+        let config = Config::from_layer(flags.over(file)).unwrap();
+        assert_eq!((config.proxy.workers, config.proxy.max_connections), (3, 7));
+    }
+}

@@ -1,0 +1,78 @@
+//! Gauges that are read when somebody asks for metrics: memory, and the sizes of the indexes.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use shard_sync::Sync;
+
+/// Indices with gauges of their own; the others are left out.
+const MAX_INDICES: usize = 100;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FieldLabels {
+    index: String,
+    field: String,
+}
+
+/// See the head of this file.
+#[derive(Default)]
+pub(crate) struct Gauges {
+    allocated: Gauge,
+    resident: Gauge,
+    docs: Family<FieldLabels, Gauge>,
+    memory: Family<FieldLabels, Gauge>,
+    disk: Family<FieldLabels, Gauge>,
+    recall: Family<FieldLabels, Gauge<f64, AtomicU64>>,
+}
+
+impl Gauges {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let this = Self::default();
+        registry.register("outrigger_memory_allocated_bytes", "Memory in use", this.allocated.clone());
+        registry.register(
+            "outrigger_memory_resident_bytes",
+            "Memory held by the process",
+            this.resident.clone(),
+        );
+        registry.register("outrigger_index_docs", "Documents that a search can find", this.docs.clone());
+        registry.register("outrigger_index_memory_bytes", "Memory of the index", this.memory.clone());
+        registry.register("outrigger_index_disk_bytes", "Newest snapshot on disk", this.disk.clone());
+        registry.register(
+            "outrigger_index_recall",
+            "Calibrated recall@10 at the defaults",
+            this.recall.clone(),
+        );
+        this
+    }
+
+    /// Reads everything.
+    pub(crate) fn refresh(&self, sync: &Sync) {
+        // The allocator's numbers stand still until its epoch is advanced.
+        if tikv_jemalloc_ctl::epoch::advance().is_ok() {
+            self.allocated.set(tikv_jemalloc_ctl::stats::allocated::read().unwrap_or(0) as i64);
+            self.resident.set(tikv_jemalloc_ctl::stats::resident::read().unwrap_or(0) as i64);
+        }
+        for family in [&self.docs, &self.memory, &self.disk] {
+            family.clear();
+        }
+        self.recall.clear();
+        for index in sync.catalog().adopted().take(MAX_INDICES) {
+            let Some(report) = sync.stats(&index.name) else { continue };
+            for field in &report.fields {
+                let labels = FieldLabels { index: report.index.clone(), field: field.field.clone() };
+                let sum =
+                    |of: fn(&shard_sync::ShardReport) -> u64| field.shards.iter().map(of).sum::<u64>() as i64;
+                self.docs.get_or_create(&labels).set(field.docs as i64);
+                self.memory.get_or_create(&labels).set(sum(|shard| shard.memory_bytes));
+                self.disk.get_or_create(&labels).set(sum(|shard| shard.disk_bytes));
+                let recalls: Vec<f32> = field.shards.iter().filter_map(|shard| shard.recall).collect();
+                if let Some(lowest) = recalls.into_iter().reduce(f32::min) {
+                    self.recall.get_or_create(&labels).set(f64::from(lowest));
+                }
+            }
+        }
+    }
+}
