@@ -9,6 +9,9 @@ use std::borrow::Cow;
 /// Deeper nesting than any request of ours has; Elasticsearch itself stops at 1,000.
 const MAX_DEPTH: usize = 200;
 
+/// So many decimal digits always fit a `u64`.
+const MAX_EXACT_DIGITS: usize = 19;
+
 /// Not the JSON that was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
@@ -113,20 +116,22 @@ impl<'a> Scanner<'a> {
         self.skip_blanks();
         let start = self.at;
         let number = self.number()?;
-        if let Some(exact) = number.to_float() {
-            return Ok(exact);
-        }
         if number.is_integer && number.digits > 18 {
             return Err(Malformed);
+        }
+        if let Some(exact) = number.to_float() {
+            return Ok(exact);
         }
         let slow: f32 = self.text[start..self.at].parse().map_err(|_| Malformed)?;
         if slow.is_finite() { Ok(slow) } else { Err(Malformed) }
     }
 
+    #[inline]
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    #[inline]
     fn skip_blanks(&mut self) {
         while matches!(self.byte(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
@@ -205,6 +210,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Checks the grammar of a number and collects its digits on the way.
+    #[inline]
     fn number(&mut self) -> Result<Decimal, Malformed> {
         let negative = self.byte() == Some(b'-');
         self.at += usize::from(negative);
@@ -236,13 +242,21 @@ impl<'a> Scanner<'a> {
     }
 
     fn digits(&mut self, decimal: &mut Decimal) -> Result<(), Malformed> {
-        let start = self.at;
-        while let Some(digit @ b'0'..=b'9') = self.byte() {
-            decimal.mantissa = decimal.mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-            self.at += 1;
+        let rest = &self.text.as_bytes()[self.at..];
+        let mut mantissa = decimal.mantissa;
+        let mut count = 0;
+        for byte in rest {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+            count += 1;
         }
-        decimal.digits += self.at - start;
-        if self.at == start { Err(Malformed) } else { Ok(()) }
+        decimal.mantissa = mantissa;
+        decimal.digits += count;
+        self.at += count;
+        if count == 0 { Err(Malformed) } else { Ok(()) }
     }
 
     fn exponent(&mut self) -> Result<i32, Malformed> {
@@ -276,17 +290,18 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// The nearest float32, where two exact float64 steps prove it; `None` means: use the slow way.
+    /// The nearest float32, where float64 arithmetic proves it; `None` means: use the slow way.
     ///
-    /// A mantissa below 2^53 and a power of ten up to 10^22 are both exact in float64, so their product
-    /// or quotient is rounded once. Rounding that again to float32 goes wrong only from the middle
-    /// between two floats, which has exactly one pattern of low bits.
+    /// Powers of ten up to 10^22 are exact in float64. So at most the mantissa and then the product or
+    /// quotient are rounded, and the result is off by less than two units in its last place. Rounding
+    /// it to float32 can go wrong only that close to the middle between two floats, which has exactly
+    /// one pattern of low bits.
     fn to_float(self) -> Option<f32> {
         const POWERS: [f64; 23] = [
             1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
             1e18, 1e19, 1e20, 1e21, 1e22,
         ];
-        if self.digits > 19 || self.mantissa >= 1 << 53 {
+        if self.digits > MAX_EXACT_DIGITS {
             return None;
         }
         if self.mantissa == 0 {
@@ -296,9 +311,9 @@ impl Decimal {
         let power = *POWERS.get(self.exponent.unsigned_abs() as usize)?;
         let mantissa = self.mantissa as f64;
         let double = if self.exponent < 0 { mantissa / power } else { mantissa * power };
-        let between_floats = double.to_bits() & 0x1fff_ffff == 0x1000_0000;
+        let from_middle = (double.to_bits() & 0x1fff_ffff).abs_diff(0x1000_0000);
         let normal = (f64::from(f32::MIN_POSITIVE)..1e38).contains(&double);
-        if between_floats || !normal {
+        if from_middle <= 2 || !normal {
             return None;
         }
         Some(if self.negative { -double } else { double } as f32)
