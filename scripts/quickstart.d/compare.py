@@ -47,8 +47,9 @@ def print_words(path, glosses, outrigger, elasticsearch):
         if way.startswith(("pass", "no ")):
             raise Stop(f"Outrigger left a search to Elasticsearch: {way}")
         direct = elasticsearch.expect("POST", path, request)
-        exact = {str(near) for near in glosses.nearest(row, K)}
-        checked += len(exact & {hit["_id"] for hit in truth(path, elasticsearch, glosses, row)})
+        cosines = glosses.cosines(row)
+        least = sorted(cosines)[-K] - 1e-6
+        checked += sum(cosines[int(hit["_id"])] >= least for hit in truth(path, elasticsearch, glosses, row))
         print(f"  {word}: {shorten(glosses.definition(row), 90)}    [{way}]")
         print(f"    {'through Outrigger':<58}  {'directly on Elasticsearch':<58}")
         for left, right in zip(neighbours(ours, row), neighbours(direct, row)):

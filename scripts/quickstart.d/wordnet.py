@@ -38,10 +38,9 @@ class Glosses:
         """A row as JSON; six digits tell all half-precision numbers apart."""
         return "[" + ",".join(map("{:.6g}".format, self.vectors[row])) + "]"
 
-    def nearest(self, row, count):
-        """The exact answer by brute force: rows by falling cosine. Half precision leaves lengths a little off one, so they are divided out."""
+    def cosines(self, row):
+        """The cosine of a row with every row, by brute force. Half precision leaves lengths a little off one, so they are divided out."""
         if self.norms is None:
             self.norms = [math.sqrt(sum(map(operator.mul, vector, vector))) for vector in self.vectors]
-        query = self.vectors[row]
-        scores = [sum(map(operator.mul, query, vector)) / norm for vector, norm in zip(self.vectors, self.norms)]
-        return sorted(range(len(scores)), key=lambda candidate: -scores[candidate])[:count]
+        query, length = self.vectors[row], self.norms[row]
+        return [sum(map(operator.mul, query, vector)) / (norm * length) for vector, norm in zip(self.vectors, self.norms)]
