@@ -39,6 +39,9 @@ pub struct IndexInfo {
     pub created: u64,
     /// Some field is `nested`.
     pub has_nested: bool,
+    /// Documents may carry `_ignored`, which Elasticsearch prints in every hit, asked for or not: some
+    /// field has `ignore_above` or `ignore_malformed`, or a setting of the index does the like.
+    pub may_ignore: bool,
     /// The fields that are ours, by full path.
     pub fields: BTreeMap<Arc<str>, VectorField>,
 }
@@ -217,9 +220,22 @@ fn read_index(name: String, index: &StateIndex, caps: &Capabilities) -> Result<I
         max_result_window,
         created,
         has_nested: found.has_nested,
+        may_ignore: found.may_ignore || settings_may_ignore(&index.settings),
         fields: found.ours,
         name: name.into(),
     })
+}
+
+/// Settings by which values are dropped and noted in `_ignored`.
+fn settings_may_ignore(settings: &Value) -> bool {
+    let keys = [
+        "mapping.ignore_above",
+        "mapping.ignore_malformed",
+        "mapping.total_fields.ignore_dynamic_beyond_limit",
+    ];
+    let is_set = |key: &str| setting(settings, key).is_some_and(|value| value != "false");
+    // The modes `logsdb` and `time_series` bring such settings along.
+    keys.into_iter().any(is_set) || setting(settings, "mode").is_some_and(|mode| mode != "standard")
 }
 
 /// `index.{key}`, whether the settings are nested or flat.

@@ -18,6 +18,7 @@ const MAX_DIMS: u64 = 4096;
 pub(super) struct Found {
     pub(super) ours: BTreeMap<Arc<str>, VectorField>,
     pub(super) has_nested: bool,
+    pub(super) may_ignore: bool,
 }
 
 /// Reads `mappings` of an index; the cluster state puts the mapping below `_doc`.
@@ -30,6 +31,7 @@ pub(super) fn read(mappings: &Value, caps: &Capabilities) -> Found {
 fn walk(parent: &Value, prefix: &str, below_nested: bool, caps: &Capabilities, found: &mut Found) {
     let Some(properties) = parent.get("properties").and_then(Value::as_object) else { return };
     for (name, definition) in properties {
+        found.may_ignore |= may_ignore(definition);
         let path = format!("{prefix}{name}");
         match definition.get("type").and_then(Value::as_str) {
             Some("dense_vector") if !below_nested => {
@@ -44,6 +46,16 @@ fn walk(parent: &Value, prefix: &str, below_nested: bool, caps: &Capabilities, f
             }
         }
     }
+}
+
+/// Whether a value of this field, or of one of its multi-fields, can be dropped silently.
+fn may_ignore(definition: &Value) -> bool {
+    let drops = definition.get("ignore_above").is_some()
+        || definition
+            .get("ignore_malformed")
+            .is_some_and(|value| !matches!(value.as_str(), Some("false")) && value != false);
+    let multi_fields = definition.get("fields").and_then(Value::as_object);
+    drops || multi_fields.is_some_and(|fields| fields.values().any(may_ignore))
 }
 
 /// `None` unless the field is ours and can be searched now.

@@ -52,6 +52,26 @@ fn ours_are_searchable_floats_with_known_dims() {
 }
 
 #[test]
+fn indices_whose_documents_may_carry_ignored_values_are_known() {
+    let catalog = catalog();
+    assert!(catalog.index("x1").unwrap().may_ignore, "field a has ignore_malformed");
+    assert!(!catalog.index("x3").unwrap().may_ignore);
+    for (settings, properties, expected) in [
+        ("{}", r#"{"t":{"type":"text","fields":{"keyword":{"type":"keyword","ignore_above":256}}}}"#, true),
+        ("{}", r#"{"o":{"properties":{"k":{"type":"keyword","ignore_above":9}}}}"#, true),
+        ("{}", r#"{"n":{"type":"long","ignore_malformed":false}}"#, false),
+        (r#"{"ignore_malformed":"true"}"#, "{}", true),
+        (r#"{"ignore_malformed":"false"}"#, "{}", false),
+    ] {
+        let state = format!(
+            r#"{{"version":1,"metadata":{{"indices":{{"i":{{"state":"open","settings":{{"index":{{"uuid":"u","number_of_shards":"1","version":{{"created":"1"}},"mapping":{settings}}}}},"mappings":{{"_doc":{{"properties":{properties}}}}}}}}}}}}}"#
+        );
+        let catalog = Catalog::parse(&state, "{}", &caps()).unwrap();
+        assert_eq!(catalog.index("i").unwrap().may_ignore, expected, "{settings} {properties}");
+    }
+}
+
+#[test]
 fn names_resolve_only_to_one_whole_open_index() {
     let catalog = catalog();
     for name in ["x1", "al", "w"] {
