@@ -1,1 +1,43 @@
-//! (being written)
+//! Keeps our vector indexes equal to what Elasticsearch shows.
+//!
+//! Elasticsearch is the only truth; everything here is a derived view that can be thrown away and
+//! learnt again. The parts, in the order in which a change passes through them:
+//!
+//! 1. [`upstream`] talks HTTP with our own credentials; [`node`] learns version and security.
+//! 2. [`catalog_watch`] polls the cluster state and swaps the catalog; [`registry`] holds what we
+//!    know of every adopted index, shard and field.
+//! 3. [`feed`] polls refresh counters ([`poll`], [`checkpoints`]) and starts a [`pull`] for each
+//!    shard that refreshed; [`audit`] finds deletes; then one epoch is published per shard and field.
+//! 4. [`barrier`] waits for what a refresh showed, [`sleep`] leaves idle indices idle,
+//!    [`upkeep`] trains and writes snapshots, [`report`] and [`metrics`] tell how it goes.
+
+#![forbid(unsafe_code)]
+
+mod audit;
+mod barrier;
+mod catalog_watch;
+mod checkpoints;
+mod config;
+mod context;
+mod feed;
+mod metrics;
+mod node;
+mod pages;
+mod pit;
+mod poll;
+mod pull;
+mod registry;
+mod report;
+mod response;
+mod shard;
+mod sleep;
+mod sync;
+mod upkeep;
+mod upstream;
+
+pub use barrier::Scope;
+pub use config::{Auth, SyncConfig};
+pub use node::{NodeInfo, Security};
+pub use registry::FieldState;
+pub use report::{AuditReport, FieldReport, IndexReport, ProgressReport, ShardReport, ShardState};
+pub use sync::Sync;

@@ -1,0 +1,91 @@
+//! What the operator can set. Every queue and every retry of this crate has its limit here.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Settings of [`crate::Sync`].
+#[derive(Clone, Debug)]
+pub struct SyncConfig {
+    /// Base URLs of nodes of one cluster, tried in order; `http://host:port`.
+    pub upstream: Vec<String>,
+    /// Credentials of our own calls. A client's request never runs under them.
+    pub auth: Option<Auth>,
+    /// How often the cluster state's version is asked for: the staleness of the catalog.
+    pub catalog_interval: Duration,
+    /// How often refresh counters are asked for while indices change.
+    pub feed_interval: Duration,
+    /// The same while nothing changes.
+    pub feed_interval_idle: Duration,
+    /// Time between two snapshots of an index that changes.
+    pub snapshot_interval: Duration,
+    /// `index.search.idle.after`: indices without an explicit `refresh_interval` that nobody
+    /// searched for so long are left asleep.
+    pub search_idle_after: Duration,
+    /// Shards pulled at the same time; first builds and later changes have this many places each.
+    pub pull_concurrency: usize,
+    /// Wanted size of a page of hits.
+    pub page_bytes: usize,
+    /// Limit of one request to Elasticsearch.
+    pub request_timeout: Duration,
+    /// Longest pause between two tries of something that failed.
+    pub retry_max: Duration,
+    /// Indices with metrics of their own; the others share one label.
+    pub metric_indices: usize,
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        Self {
+            upstream: vec!["http://127.0.0.1:9200".to_owned()],
+            auth: None,
+            catalog_interval: Duration::from_millis(100),
+            feed_interval: Duration::from_millis(20),
+            feed_interval_idle: Duration::from_millis(60),
+            snapshot_interval: Duration::from_secs(30),
+            search_idle_after: Duration::from_secs(30),
+            pull_concurrency: 2,
+            page_bytes: 6 << 20,
+            request_timeout: Duration::from_secs(60),
+            retry_max: Duration::from_secs(5),
+            metric_indices: 100,
+        }
+    }
+}
+
+/// Credentials. `Debug` shows the kind and the user, never the secret.
+#[derive(Clone)]
+pub enum Auth {
+    /// `Authorization: Basic`.
+    Basic {
+        /// Name of the user.
+        user: String,
+        /// Secret.
+        password: String,
+    },
+    /// `Authorization: ApiKey`, the encoded form.
+    ApiKey(String),
+    /// `Authorization: Bearer`.
+    Bearer(String),
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Auth::Basic { user, .. } => write!(f, "Basic({user}:***)"),
+            Auth::ApiKey(_) => f.write_str("ApiKey(***)"),
+            Auth::Bearer(_) => f.write_str("Bearer(***)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_masks_secrets() {
+        let basic = Auth::Basic { user: "feed".into(), password: "hunter2".into() };
+        let shown = format!("{basic:?} {:?} {:?}", Auth::ApiKey("k3y".into()), Auth::Bearer("t0ken".into()));
+        assert_eq!(shown, "Basic(feed:***) ApiKey(***) Bearer(***)");
+    }
+}

@@ -1,0 +1,46 @@
+//! What all parts of this crate share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use es_wire::Catalog;
+use knn_types::KnnEngine;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::barrier::Barriers;
+use crate::catalog_watch::Invalidations;
+use crate::config::SyncConfig;
+use crate::metrics::Metrics;
+use crate::node::NodeInfo;
+use crate::registry::Registry;
+use crate::upstream::Upstream;
+
+pub(crate) struct Context {
+    pub(crate) config: SyncConfig,
+    pub(crate) upstream: Upstream,
+    pub(crate) engine: Arc<dyn KnnEngine>,
+    pub(crate) metrics: Metrics,
+    /// `None` until first contact, and again after the connection was lost (`node_stale`).
+    pub(crate) node: ArcSwapOption<NodeInfo>,
+    pub(crate) node_stale: AtomicBool,
+    pub(crate) catalog: ArcSwap<Catalog>,
+    pub(crate) catalog_read: AtomicBool,
+    pub(crate) registry: Registry,
+    pub(crate) invalidations: Invalidations,
+    pub(crate) barriers: Barriers,
+    /// A poll is wanted at once.
+    pub(crate) poll_now: Notify,
+    /// A pull ended: others may be due.
+    pub(crate) reschedule: Notify,
+    /// Counts published epochs; waiting clients look again at each.
+    pub(crate) published: watch::Sender<u64>,
+    /// Some index has upkeep due.
+    pub(crate) upkeep: Notify,
+    pub(crate) first_builds: Semaphore,
+    pub(crate) changes: Semaphore,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}

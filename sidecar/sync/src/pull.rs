@@ -1,0 +1,367 @@
+//! One pull: what one refresh of one shard shows, staged, audited, published as one epoch per field.
+//!
+//! In order: learn the primary term, open the indexes of the fields, open a point in time, read what
+//! is newer than anything seen, look again at what a gap may hide, compare counts, publish.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use knn_types::{Epoch, IndexKey, SeqNo};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::audit::{Depth, Differences};
+use crate::context::Context;
+use crate::pages::{Fields, PullError, Reader, all_of, any_of, exists, seq_nos_above};
+use crate::pit::Pit;
+use crate::registry::IndexEntry;
+use crate::report::AuditReport;
+use crate::response::{self, StateTerms};
+use crate::shard::{FieldIndex, Plan, Progress, Shard};
+use crate::upkeep::Upkeep;
+use crate::upstream::{UpstreamError, encoded};
+
+/// Fields read in one search; `index.max_docvalue_fields_search` is 100 by default.
+const FIELDS_AT_ONCE: usize = 50;
+
+/// Where a field stands before the pull.
+struct Start {
+    field: Arc<FieldIndex>,
+    /// Up to here nothing is missing.
+    cursor: i64,
+    /// Above here nothing was read.
+    read_up_to: i64,
+    /// Highest term that the index knows.
+    term: u64,
+    /// How closely to look at what was read before.
+    doubt: Doubt,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// Empty: nothing was read before.
+    Nothing,
+    /// What lies between the cursor and the highest number seen may have gaps.
+    Gaps,
+    /// A fail-over or an interrupted build: all of it.
+    All,
+    /// As All, and nothing tells what a fail-over may have lost.
+    Each,
+}
+
+/// A pull from start to end, with its place in the queue and its bookkeeping.
+pub(crate) async fn run(ctx: Arc<Context>, entry: Arc<IndexEntry>, shard: Arc<Shard>) {
+    match pull_in_turn(&ctx, &entry, &shard).await {
+        Ok(()) | Err(PullError::Cancelled) => {}
+        Err(error) => note_failure(&ctx, &entry, &shard, error),
+    }
+    shard.state.lock().pulling = false;
+    ctx.reschedule.notify_one();
+}
+
+fn note_failure(ctx: &Context, entry: &IndexEntry, shard: &Shard, error: PullError) {
+    let mut state = shard.state.lock();
+    state.failed(Instant::now(), ctx.config.retry_max);
+    state.progress = None;
+    match &error {
+        PullError::Engine(_) | PullError::Blocking(_) => {
+            ctx.metrics.error("engine");
+            state.broken = true;
+        }
+        PullError::Rewound(field) => {
+            // The rest of the shard is unharmed: only this field starts from zero.
+            state.fields.remove(&field.key.field);
+            state.pull_again();
+            ctx.engine.remove(&field.key);
+        }
+        PullError::Upstream(_) | PullError::Cancelled => ctx.metrics.error("pull"),
+    }
+    drop(state);
+    entry.refresh_states();
+    tracing::warn!(index = %entry.info.load().name, shard = shard.number, %error, "a pull failed; it is tried again");
+}
+
+async fn pull_in_turn(
+    ctx: &Arc<Context>,
+    entry: &Arc<IndexEntry>,
+    shard: &Arc<Shard>,
+) -> Result<(), PullError> {
+    // First builds are long and must not keep the changes of other shards waiting.
+    let built = shard.state.lock().shown.is_some();
+    let places: &Semaphore = if built { &ctx.changes } else { &ctx.first_builds };
+    let place = tokio::select! {
+        place = places.acquire() => place,
+        () = entry.cancel.cancelled() => return Err(PullError::Cancelled),
+    };
+    let Ok(_place) = place else { return Err(PullError::Cancelled) };
+
+    let Some(mut plan) = shard.state.lock().plan() else { return Ok(()) };
+    let term = match plan.term {
+        Some(term) => term,
+        None => {
+            let term = read_term(ctx, entry, shard.number).await?;
+            let mut state = shard.state.lock();
+            // Only if the copy is still the one that was asked about.
+            match state.plan() {
+                Some(now) if now.at.incarnation == plan.at.incarnation => {
+                    state.term = Some(term);
+                    plan = now;
+                }
+                _ => return Ok(()),
+            }
+            term
+        }
+    };
+    let fields = open_fields(ctx, entry, shard, &plan.primary.history_uuid).await?;
+    let pit = Pit::open(ctx, &entry.info.load().name, shard.number, &plan.primary.node).await?;
+    let reader = Reader::new(ctx, entry, shard, pit);
+    let outcome = tokio::select! {
+        outcome = follow(&reader, fields, &plan, term) => outcome,
+        () = entry.cancel.cancelled() => Err(PullError::Cancelled),
+    };
+    // Not waited for: what was published is published.
+    ctx.tasks.spawn(async move { reader.pit.close().await });
+    outcome
+}
+
+async fn read_term(ctx: &Context, entry: &IndexEntry, shard: u32) -> Result<u64, PullError> {
+    let name = Arc::clone(&entry.info.load().name);
+    let path =
+        format!("/_cluster/state/metadata/{}?filter_path=metadata.indices.*.primary_terms", encoded(&name));
+    let state: StateTerms = response::json(&ctx.upstream.get(&path).await?)?;
+    let terms = state.metadata.indices.get(&*name).map(|index| &index.primary_terms);
+    let term = terms.and_then(|terms| terms.get(&shard.to_string())).copied();
+    Ok(term.ok_or_else(|| UpstreamError::Unreadable("the cluster state names no primary term".to_owned()))?)
+}
+
+/// Opens what the catalog names on the history that is followed now, and lets go of everything else.
+async fn open_fields(
+    ctx: &Arc<Context>,
+    entry: &Arc<IndexEntry>,
+    shard: &Arc<Shard>,
+    history: &Arc<str>,
+) -> Result<Vec<Arc<FieldIndex>>, PullError> {
+    let info = entry.info.load_full();
+    let mut let_go = Vec::new();
+    {
+        let mut state = shard.state.lock();
+        let rewritten = state.history.as_ref().is_some_and(|known| known != history);
+        state.history = Some(Arc::clone(history));
+        state.fields.retain(|name, field| {
+            let wanted = info.fields.get(name);
+            let keep = !rewritten && wanted.is_some_and(|wanted| wanted.spec == field.spec);
+            if !keep {
+                let_go.push((Arc::clone(field), rewritten || wanted.is_none()));
+            }
+            keep
+        });
+    }
+    if !let_go.is_empty() {
+        entry.refresh_states();
+    }
+    for (field, remove) in let_go {
+        tracing::info!(index = %field.key, remove, "let go: another history, other options, or no longer ours");
+        if remove {
+            let engine = Arc::clone(&ctx.engine);
+            entry.tasks.spawn_blocking(move || engine.remove(&field.key)).await?;
+        }
+    }
+    for (name, wanted) in &info.fields {
+        if shard.state.lock().fields.contains_key(name) {
+            continue;
+        }
+        let key = IndexKey {
+            index_uuid: Arc::clone(&info.uuid),
+            shard: shard.number,
+            history_uuid: Arc::clone(history),
+            field: Arc::clone(name),
+        };
+        let engine = Arc::clone(&ctx.engine);
+        let (opened, spec) = (key.clone(), wanted.spec);
+        let index = entry.tasks.spawn_blocking(move || engine.open(&opened, &spec)).await??;
+        let field = FieldIndex {
+            key,
+            spec,
+            similarity: wanted.similarity,
+            index,
+            built: AtomicBool::new(false),
+            last_audit: Mutex::default(),
+            upkeep: Mutex::new(Upkeep::default()),
+        };
+        shard.state.lock().fields.insert(Arc::clone(name), Arc::new(field));
+    }
+    Ok(shard.state.lock().fields.values().cloned().collect())
+}
+
+/// Everything between opening and closing the point in time.
+async fn follow(
+    reader: &Arc<Reader>,
+    fields: Vec<Arc<FieldIndex>>,
+    plan: &Plan,
+    term: u64,
+) -> Result<(), PullError> {
+    let counts = try_join_all(fields.iter().map(|field| reader.count(&field.key.field))).await?;
+    let mut starts = Vec::with_capacity(fields.len());
+    for field in &fields {
+        starts.push(prepare(reader, field, plan, term).await?);
+    }
+    if starts.iter().any(|start| start.read_up_to < 0 || start.doubt == Doubt::All) {
+        let total = counts.iter().copied().max().unwrap_or(0);
+        reader.shard.state.lock().progress = Some(Progress { done: 0, total, since: Instant::now() });
+    }
+
+    let max_seq_no = learn_new(reader, &starts, plan).await?;
+    let mut equal = true;
+    for (start, count) in starts.iter().zip(&counts) {
+        equal &= check(reader, start, *count, max_seq_no).await?;
+    }
+    publish(reader, starts, plan, term, max_seq_no, equal).await
+}
+
+/// Decides where to begin, and forgets what a fail-over may have lost.
+async fn prepare(
+    reader: &Arc<Reader>,
+    field: &Arc<FieldIndex>,
+    plan: &Plan,
+    term: u64,
+) -> Result<Start, PullError> {
+    let epoch = field.index.view().epoch();
+    let mut start = Start {
+        field: Arc::clone(field),
+        cursor: epoch.cursor,
+        read_up_to: epoch.max_seq_no,
+        term: epoch.primary_term,
+        doubt: Doubt::Gaps,
+    };
+    if epoch == Epoch::EMPTY {
+        let interrupted = field.index.live() > 0;
+        start.doubt = if interrupted { Doubt::All } else { Doubt::Nothing };
+        if interrupted {
+            start.read_up_to = plan.primary.max_seq_no;
+        }
+        return Ok(start);
+    }
+    if term > epoch.primary_term {
+        let kept = plan.checkpoint_before.unwrap_or(-1).max(epoch.cursor).min(epoch.max_seq_no);
+        tracing::info!(index = %field.key, term, before = epoch.primary_term, kept, "another primary");
+        if let Ok(seq_no) = u64::try_from(kept) {
+            let order = SeqNo { primary_term: epoch.primary_term, seq_no };
+            let index = Arc::clone(&field.index);
+            reader.entry.tasks.spawn_blocking(move || index.rollback_above(order)).await??;
+            start.read_up_to = kept;
+            start.doubt = Doubt::All;
+        } else {
+            start.doubt = Doubt::Each;
+        }
+    }
+    if plan.primary.max_seq_no < start.read_up_to && start.doubt == Doubt::Gaps {
+        // Same history and term, but numbers went back: nothing that we hold can be trusted.
+        return Err(PullError::Rewound(Arc::clone(field)));
+    }
+    start.read_up_to = start.read_up_to.min(plan.primary.max_seq_no);
+    Ok(start)
+}
+
+/// Reads everything above what was read before; fields that stand at the same place share a pass.
+/// Returns the highest `_seq_no` that is now known.
+async fn learn_new(reader: &Arc<Reader>, starts: &[Start], plan: &Plan) -> Result<i64, PullError> {
+    let mut groups: BTreeMap<i64, Vec<Arc<FieldIndex>>> = BTreeMap::new();
+    for start in starts {
+        groups.entry(start.read_up_to).or_default().push(Arc::clone(&start.field));
+    }
+    let mut max_seq_no = plan.primary.max_seq_no.min(plan.shown_by_then.unwrap_or(-1));
+    for (read_up_to, fields) in groups {
+        max_seq_no = max_seq_no.max(read_up_to);
+        for fields in fields.chunks(FIELDS_AT_ONCE) {
+            let fields: Fields = fields.into();
+            let query = if read_up_to < 0 {
+                // Nothing is held: documents without a vector have nothing to say.
+                let any_field = fields.iter().map(|field| exists(&field.key.field)).collect();
+                all_of(vec![any_of(any_field)])
+            } else {
+                all_of(vec![seq_nos_above(read_up_to)])
+            };
+            max_seq_no = max_seq_no.max(reader.learn(query, &fields).await?.max_seq_no);
+        }
+    }
+    Ok(max_seq_no)
+}
+
+/// Looks again where doubt is, then compares the number of documents; closer and closer while it
+/// differs. Returns whether it agrees in the end.
+async fn check(reader: &Arc<Reader>, start: &Start, count: u64, max_seq_no: i64) -> Result<bool, PullError> {
+    let field = &start.field;
+    let end = (max_seq_no + 1) as u64;
+    let mut found = Differences::default();
+    found += match start.doubt {
+        Doubt::Nothing => Differences::default(),
+        Doubt::Gaps => {
+            let gaps = (start.cursor + 1) as u64..(start.read_up_to + 1) as u64;
+            reader.audit(field, gaps, Depth::Sums).await?
+        }
+        Doubt::All => reader.audit(field, 0..end, Depth::Sums).await?,
+        Doubt::Each => reader.audit(field, 0..end, Depth::Listing).await?,
+    };
+    for depth in [Depth::Counts, Depth::Sums, Depth::Listing] {
+        if field.index.live() == count {
+            break;
+        }
+        found += reader.audit(field, 0..end, depth).await?;
+    }
+    let live = field.index.live();
+    let equal = live == count;
+    if !equal {
+        reader.ctx.metrics.audits_unequal.inc();
+        tracing::warn!(index = %field.key, live, shown = count, "an audit did not end equal; it is tried again");
+    }
+    *field.last_audit.lock() = Some(AuditReport { missing: found.missing, extra: found.extra, equal });
+    Ok(equal)
+}
+
+async fn publish(
+    reader: &Arc<Reader>,
+    starts: Vec<Start>,
+    plan: &Plan,
+    term: u64,
+    max_seq_no: i64,
+    equal: bool,
+) -> Result<(), PullError> {
+    let (ctx, entry, shard) = (&reader.ctx, &reader.entry, &reader.shard);
+    let fields: Vec<Arc<FieldIndex>> = starts.iter().map(|start| Arc::clone(&start.field)).collect();
+    let shown_by_then = plan.shown_by_then.unwrap_or(-1);
+    let publish = move || {
+        starts.into_iter().try_for_each(|start| {
+            let cursor = start.cursor.max(shown_by_then).min(max_seq_no);
+            start.field.index.publish(Epoch { cursor, max_seq_no, primary_term: term.max(start.term) })
+        })
+    };
+    entry.tasks.spawn_blocking(publish).await??;
+
+    let now = Instant::now();
+    let newly_built = {
+        let mut state = shard.state.lock();
+        let waited = state.moved_at.map_or(Duration::ZERO, |since| now.duration_since(since));
+        ctx.metrics.publish_latency.observe(waited.as_secs_f64());
+        let was_broken = state.broken;
+        let complete = state.pulled(plan, equal, now);
+        let newly =
+            fields.iter().filter(|field| complete && !field.built.swap(true, Ordering::AcqRel)).count();
+        newly > 0 || was_broken
+    };
+    fields.iter().for_each(|field| field.upkeep.lock().published());
+    if newly_built {
+        entry.refresh_states();
+        if entry.ready() {
+            // The first build searched Elasticsearch, so its shards are awake, and so are we.
+            entry.activity.searched();
+            tracing::info!(index = %entry.info.load().name, "all shards are searchable");
+        }
+    }
+    ctx.metrics.pulls.inc();
+    ctx.upkeep.notify_one();
+    ctx.published.send_modify(|count| *count += 1);
+    Ok(())
+}

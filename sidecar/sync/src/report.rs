@@ -1,0 +1,112 @@
+//! What an operator sees of an index: one serializable tree, made on demand.
+
+use serde::Serialize;
+
+/// One index.
+#[derive(Clone, Debug, Serialize)]
+pub struct IndexReport {
+    /// Concrete name.
+    pub index: String,
+    /// `settings.index.uuid`.
+    pub uuid: String,
+    /// Every field can be searched.
+    pub ready: bool,
+    /// Left asleep as Elasticsearch's own shards are.
+    pub asleep: bool,
+    /// By full path.
+    pub fields: Vec<FieldReport>,
+}
+
+/// One field of an index.
+#[derive(Clone, Debug, Serialize)]
+pub struct FieldReport {
+    /// Full path.
+    pub field: String,
+    /// Dimensions.
+    pub dims: usize,
+    /// `l2`, `cosine`, `dot`, `mip`.
+    pub metric: &'static str,
+    /// Every shard can be searched.
+    pub ready: bool,
+    /// Documents that a search can find, over all shards.
+    pub docs: u64,
+    /// By number.
+    pub shards: Vec<ShardReport>,
+}
+
+/// Where the following of a shard stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShardState {
+    /// Elasticsearch has not shown a started primary yet.
+    Waiting,
+    /// Being learnt; not searchable.
+    Building,
+    /// Searchable.
+    Ready,
+    /// The engine refuses it; see the log.
+    Broken,
+}
+
+/// One shard of a field.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShardReport {
+    /// Number.
+    pub shard: u32,
+    /// Where it stands.
+    pub state: ShardState,
+    /// Documents that a search can find.
+    pub docs: u64,
+    /// Changes held and not published.
+    pub staged: u64,
+    /// `_seq_no` up to which nothing is missing.
+    pub cursor: i64,
+    /// Highest published `_seq_no`.
+    pub published_max_seq_no: i64,
+    /// Primary term of the published state.
+    pub primary_term: u64,
+    /// Operations that Elasticsearch has and no published refresh covers.
+    pub behind_operations: u64,
+    /// How long a refresh has been waiting to be published.
+    pub behind_seconds: f64,
+    /// While it is built for the first time.
+    pub progress: Option<ProgressReport>,
+    /// The newest comparison with Elasticsearch.
+    pub last_audit: Option<AuditReport>,
+    /// `exact`, `training` or `lists`.
+    pub build: &'static str,
+    /// Number of lists.
+    pub nlist: usize,
+    /// Lists visited by default.
+    pub nprobe: usize,
+    /// Calibrated recall@10 at the default effort.
+    pub recall: Option<f32>,
+    /// Imbalance of the lists; 1 is even.
+    pub imbalance: f32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+}
+
+/// How far a first build is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ProgressReport {
+    /// Documents learnt.
+    pub done: u64,
+    /// Documents that Elasticsearch shows.
+    pub total: u64,
+    /// Seconds left at the present rate.
+    pub eta_seconds: Option<f64>,
+}
+
+/// What a comparison with Elasticsearch found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AuditReport {
+    /// Documents that it showed and we lacked.
+    pub missing: u64,
+    /// Documents that we held and it no longer showed.
+    pub extra: u64,
+    /// Counts agreed in the end.
+    pub equal: bool,
+}

@@ -1,0 +1,402 @@
+//! What is known of one shard, and which next step follows from it. No I/O: this is the part of
+//! the feed that can be read and tested as a state machine.
+//!
+//! An *incarnation* is one copy on one node, started once: its refresh counter only grows. Another
+//! node, a counter that went back, or another primary term is another incarnation.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use es_wire::Similarity;
+use knn_types::{FieldSpec, IndexKey, KnnIndex};
+use parking_lot::Mutex;
+
+use crate::checkpoints::Checkpoints;
+use crate::poll::Primary;
+use crate::report::AuditReport;
+use crate::upkeep::Upkeep;
+
+/// A shard up to this size is worth waiting for when a client's refresh hits its first build.
+const SMALL_BUILD: i64 = 10_000;
+
+/// A refresh of one incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refreshed {
+    pub(crate) incarnation: u64,
+    pub(crate) refreshes: u64,
+}
+
+impl Refreshed {
+    /// Whether publishing `self` also published `other`. A later incarnation holds all that an
+    /// earlier one had made durable.
+    fn covers(self, other: Refreshed) -> bool {
+        self.incarnation > other.incarnation
+            || (self.incarnation == other.incarnation && self.refreshes >= other.refreshes)
+    }
+}
+
+/// The index of one field on this shard.
+pub(crate) struct FieldIndex {
+    pub(crate) key: IndexKey,
+    pub(crate) spec: FieldSpec,
+    pub(crate) similarity: Similarity,
+    pub(crate) index: Arc<dyn KnnIndex>,
+    /// Published since this process runs, and so fit to be searched.
+    pub(crate) built: AtomicBool,
+    pub(crate) last_audit: Mutex<Option<AuditReport>>,
+    pub(crate) upkeep: Mutex<Upkeep>,
+}
+
+impl fmt::Debug for FieldIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FieldIndex({})", self.key)
+    }
+}
+
+/// A first build on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    pub(crate) done: u64,
+    pub(crate) total: u64,
+    pub(crate) since: Instant,
+}
+
+impl Progress {
+    /// At the rate so far.
+    pub(crate) fn eta(&self) -> Option<Duration> {
+        let left = self.total.saturating_sub(self.done) as f64;
+        (self.done > 0).then(|| self.since.elapsed().mul_f64(left / self.done as f64))
+    }
+}
+
+/// One shard of an adopted index.
+pub(crate) struct Shard {
+    pub(crate) number: u32,
+    pub(crate) state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// The newest poll.
+    pub(crate) seen: Option<Primary>,
+    incarnation: u64,
+    checkpoints: Checkpoints,
+    /// Lowest of the newest global checkpoints of the incarnations since the last published pull:
+    /// fail-overs lost nothing up to here. -1 when that is not known.
+    checkpoint_before: Option<i64>,
+    /// Primary term, read after this incarnation was first seen.
+    pub(crate) term: Option<u64>,
+    /// History that `fields` follow.
+    pub(crate) history: Option<Arc<str>>,
+    pub(crate) fields: BTreeMap<Arc<str>, Arc<FieldIndex>>,
+    /// The newest refresh that is published, and the highest `_seq_no` given out when it was seen.
+    pub(crate) shown: Option<(Refreshed, i64)>,
+    /// A refresh that somebody waits for, even if the index is asleep.
+    wanted: Option<Refreshed>,
+    /// A refresh that must be published before the shard may be called built.
+    floor: Option<Refreshed>,
+    /// When a refresh was first seen that is not published yet.
+    pub(crate) moved_at: Option<Instant>,
+    /// A pull is due although no counter moved: a field came, or an audit did not end equal.
+    again: bool,
+    pub(crate) pulling: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// The engine refused; tried again, but searches go elsewhere.
+    pub(crate) broken: bool,
+    pub(crate) progress: Option<Progress>,
+    /// The index is closed or deleted: nobody needs to wait any more.
+    pub(crate) departed: bool,
+}
+
+/// What a pull has to work with.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) primary: Primary,
+    pub(crate) at: Refreshed,
+    /// What the point in time will surely show.
+    pub(crate) shown_by_then: Option<i64>,
+    pub(crate) checkpoint_before: Option<i64>,
+    pub(crate) term: Option<u64>,
+}
+
+/// What a waiting client needs of one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing: not searchable anyway, and what was seen now will be part of the first build.
+    Nothing,
+    /// This refresh published.
+    Shown(Refreshed),
+}
+
+impl Shard {
+    pub(crate) fn new(number: u32) -> Self {
+        Self { number, state: Mutex::default() }
+    }
+}
+
+impl State {
+    /// Takes in one poll.
+    pub(crate) fn record(&mut self, primary: Primary, now: Instant) {
+        let same_copy = self.seen.as_ref().is_some_and(|before| {
+            before.node == primary.node
+                && before.history_uuid == primary.history_uuid
+                && before.refreshes <= primary.refreshes
+        });
+        if !same_copy {
+            let checkpoint = self.seen.as_ref().map(|before| before.global_checkpoint);
+            self.new_incarnation(checkpoint);
+        }
+        self.checkpoints.record(primary.refreshes, primary.global_checkpoint);
+        self.seen = Some(primary);
+        if self.moved() && self.moved_at.is_none() {
+            self.moved_at = Some(now);
+        }
+    }
+
+    /// Takes in the primary term of the cluster state. Another term than the one known means that
+    /// the copy was started anew even if its counter does not tell. A term that is not known is left
+    /// to the pull: this one may have been read before the incarnation began.
+    pub(crate) fn check_term(&mut self, term: u64) {
+        if self.term.is_some_and(|known| known != term) {
+            // The newest poll may have seen the new copy already: its checkpoint proves nothing.
+            self.new_incarnation(Some(-1));
+            self.term = Some(term);
+        }
+    }
+
+    /// The connection was lost: whatever comes next may be another incarnation.
+    pub(crate) fn doubt(&mut self) {
+        self.term = None;
+    }
+
+    fn new_incarnation(&mut self, checkpoint: Option<i64>) {
+        if let Some(checkpoint) = checkpoint {
+            self.checkpoint_before =
+                Some(self.checkpoint_before.map_or(checkpoint, |lowest| lowest.min(checkpoint)));
+        }
+        self.incarnation += 1;
+        self.checkpoints = Checkpoints::default();
+        self.term = None;
+        self.retry_at = None;
+    }
+
+    fn now_at(&self) -> Option<Refreshed> {
+        let seen = self.seen.as_ref()?;
+        Some(Refreshed { incarnation: self.incarnation, refreshes: seen.refreshes })
+    }
+
+    fn shows(&self, wanted: Refreshed) -> bool {
+        self.shown.is_some_and(|(shown, _)| shown.covers(wanted))
+    }
+
+    /// Elasticsearch shows something that is not published here.
+    pub(crate) fn moved(&self) -> bool {
+        self.again || self.now_at().is_some_and(|now| !self.shows(now))
+    }
+
+    /// Whether to start a pull now.
+    pub(crate) fn due(&self, asleep: bool, now: Instant) -> bool {
+        if self.pulling || self.seen.is_none() || self.retry_at.is_some_and(|at| now < at) || !self.moved() {
+            return false;
+        }
+        let built = !self.fields.is_empty() && self.fields.values().all(|f| f.built.load(Ordering::Acquire));
+        let wanted = self.wanted.is_some_and(|wanted| !self.shows(wanted));
+        !asleep || !built || wanted || self.again
+    }
+
+    /// When a failed pull is tried again.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        if self.pulling { None } else { self.retry_at }
+    }
+
+    /// Asks for a pull that no counter calls for.
+    pub(crate) fn pull_again(&mut self) {
+        self.again = true;
+    }
+
+    /// What a client must wait for that came after the newest poll was sent.
+    pub(crate) fn need(&mut self) -> Need {
+        let Some(now) = self.now_at() else { return Need::Nothing };
+        if self.shows(now) {
+            return Need::Nothing;
+        }
+        let built = !self.fields.is_empty() && self.fields.values().all(|f| f.built.load(Ordering::Acquire));
+        let small = self.seen.as_ref().is_some_and(|seen| seen.max_seq_no < SMALL_BUILD);
+        if self.broken || !(built || small) {
+            self.floor = Some(now);
+            return Need::Nothing;
+        }
+        self.wanted = Some(now);
+        Need::Shown(now)
+    }
+
+    /// Whether what was needed is there.
+    pub(crate) fn satisfied(&self, need: Need) -> bool {
+        match need {
+            _ if self.departed => true,
+            Need::Nothing => true,
+            Need::Shown(wanted) => self.shows(wanted),
+        }
+    }
+
+    /// Starts a pull of what the newest poll saw.
+    pub(crate) fn plan(&self) -> Option<Plan> {
+        let primary = self.seen.clone()?;
+        let at = self.now_at()?;
+        let shown_by_then = self.checkpoints.shown_by(at.refreshes);
+        Some(Plan { primary, at, shown_by_then, checkpoint_before: self.checkpoint_before, term: self.term })
+    }
+
+    /// The pull of `plan` is published. Returns whether the shard may be called built.
+    pub(crate) fn pulled(&mut self, plan: &Plan, equal: bool, now: Instant) -> bool {
+        self.shown = Some((plan.at, plan.primary.max_seq_no));
+        if plan.at.incarnation == self.incarnation {
+            self.checkpoint_before = None;
+        }
+        self.failures = 0;
+        self.retry_at = None;
+        self.broken = false;
+        self.progress = None;
+        self.again = false;
+        if !equal {
+            self.again = true;
+            self.retry_at = Some(now + Duration::from_secs(5));
+        }
+        self.moved_at = self.moved().then_some(now);
+        self.floor.is_none_or(|floor| self.shows(floor))
+    }
+
+    /// The pull failed; the next try comes later and later.
+    pub(crate) fn failed(&mut self, now: Instant, longest: Duration) {
+        let pause = Duration::from_millis(50) * 2u32.saturating_pow(self.failures.min(10));
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now + pause.min(longest));
+    }
+
+    /// Operations and time that the published state lacks.
+    pub(crate) fn behind(&self, now: Instant) -> (u64, Duration) {
+        let Some(seen) = &self.seen else { return (0, Duration::ZERO) };
+        if !self.moved() {
+            return (0, Duration::ZERO);
+        }
+        let published = match self.shown {
+            Some((shown, max_seq_no)) if shown.incarnation == self.incarnation => max_seq_no,
+            Some((_, max_seq_no)) => max_seq_no.min(seen.max_seq_no),
+            None => -1,
+        };
+        let operations = (seen.max_seq_no - published).max(0) as u64;
+        (operations, self.moved_at.map_or(Duration::ZERO, |since| now.duration_since(since)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn primary(node: &str, refreshes: u64, checkpoint: i64) -> Primary {
+        Primary {
+            node: node.into(),
+            refreshes,
+            max_seq_no: checkpoint,
+            global_checkpoint: checkpoint,
+            history_uuid: "h".into(),
+        }
+    }
+
+    fn published(state: &mut State) -> bool {
+        let plan = state.plan().unwrap();
+        state.pulled(&plan, true, Instant::now())
+    }
+
+    #[test]
+    fn a_pull_is_due_only_when_the_counter_moved() {
+        let now = Instant::now();
+        let mut state = State::default();
+        assert!(!state.due(false, now));
+        state.record(primary("n", 3, 0), now);
+        assert!(state.due(false, now));
+        published(&mut state);
+        assert!(!state.due(false, now));
+        state.record(primary("n", 3, 7), now);
+        assert!(!state.due(false, now), "writes without a refresh show nothing");
+        state.record(primary("n", 4, 7), now);
+        assert!(state.due(false, now));
+    }
+
+    #[test]
+    fn another_node_or_a_counter_that_went_back_is_another_incarnation() {
+        let now = Instant::now();
+        let mut state = State::default();
+        state.record(primary("n", 9, 5), now);
+        state.term = Some(1);
+        published(&mut state);
+        for (node, refreshes) in [("n", 2), ("m", 9)] {
+            state.record(primary(node, refreshes, 5), now);
+            assert!(state.due(false, now));
+            let plan = state.plan().unwrap();
+            assert_eq!(plan.term, None, "the term must be asked again");
+            assert_eq!(plan.checkpoint_before, Some(5));
+            published(&mut state);
+        }
+    }
+
+    #[test]
+    fn a_new_term_alone_is_another_incarnation() {
+        let now = Instant::now();
+        let mut state = State::default();
+        state.record(primary("n", 2, 5), now);
+        state.term = Some(1);
+        published(&mut state);
+        state.check_term(1);
+        assert!(!state.moved());
+        state.check_term(2);
+        assert!(state.moved());
+        assert_eq!(state.plan().unwrap().term, Some(2));
+    }
+
+    #[test]
+    fn a_big_first_build_is_not_waited_for_but_must_include_what_was_refreshed() {
+        let now = Instant::now();
+        let mut state = State::default();
+        state.record(primary("n", 2, SMALL_BUILD), now);
+        let plan = state.plan().unwrap();
+        state.record(primary("n", 3, SMALL_BUILD), now);
+        assert_eq!(state.need(), Need::Nothing);
+        assert!(!state.pulled(&plan, true, now), "the build lacks refresh 3");
+        assert!(state.due(true, now));
+        assert!(published(&mut state));
+    }
+
+    #[test]
+    fn a_small_first_build_is_waited_for() {
+        let now = Instant::now();
+        let mut state = State::default();
+        state.record(primary("n", 2, 3), now);
+        let need = state.need();
+        assert!(!state.satisfied(need));
+        published(&mut state);
+        assert!(state.satisfied(need));
+        assert_eq!(state.need(), Need::Nothing);
+    }
+
+    #[test]
+    fn failures_are_retried_later_and_later() {
+        let now = Instant::now();
+        let mut state = State::default();
+        state.record(primary("n", 2, 3), now);
+        let longest = Duration::from_secs(1);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            state.failed(now, longest);
+            pauses.push(state.retry_at().unwrap() - now);
+        }
+        assert!(pauses.is_sorted());
+        assert_eq!(pauses[0], Duration::from_millis(50));
+        assert_eq!(pauses[7], longest);
+        assert!(!state.due(false, now) && state.due(false, now + longest));
+    }
+}

@@ -1,0 +1,244 @@
+//! The face of this crate: what the proxy and the binary may ask of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use es_wire::{Catalog, Resolved};
+use knn_types::{BuildState, KnnEngine};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::barrier::{self, Barriers, Scope};
+use crate::catalog_watch::{self, Invalidations};
+use crate::config::SyncConfig;
+use crate::context::Context;
+use crate::metrics::Metrics;
+use crate::node::NodeInfo;
+use crate::registry::{FieldState, IndexEntry, Registry};
+use crate::report::{FieldReport, IndexReport, ProgressReport, ShardReport, ShardState};
+use crate::shard::{FieldIndex, Shard};
+use crate::upstream::Upstream;
+use crate::{feed, sleep, upkeep};
+
+/// Longest that shutdown waits for pulls to end.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+
+/// Follows one cluster and keeps the indexes of its adopted fields equal to what it shows.
+pub struct Sync {
+    ctx: Arc<Context>,
+}
+
+impl Sync {
+    /// Begins to follow; spawns on the current tokio runtime. Returns at once: an upstream that is
+    /// away is tried again until it comes.
+    pub fn start(
+        config: SyncConfig,
+        engine: Arc<dyn KnnEngine>,
+        registry: &mut prometheus_client::registry::Registry,
+    ) -> Arc<Self> {
+        let places = config.pull_concurrency.max(1);
+        let ctx = Arc::new(Context {
+            upstream: Upstream::new(&config),
+            engine,
+            metrics: Metrics::register(registry, config.metric_indices),
+            config,
+            node: ArcSwapOption::empty(),
+            node_stale: AtomicBool::new(false),
+            catalog: ArcSwap::from_pointee(Catalog::empty()),
+            catalog_read: AtomicBool::new(false),
+            registry: Registry::default(),
+            invalidations: Invalidations::default(),
+            barriers: Barriers::default(),
+            poll_now: Notify::new(),
+            reschedule: Notify::new(),
+            published: watch::channel(0).0,
+            upkeep: Notify::new(),
+            first_builds: Semaphore::new(places),
+            changes: Semaphore::new(places),
+            cancel: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        ctx.tasks.spawn(catalog_watch::run(Arc::clone(&ctx)));
+        ctx.tasks.spawn(feed::run(Arc::clone(&ctx)));
+        ctx.tasks.spawn(upkeep::run(Arc::clone(&ctx)));
+        ctx.tasks.spawn(catalog_watch::sweep_when_ready(Arc::clone(&ctx)));
+        Arc::new(Self { ctx })
+    }
+
+    /// The newest picture of the cluster.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.ctx.catalog.load_full()
+    }
+
+    /// Version, capabilities and security; `None` until first contact.
+    pub fn node(&self) -> Option<Arc<NodeInfo>> {
+        self.ctx.node.load_full()
+    }
+
+    /// Whether a field can be searched. Cheap: two hash look-ups and the clone of an `Arc`.
+    pub fn field(&self, index_uuid: &str, field: &str) -> FieldState {
+        self.ctx.registry.field(index_uuid, field)
+    }
+
+    /// A client searches this index now. True: it is asleep, and [`Sync::wake`] must be awaited
+    /// before the search may be answered here.
+    pub fn touch(&self, index_uuid: &str) -> bool {
+        self.ctx.registry.touch(index_uuid)
+    }
+
+    /// Wakes an index as a search would, and waits until what it then shows is published. False when
+    /// that did not come within `limit`.
+    pub async fn wake(&self, index_uuid: &str, limit: Duration) -> bool {
+        sleep::wake(&self.ctx, index_uuid, limit).await
+    }
+
+    /// Waits until everything that Elasticsearch shows when this is called is published. False when
+    /// that did not come within `limit`. Fields that are still being built are not waited for unless
+    /// they are small; they become searchable only with all that was shown by then.
+    pub async fn published(&self, scope: Scope, limit: Duration) -> bool {
+        barrier::published(&self.ctx, scope, limit).await
+    }
+
+    /// The cluster state may have changed: returns when a read that began after this call is in
+    /// effect. Does not return while Elasticsearch is away.
+    pub async fn invalidate(&self) {
+        self.ctx.invalidations.read_again().await;
+    }
+
+    /// Where an adopted index stands, by name or alias.
+    pub fn stats(&self, index_name: &str) -> Option<IndexReport> {
+        let Resolved::One(info) = self.ctx.catalog.load().resolve(index_name) else { return None };
+        let entry = self.ctx.registry.get(&info.uuid)?;
+        Some(report(&entry))
+    }
+
+    /// The catalog is read and every adopted open index can be searched.
+    pub fn ready(&self) -> bool {
+        ready(&self.ctx)
+    }
+
+    /// Stops following and writes final snapshots. Searches on indexes already handed out go on.
+    pub async fn shutdown(&self) {
+        let ctx = &self.ctx;
+        let entries = ctx.registry.all();
+        ctx.cancel.cancel();
+        entries.iter().for_each(|entry| {
+            entry.tasks.close();
+        });
+        let pulls = async {
+            for entry in &entries {
+                entry.tasks.wait().await;
+            }
+        };
+        if timeout(SHUTDOWN_LIMIT, pulls).await.is_err() {
+            tracing::warn!("some pulls did not end in time");
+        }
+        for entry in &entries {
+            upkeep::last_snapshots(ctx, entry).await;
+        }
+        ctx.tasks.close();
+        if timeout(SHUTDOWN_LIMIT, ctx.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+    }
+}
+
+impl Drop for Sync {
+    fn drop(&mut self) {
+        self.ctx.cancel.cancel();
+    }
+}
+
+pub(crate) fn ready(ctx: &Context) -> bool {
+    ctx.catalog_read.load(Ordering::Acquire) && ctx.registry.all().iter().all(|entry| entry.ready())
+}
+
+fn report(entry: &IndexEntry) -> IndexReport {
+    let info = entry.info.load();
+    let states = entry.states.load();
+    let field_report = |(name, field): (&Arc<str>, &es_wire::VectorField)| {
+        let shards: Vec<_> = entry.shards.iter().map(|shard| shard_report(shard, name)).collect();
+        FieldReport {
+            field: name.to_string(),
+            dims: field.spec.dims,
+            metric: field.spec.metric.name(),
+            ready: matches!(states.get(name), Some(FieldState::Ready(_))),
+            docs: shards.iter().map(|shard| shard.docs).sum(),
+            shards,
+        }
+    };
+    IndexReport {
+        index: info.name.to_string(),
+        uuid: info.uuid.to_string(),
+        ready: entry.ready(),
+        asleep: entry.asleep(),
+        fields: info.fields.iter().map(field_report).collect(),
+    }
+}
+
+fn shard_report(shard: &Shard, field: &str) -> ShardReport {
+    let (index, behind, progress, broken) = {
+        let state = shard.state.lock();
+        (state.fields.get(field).cloned(), state.behind(Instant::now()), state.progress, state.broken)
+    };
+    let state = match &index {
+        Some(index) if index.built.load(Ordering::Acquire) => ShardState::Ready,
+        _ if broken => ShardState::Broken,
+        Some(_) => ShardState::Building,
+        None => ShardState::Waiting,
+    };
+    let progress = progress.map(|progress| ProgressReport {
+        done: progress.done,
+        total: progress.total,
+        eta_seconds: progress.eta().map(|eta| eta.as_secs_f64()),
+    });
+    let mut report = ShardReport {
+        shard: shard.number,
+        state,
+        docs: 0,
+        staged: 0,
+        cursor: -1,
+        published_max_seq_no: -1,
+        primary_term: 0,
+        behind_operations: behind.0,
+        behind_seconds: behind.1.as_secs_f64(),
+        progress,
+        last_audit: None,
+        build: "exact",
+        nlist: 0,
+        nprobe: 0,
+        recall: None,
+        imbalance: 1.0,
+        memory_bytes: 0,
+        disk_bytes: 0,
+    };
+    if let Some(index) = index {
+        add_engine_numbers(&mut report, &index);
+    }
+    report
+}
+
+fn add_engine_numbers(report: &mut ShardReport, field: &FieldIndex) {
+    let stats = field.index.stats();
+    report.docs = stats.docs;
+    report.staged = stats.staged;
+    report.cursor = stats.epoch.cursor;
+    report.published_max_seq_no = stats.epoch.max_seq_no;
+    report.primary_term = stats.epoch.primary_term;
+    report.last_audit = *field.last_audit.lock();
+    report.build = match stats.state {
+        BuildState::Exact => "exact",
+        BuildState::Training => "training",
+        BuildState::Lists => "lists",
+    };
+    report.nlist = stats.nlist;
+    report.nprobe = stats.nprobe;
+    report.recall = stats.recall;
+    report.imbalance = stats.imbalance;
+    report.memory_bytes = stats.memory_bytes;
+    report.disk_bytes = stats.disk_bytes;
+}

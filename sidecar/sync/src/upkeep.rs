@@ -1,0 +1,150 @@
+//! What an index needs besides changes: training and tidying soon after it changed, and a snapshot
+//! now and then. One task, one index at a time, on a thread that may block.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use crate::context::Context;
+use crate::registry::IndexEntry;
+use crate::shard::FieldIndex;
+
+/// What is due for one index.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    maintain: bool,
+    changed: bool,
+    last_snapshot: Option<Instant>,
+    retry_snapshot_at: Option<Instant>,
+}
+
+impl Upkeep {
+    /// Something was published.
+    pub(crate) fn published(&mut self) {
+        self.maintain = true;
+        self.changed = true;
+    }
+
+    fn snapshot_due(&self, interval: Duration, now: Instant) -> bool {
+        let waited = self.last_snapshot.is_none_or(|last| now.duration_since(last) >= interval);
+        let may_retry = self.retry_snapshot_at.is_none_or(|at| now >= at);
+        self.changed && waited && may_retry
+    }
+}
+
+/// Runs until shutdown.
+pub(crate) async fn run(ctx: Arc<Context>) {
+    loop {
+        tokio::select! {
+            () = ctx.cancel.cancelled() => return,
+            () = ctx.upkeep.notified() => {}
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        for (entry, field) in fields(&ctx) {
+            if ctx.cancel.is_cancelled() {
+                return;
+            }
+            if entry.cancel.is_cancelled() {
+                continue;
+            }
+            let _keeps_files = entry.tasks.token();
+            attend(&ctx, &field).await;
+        }
+    }
+}
+
+fn fields(ctx: &Context) -> Vec<(Arc<IndexEntry>, Arc<FieldIndex>)> {
+    let of_entry = |entry: Arc<IndexEntry>| {
+        let shards = entry.shards.clone();
+        shards.into_iter().flat_map(move |shard| {
+            let fields: Vec<_> = shard.state.lock().fields.values().cloned().collect();
+            let entry = Arc::clone(&entry);
+            fields.into_iter().map(move |field| (Arc::clone(&entry), field))
+        })
+    };
+    ctx.registry.all().into_iter().flat_map(of_entry).collect()
+}
+
+async fn attend(ctx: &Arc<Context>, field: &Arc<FieldIndex>) {
+    if std::mem::take(&mut field.upkeep.lock().maintain) {
+        maintain(ctx, field).await;
+    }
+    let due = field.upkeep.lock().snapshot_due(ctx.config.snapshot_interval, Instant::now());
+    if due {
+        snapshot(ctx, field).await;
+    }
+}
+
+/// One step; when it found work there may be more, so it stays due.
+async fn maintain(ctx: &Arc<Context>, field: &Arc<FieldIndex>) {
+    let index = Arc::clone(&field.index);
+    match tokio::task::spawn_blocking(move || index.maintain()).await {
+        Ok(Ok(false)) => {}
+        Ok(Ok(true)) => {
+            field.upkeep.lock().published();
+            ctx.upkeep.notify_one();
+        }
+        Ok(Err(error)) => {
+            ctx.metrics.error("engine");
+            tracing::error!(index = %field.key, %error, "maintenance failed");
+        }
+        Err(panic) => {
+            ctx.metrics.error("engine");
+            tracing::error!(index = %field.key, %panic, "maintenance panicked");
+        }
+    }
+}
+
+async fn snapshot(ctx: &Arc<Context>, field: &Arc<FieldIndex>) {
+    // Taken before the write: what is published meanwhile makes the next one due.
+    field.upkeep.lock().changed = false;
+    let index = Arc::clone(&field.index);
+    let written = tokio::task::spawn_blocking(move || index.snapshot()).await;
+    let mut upkeep = field.upkeep.lock();
+    let failure = match written {
+        Ok(Ok(_)) => {
+            upkeep.last_snapshot = Some(Instant::now());
+            upkeep.retry_snapshot_at = None;
+            return;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic.to_string(),
+    };
+    upkeep.changed = true;
+    upkeep.retry_snapshot_at = Some(Instant::now() + ctx.config.snapshot_interval);
+    ctx.metrics.snapshot_failures.inc();
+    tracing::error!(index = %field.key, error = %failure, "no snapshot was written; the previous one stays");
+}
+
+/// Writes what changed, at the end of the process or when an index is closed.
+pub(crate) async fn last_snapshots(ctx: &Arc<Context>, entry: &Arc<IndexEntry>) {
+    for shard in &entry.shards {
+        let fields: Vec<_> = shard.state.lock().fields.values().cloned().collect();
+        for field in fields {
+            if field.upkeep.lock().changed
+                && timeout(Duration::from_secs(120), snapshot(ctx, &field)).await.is_err()
+            {
+                tracing::warn!(index = %field.key, "the last snapshot took too long and is left");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_due_after_a_change_and_the_interval() {
+        let interval = Duration::from_secs(30);
+        let now = Instant::now();
+        let mut upkeep = Upkeep::default();
+        assert!(!upkeep.snapshot_due(interval, now));
+        upkeep.published();
+        assert!(upkeep.snapshot_due(interval, now), "the first build is written at once");
+        upkeep.last_snapshot = Some(now);
+        assert!(!upkeep.snapshot_due(interval, now + Duration::from_secs(29)));
+        assert!(upkeep.snapshot_due(interval, now + interval));
+    }
+}
