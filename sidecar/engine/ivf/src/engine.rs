@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use knn_types::{EngineError, FieldSpec, IndexKey, KnnEngine, KnnIndex};
 use parking_lot::Mutex;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::config::EngineConfig;
 use crate::index::Index;
 
 /// See [`KnnEngine`].
 pub struct Engine {
+    config: EngineConfig,
+    pool: Arc<ThreadPool>,
     open: Mutex<HashMap<IndexKey, Arc<Index>>>,
 }
 
@@ -21,7 +24,12 @@ impl Engine {
             std::fs::create_dir_all(dir)
                 .map_err(|source| EngineError::Io { path: dir.display().to_string(), source })?;
         }
-        Ok(Engine { open: Mutex::default() })
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(config.train_threads.max(1))
+            .thread_name(|number| format!("ivf-train-{number}"))
+            .build()
+            .map_err(|error| EngineError::Training(error.to_string()))?;
+        Ok(Engine { config, pool: Arc::new(pool), open: Mutex::default() })
     }
 }
 
@@ -31,7 +39,7 @@ impl KnnEngine for Engine {
         if let Some(index) = open.get(key) {
             return Ok(index.clone());
         }
-        let index = Arc::new(Index::empty(spec));
+        let index = Arc::new(Index::empty(spec, self.config.exact_below, Arc::clone(&self.pool)));
         open.insert(key.clone(), index.clone());
         Ok(index)
     }

@@ -1,56 +1,84 @@
 //! The index of one field on one shard history: joins the writer with what searches see.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use knn_types::{
-    BuildState, Change, DocKey, EngineError, Epoch, FieldSpec, IndexStats, KnnIndex, KnnView, SeqNo,
+    BuildState, Change, ChangeKind, DocKey, EngineError, Epoch, FieldSpec, IndexStats, KnnIndex, KnnView,
+    Query, SeqNo,
 };
 use parking_lot::Mutex;
+use rayon::ThreadPool;
 
 use crate::cost::Costs;
 use crate::heads::Tombstones;
 use crate::keys;
+use crate::lists::Lists;
 use crate::store::Store;
 use crate::view::View;
-use crate::writer::Writer;
+use crate::writer::{CodedBatch, Writer};
 
 /// See [`KnnIndex`].
 pub(crate) struct Index {
-    spec: FieldSpec,
+    pub(crate) spec: FieldSpec,
+    pub(crate) exact_below: usize,
+    pub(crate) pool: Arc<ThreadPool>,
     costs: Arc<Costs>,
-    writer: Mutex<Writer>,
+    pub(crate) writer: Mutex<Writer>,
     /// What searches see.
-    published: ArcSwap<View>,
+    pub(crate) published: ArcSwap<View>,
+    /// Held by the one upkeep that may run.
+    pub(crate) maintenance: Mutex<()>,
+    pub(crate) training: AtomicBool,
 }
 
 impl Index {
-    pub(crate) fn empty(spec: &FieldSpec) -> Self {
+    pub(crate) fn new(spec: &FieldSpec, exact_below: usize, pool: Arc<ThreadPool>, writer: Writer) -> Self {
         let costs = Arc::new(Costs::guess(spec.dims));
-        let store = Store::new(spec.dims);
-        let view = View {
-            epoch: Epoch::EMPTY,
-            metric: spec.metric,
-            store: store.clone(),
-            costs: Arc::clone(&costs),
-        };
+        let view = view_of(&writer, spec, &costs);
         Self {
             spec: *spec,
+            exact_below,
+            pool,
             costs,
-            writer: Mutex::new(Writer::new(store, Epoch::EMPTY, Tombstones::default())),
+            writer: Mutex::new(writer),
             published: ArcSwap::from_pointee(view),
+            maintenance: Mutex::new(()),
+            training: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn empty(spec: &FieldSpec, exact_below: usize, pool: Arc<ThreadPool>) -> Self {
+        let writer = Writer::new(Store::new(spec.dims), None, Epoch::EMPTY, Tombstones::default());
+        Self::new(spec, exact_below, pool, writer)
     }
 
     /// Makes the writer's state what searches see. Called with the writer locked, so states appear
     /// in order.
-    fn show(&self, writer: &Writer) {
-        self.published.store(Arc::new(View {
-            epoch: writer.epoch,
-            metric: self.spec.metric,
-            store: writer.store.clone(),
-            costs: Arc::clone(&self.costs),
-        }));
+    pub(crate) fn show(&self, writer: &Writer) {
+        self.published.store(Arc::new(view_of(writer, &self.spec, &self.costs)));
+    }
+
+    /// Codes the vectors of a batch before the writer is locked.
+    fn code(&self, changes: &[Change]) -> Result<CodedBatch, EngineError> {
+        let want = self.spec.dims;
+        let mut rows = Vec::new();
+        let view = self.published.load();
+        for change in changes {
+            if let ChangeKind::Upsert(vector) = &change.kind {
+                if vector.len() != want {
+                    return Err(EngineError::Dims { got: vector.len(), want });
+                }
+                if view.lists.is_some() {
+                    rows.extend_from_slice(vector);
+                }
+            }
+        }
+        let Some(lists) = &view.lists else { return Ok(CodedBatch::default()) };
+        let generation = Arc::clone(&lists.generation);
+        Ok(CodedBatch { generation: generation.id, entries: generation.encode_entries(&mut rows) })
     }
 
     /// Documents and orders as if everything staged were published, without holding the lock
@@ -58,7 +86,7 @@ impl Index {
     fn census(&self, mut visit: impl FnMut(&dyn Fn() -> DocKey, SeqNo)) {
         let (store, staged) = {
             let writer = self.writer.lock();
-            let staged: std::collections::HashMap<Box<[u8]>, Option<SeqNo>> = writer
+            let staged: HashMap<Box<[u8]>, Option<SeqNo>> = writer
                 .staged
                 .iter()
                 .map(|(key, change)| (key.clone(), change.vector.is_some().then_some(change.order)))
@@ -78,18 +106,29 @@ impl Index {
     }
 }
 
+fn view_of(writer: &Writer, spec: &FieldSpec, costs: &Arc<Costs>) -> View {
+    View {
+        epoch: writer.epoch,
+        spec: *spec,
+        store: writer.store.clone(),
+        lists: writer.lists.clone(),
+        costs: Arc::clone(costs),
+    }
+}
+
 impl KnnIndex for Index {
     fn stage(&self, changes: Vec<Change>) -> Result<(), EngineError> {
-        self.writer.lock().stage(changes)
+        let coded = self.code(&changes)?;
+        self.writer.lock().stage(changes, coded);
+        Ok(())
     }
 
     fn publish(&self, epoch: Epoch) -> Result<(), EngineError> {
         let mut writer = self.writer.lock();
-        if writer.staged.is_empty() && writer.epoch == epoch {
-            return Ok(());
+        if !writer.staged.is_empty() || writer.epoch != epoch {
+            writer.publish(epoch);
+            self.show(&writer);
         }
-        writer.publish(epoch);
-        self.show(&writer);
         Ok(())
     }
 
@@ -136,7 +175,7 @@ impl KnnIndex for Index {
     }
 
     fn maintain(&self) -> Result<bool, EngineError> {
-        Ok(false)
+        self.upkeep()
     }
 
     fn snapshot(&self) -> Result<bool, EngineError> {
@@ -144,21 +183,31 @@ impl KnnIndex for Index {
     }
 
     fn stats(&self) -> IndexStats {
-        let writer = self.writer.lock();
-        let staged_bytes = writer.staged.len() as u64 * (self.spec.dims as u64 * 4 + 96);
+        let view = self.published.load_full();
+        let (staged, side_bytes) = {
+            let writer = self.writer.lock();
+            (writer.staged.len() as u64, writer.heads.memory_bytes() + writer.tombstones.memory_bytes())
+        };
+        let lists = view.lists.as_ref();
+        let state = match lists {
+            Some(_) => BuildState::Lists,
+            None if self.training.load(Ordering::Relaxed) => BuildState::Training,
+            None => BuildState::Exact,
+        };
+        let default = Query { vector: &[], k: 10, num_candidates: 15, nprobe: None };
         IndexStats {
-            docs: writer.store.live() as u64,
-            staged: writer.staged.len() as u64,
-            epoch: writer.epoch,
-            state: BuildState::Exact,
-            nlist: 0,
-            nprobe: 0,
-            recall: None,
-            imbalance: 1.0,
-            memory_bytes: writer.store.memory_bytes()
-                + writer.heads.memory_bytes()
-                + writer.tombstones.memory_bytes()
-                + staged_bytes,
+            docs: view.store.live() as u64,
+            staged,
+            epoch: view.epoch,
+            state,
+            nlist: lists.map_or(0, Lists::nlist),
+            nprobe: lists.map_or(0, |lists| view.effort(lists, &default).nprobe),
+            recall: lists.and_then(|lists| lists.generation.curve.default_recall()),
+            imbalance: lists.map_or(1.0, Lists::imbalance),
+            memory_bytes: view.store.memory_bytes()
+                + lists.map_or(0, |lists| lists.memory_bytes() as u64)
+                + side_bytes
+                + staged * (self.spec.dims as u64 * 4 + 160),
             disk_bytes: 0,
         }
     }

@@ -4,13 +4,24 @@
 //! Elasticsearch, no async: the caller brings the threads.
 #![forbid(unsafe_code)]
 
+mod build;
+mod calibrate;
+mod coarse;
+mod coder;
 mod config;
 mod cost;
+mod effort;
 mod engine;
 mod exact;
+mod generation;
 mod heads;
 mod index;
 mod keys;
+mod kmeans;
+mod lists;
+mod maintain;
+mod rotation;
+mod search;
 mod staged;
 mod store;
 mod topk;

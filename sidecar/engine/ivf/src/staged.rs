@@ -4,11 +4,15 @@ use std::collections::HashMap;
 
 use knn_types::SeqNo;
 
+use crate::lists::Entry;
+
 /// The newest staged change of one document.
 pub(crate) struct StagedChange {
     pub(crate) order: SeqNo,
     /// `None`: the document goes.
     pub(crate) vector: Option<Vec<f32>>,
+    /// The vector's code, and the generation that it belongs to.
+    pub(crate) coded: Option<(u64, Entry)>,
 }
 
 /// Staged changes by encoded key.

@@ -129,6 +129,30 @@ impl Store {
         })
     }
 
+    /// Chunk by chunk: first slot, rows end to end, and the dead ones as bits.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = (Slot, &[f32], &[u64])> + '_ {
+        let chunks = self.chunks.iter().enumerate();
+        chunks
+            .map(move |(number, chunk)| ((number << self.shift) as Slot, chunk.rows.as_slice(), &*chunk.dead))
+    }
+
+    /// Slots of `before` that lived then and are dead now. `before` is an earlier state of this one.
+    pub(crate) fn died_since(&self, before: &Store) -> Vec<Slot> {
+        let mut died = Vec::new();
+        for (number, (now, then)) in self.chunks.iter().zip(&before.chunks).enumerate() {
+            if Arc::ptr_eq(now, then) {
+                continue;
+            }
+            for at in 0..then.docs.ends.len() {
+                let bit = |chunk: &Chunk| chunk.dead[at / 64] >> (at % 64) & 1 == 1;
+                if bit(now) && !bit(then) {
+                    died.push(((number << self.shift) + at) as Slot);
+                }
+            }
+        }
+        died
+    }
+
     /// Bytes of memory held, about.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let chunks = self.chunks.iter().map(|chunk| {

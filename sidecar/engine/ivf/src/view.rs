@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use knn_types::{EngineError, Epoch, Found, Hit, KnnView, Metric, Query, SearchStats};
+use knn_types::{EngineError, Epoch, FieldSpec, Found, Hit, KnnView, Query, SearchStats};
 
 use crate::cost::Costs;
+use crate::effort::Effort;
 use crate::exact;
+use crate::lists::Lists;
+use crate::search;
 use crate::store::Store;
 use crate::topk::Ranked;
 
 /// See [`KnnView`].
 pub(crate) struct View {
     pub(crate) epoch: Epoch,
-    pub(crate) metric: Metric,
+    pub(crate) spec: FieldSpec,
     pub(crate) store: Store,
+    pub(crate) lists: Option<Lists>,
     pub(crate) costs: Arc<Costs>,
 }
 
@@ -31,27 +35,69 @@ impl KnnView for View {
         if query.vector.len() != self.store.dims() {
             return Err(EngineError::Dims { got: query.vector.len(), want: self.store.dims() });
         }
-        let started = Instant::now();
-        let best = exact::scan(&self.store, self.metric, query.vector, query.k);
-        let scanned = self.store.live();
-        self.costs.exact_took(scanned, started.elapsed());
-        Ok(Found {
-            hits: best.iter().map(|entry| self.hit(entry)).collect(),
-            stats: SearchStats { lists: 0, scanned: 0, reranked: scanned },
-        })
+        let (best, stats) = match &self.lists {
+            Some(lists) => self.search_lists(lists, query),
+            None => self.search_exactly(query),
+        };
+        Ok(Found { hits: best.iter().map(|entry| self.hit(entry)).collect(), stats })
     }
 
-    fn predicted_cost(&self, _query: &Query<'_>) -> Duration {
-        self.costs.exact(self.store.live())
+    fn predicted_cost(&self, query: &Query<'_>) -> Duration {
+        match &self.lists {
+            None => self.costs.exact(self.store.live()),
+            Some(lists) => {
+                let effort = self.effort(lists, query);
+                let scanned = effort.nprobe * self.store.live() / lists.nlist();
+                let expected = SearchStats { lists: effort.nprobe, scanned, reranked: effort.depth };
+                self.costs.lists(lists.nlist(), &expected)
+            }
+        }
     }
 }
 
 impl View {
+    pub(crate) fn effort(&self, lists: &Lists, query: &Query<'_>) -> Effort {
+        let curve = &lists.generation.curve;
+        match query.nprobe {
+            Some(nprobe) => curve.for_nprobe(query.k, nprobe, lists.nlist()),
+            None => curve.pick(&self.spec.options, query.k, query.num_candidates, lists.nlist()),
+        }
+    }
+
+    /// Visits more lists while fewer than `k` are found; estimates that are no numbers (vectors so
+    /// large that sums overflow) are found by comparing everything.
+    fn search_lists(&self, lists: &Lists, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
+        let wanted = query.k.min(self.store.live());
+        let mut effort = self.effort(lists, query);
+        loop {
+            let started = Instant::now();
+            let (best, stats) = search::with_scratch(|scratch| {
+                search::search(scratch, lists, &self.store, query.vector, query.k, effort)
+            });
+            self.costs.lists_took(lists.nlist(), &stats, started.elapsed());
+            if best.len() >= wanted {
+                return (best, stats);
+            }
+            if effort.nprobe >= lists.nlist() {
+                return self.search_exactly(query);
+            }
+            effort.nprobe = (effort.nprobe * 4).min(lists.nlist());
+        }
+    }
+
+    fn search_exactly(&self, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
+        let started = Instant::now();
+        let best = exact::scan(&self.store, self.spec.metric, query.vector, query.k);
+        let reranked = self.store.live();
+        self.costs.exact_took(reranked, started.elapsed());
+        (best, SearchStats { lists: 0, scanned: 0, reranked })
+    }
+
     fn hit(&self, entry: &Ranked) -> Hit {
         Hit {
             doc: self.store.doc(entry.slot),
             order: self.store.order(entry.slot),
-            value: exact::rank(self.metric, entry.rank),
+            value: exact::rank(self.spec.metric, entry.rank),
         }
     }
 }

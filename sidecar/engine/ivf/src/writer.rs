@@ -1,17 +1,27 @@
 //! The writing side of an index: what is held, what is staged, and how it becomes a new state.
 //! One writer at a time; searches never come here.
 
-use knn_types::{Change, ChangeKind, DocKey, EngineError, Epoch, SeqNo};
+use knn_types::{Change, ChangeKind, DocKey, Epoch, SeqNo};
 
+use crate::generation::Generation;
 use crate::heads::{Heads, Tombstones};
 use crate::keys;
+use crate::lists::{Entry, Lists};
 use crate::staged::{Staged, StagedChange, replaces};
 use crate::store::Store;
+
+/// Codes that were made before the writer was locked.
+#[derive(Default)]
+pub(crate) struct CodedBatch {
+    pub(crate) generation: u64,
+    pub(crate) entries: Vec<Entry>,
+}
 
 /// See the module.
 pub(crate) struct Writer {
     pub(crate) epoch: Epoch,
     pub(crate) store: Store,
+    pub(crate) lists: Option<Lists>,
     pub(crate) heads: Heads,
     pub(crate) tombstones: Tombstones,
     pub(crate) staged: Staged,
@@ -20,9 +30,9 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(store: Store, epoch: Epoch, tombstones: Tombstones) -> Self {
+    pub(crate) fn new(store: Store, lists: Option<Lists>, epoch: Epoch, tombstones: Tombstones) -> Self {
         let heads = Heads::of(&store);
-        Self { epoch, store, heads, tombstones, staged: Staged::new(), staged_growth: 0 }
+        Self { epoch, store, lists, heads, tombstones, staged: Staged::new(), staged_growth: 0 }
     }
 
     /// Documents with a vector, as if everything staged were published.
@@ -40,25 +50,19 @@ impl Writer {
         }
     }
 
-    pub(crate) fn stage(&mut self, changes: Vec<Change>) -> Result<(), EngineError> {
-        let want = self.store.dims();
-        for change in &changes {
-            if let ChangeKind::Upsert(vector) = &change.kind
-                && vector.len() != want
-            {
-                return Err(EngineError::Dims { got: vector.len(), want });
-            }
-        }
+    /// Holds changes; `coded` has an entry for each upsert among them, in order, or none at all.
+    pub(crate) fn stage(&mut self, changes: Vec<Change>, coded: CodedBatch) {
         let mut key = Vec::new();
+        let mut entries = coded.entries.into_iter();
         for change in changes {
             keys::encode(&change.doc, &mut key);
-            let vector = match change.kind {
-                ChangeKind::Upsert(vector) => Some(vector),
-                ChangeKind::Delete => None,
+            let (vector, entry) = match change.kind {
+                ChangeKind::Upsert(vector) => (Some(vector), entries.next()),
+                ChangeKind::Delete => (None, None),
             };
-            self.stage_one(&key, StagedChange { order: change.order, vector });
+            let coded = entry.map(|entry| (coded.generation, entry));
+            self.stage_one(&key, StagedChange { order: change.order, vector, coded });
         }
-        Ok(())
     }
 
     fn stage_one(&mut self, key: &[u8], change: StagedChange) {
@@ -93,6 +97,10 @@ impl Writer {
                     self.tombstones.remove(&key);
                     let slot = self.store.push(&key, change.order, &vector);
                     self.heads.insert(&self.store, slot);
+                    if let Some(lists) = &mut self.lists {
+                        let entry = fitting_entry(&lists.generation, change.coded, vector);
+                        lists.push(slot, &entry);
+                    }
                 }
                 None => self.tombstones.insert(key, change.order),
             }
@@ -128,5 +136,13 @@ impl Writer {
             i64::from(change.vector.is_some()) - i64::from(published)
         };
         self.staged.iter().map(growth).sum()
+    }
+}
+
+/// The code that was made when the change was staged, or a new one if centroids changed since.
+fn fitting_entry(generation: &Generation, coded: Option<(u64, Entry)>, mut vector: Vec<f32>) -> Entry {
+    match coded {
+        Some((made_for, entry)) if made_for == generation.id => entry,
+        _ => generation.encode_entries(&mut vector).pop().expect("one row, one entry"),
     }
 }

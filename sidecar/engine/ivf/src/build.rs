@@ -1,0 +1,258 @@
+//! Building a state beside the one that serves: train, assign and code everything, calibrate, and
+//! catch up with what was published meanwhile.
+
+use std::sync::Arc;
+
+use knn_types::{EngineError, FieldSpec};
+use rand::SeedableRng;
+use rand::seq::index;
+use rand_xoshiro::Xoshiro256Plus;
+use rayon::prelude::*;
+
+use crate::calibrate::calibrate;
+use crate::coarse::{Coarse, ListNo, spherical};
+use crate::coder::Coder;
+use crate::effort::Curve;
+use crate::generation::{Coded, Generation, Trained, next_id};
+use crate::heads::Heads;
+use crate::kmeans;
+use crate::lists::{Drift, List, Lists, PADDING, Part};
+use crate::rotation::Rotation;
+use crate::store::{Slot, Store};
+
+/// Sample vectors per list.
+const SAMPLE_PER_LIST: usize = 64;
+/// Bytes that a training sample may take.
+const SAMPLE_BYTES: usize = 1 << 30;
+/// Slots that one task codes.
+const TASK_SLOTS: usize = 512;
+/// Seed of everything random here, so that a build can be repeated.
+const SEED: u64 = 20_231_127;
+/// Most lists of an index.
+const MOST_LISTS: usize = 65_536;
+
+/// What a build shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Centroids {
+    /// Search exactly, without lists.
+    None,
+    /// Keep those of the present generation.
+    Keep,
+    /// Train new ones.
+    Train,
+}
+
+/// A state under construction.
+pub(crate) struct Build {
+    /// The state that it is up to date with.
+    base: Store,
+    pub(crate) store: Store,
+    pub(crate) lists: Option<Lists>,
+    pub(crate) moved: Option<Moved>,
+}
+
+/// Slots have new numbers.
+pub(crate) struct Moved {
+    /// By old slot; [`PADDING`] where the entry is gone.
+    slots: Vec<Slot>,
+    pub(crate) heads: Heads,
+}
+
+impl Build {
+    /// Builds from a published state. Runs on the current rayon pool.
+    pub(crate) fn start(
+        base: &Store,
+        lists: Option<&Lists>,
+        spec: &FieldSpec,
+        centroids: Centroids,
+        compact: bool,
+    ) -> Result<Build, EngineError> {
+        let (store, moved) = if compact { compacted(base) } else { (base.clone(), None) };
+        let lists = match (centroids, lists) {
+            (Centroids::Train, _) => Some(train(&store, spec)?),
+            (Centroids::Keep, Some(lists)) => Some(fill(&store, &lists.generation, lists.drift).lists),
+            _ => None,
+        };
+        Ok(Build { base: base.clone(), store, lists, moved })
+    }
+
+    /// Slots published since, dead or alive.
+    pub(crate) fn behind(&self, now: &Store) -> usize {
+        now.slots() - self.base.slots()
+    }
+
+    /// Applies what happened between the base and `now`.
+    pub(crate) fn catch_up(&mut self, now: &Store) {
+        let new: Vec<Slot> = (self.base.slots() as Slot..now.slots() as Slot).collect();
+        match &mut self.moved {
+            None => self.store = now.clone(),
+            Some(moved) => {
+                for old in now.died_since(&self.base) {
+                    let slot = moved.slots[old as usize];
+                    moved.heads.remove(&self.store, now.key(old));
+                    self.store.kill(slot);
+                }
+                for &slot in &new {
+                    let alive = !now.is_dead(slot);
+                    moved.slots.push(if alive {
+                        let to = self.store.push(now.key(slot), now.order(slot), now.row(slot));
+                        moved.heads.insert(&self.store, to);
+                        to
+                    } else {
+                        PADDING
+                    });
+                }
+            }
+        }
+        if let Some(lists) = &mut self.lists {
+            for group in new.chunks(TASK_SLOTS) {
+                let alive: Vec<Slot> = group.iter().copied().filter(|&slot| !now.is_dead(slot)).collect();
+                let mut rows = gather(now, &alive);
+                for (slot, entry) in alive.iter().zip(lists.generation.encode_entries(&mut rows)) {
+                    let slot = self.moved.as_ref().map_or(*slot, |moved| moved.slots[*slot as usize]);
+                    lists.push(slot, &entry);
+                }
+            }
+        }
+        self.base = now.clone();
+    }
+}
+
+/// Lists wanted for so many vectors: about a hundred in a list, growing slowly with the index.
+pub(crate) fn nlist_for(vectors: usize, options: Option<u32>) -> usize {
+    let list = ((vectors as f64).sqrt() / 3.0).clamp(100.0, 300.0);
+    let nlist = options.map_or((vectors as f64 / list).round() as usize, |nlist| nlist as usize);
+    nlist.clamp(1, MOST_LISTS).min(vectors.max(1))
+}
+
+/// The live entries alone, in their order.
+fn compacted(base: &Store) -> (Store, Option<Moved>) {
+    let mut store = Store::new(base.dims());
+    let mut slots = vec![PADDING; base.slots()];
+    for slot in base.live_slots() {
+        slots[slot as usize] = store.push(base.key(slot), base.order(slot), base.row(slot));
+    }
+    let heads = Heads::of(&store);
+    (store, Some(Moved { slots, heads }))
+}
+
+fn train(store: &Store, spec: &FieldSpec) -> Result<Lists, EngineError> {
+    let dims = spec.dims;
+    let wanted = nlist_for(store.live(), spec.options.nlist);
+    let live: Vec<Slot> = store.live_slots().collect();
+    if live.is_empty() {
+        return Err(EngineError::Training("no vectors".into()));
+    }
+    let mut rng = Xoshiro256Plus::seed_from_u64(SEED);
+    let size =
+        (wanted * SAMPLE_PER_LIST).min(SAMPLE_BYTES / (dims * size_of::<f32>())).max(wanted).min(live.len());
+    let chosen: Vec<Slot> = index::sample(&mut rng, live.len(), size).iter().map(|at| live[at]).collect();
+    let sample = gather(store, &chosen);
+    let problem = kmeans::Problem {
+        sample: &sample,
+        dims,
+        count: wanted,
+        spherical: spherical(spec.metric),
+        seed: SEED,
+    };
+    let mut centroids = kmeans::train(&problem);
+    if centroids.iter().any(|x| !x.is_finite()) {
+        return Err(EngineError::Training("vectors are too large for float32 sums".into()));
+    }
+    drop(sample);
+    let rotation = Rotation::new(dims, SEED);
+    centroids.chunks_exact_mut(dims).for_each(|centroid| rotation.apply(centroid));
+    let generation = Arc::new(Generation {
+        id: next_id(),
+        metric: spec.metric,
+        rotation,
+        coder: Coder::for_dims(dims),
+        coarse: Coarse::new(spec.metric, dims, centroids),
+        trained: Trained { vectors: store.live(), residual: 0.0 },
+        curve: Curve::default(),
+    });
+    let mut filled = fill(store, &generation, Drift::default());
+    drop(generation);
+    let curve = calibrate(store, &filled.lists, &filled.list_of);
+    let generation = Arc::get_mut(&mut filled.lists.generation).expect("nobody else has it yet");
+    generation.curve = curve;
+    generation.trained.residual = filled.residual;
+    Ok(filled.lists)
+}
+
+/// Lists that hold everything that lives.
+struct Filled {
+    lists: Lists,
+    /// By slot; 0 for dead ones.
+    list_of: Vec<ListNo>,
+    /// Mean squared length of residuals.
+    residual: f32,
+}
+
+/// Assigns and codes all live slots.
+fn fill(store: &Store, generation: &Arc<Generation>, drift: Drift) -> Filled {
+    let live: Vec<Slot> = store.live_slots().collect();
+    let coded: Vec<Coded> =
+        live.par_chunks(TASK_SLOTS).map(|slots| generation.encode(&mut gather(store, slots))).collect();
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); generation.coarse.nlist()];
+    let mut list_of = vec![0; store.slots()];
+    for (at, &list) in coded.iter().flat_map(|coded| &coded.lists).enumerate() {
+        members[list as usize].push(at);
+        list_of[live[at] as usize] = list;
+    }
+    let (shape, groups) = (generation.coder.shape(), generation.coder.groups());
+    let list = |members: &Vec<usize>| {
+        let mut frozen = Part::with_capacity(shape, members.len());
+        for &at in members {
+            let (coded, within) = (&coded[at / TASK_SLOTS], at % TASK_SLOTS);
+            let (add, mul) = coded.factors[within];
+            frozen.push(shape, live[at], &coded.nibbles[within * groups..][..groups], add, mul);
+        }
+        Arc::new(List { frozen: Arc::new(frozen), fresh: Part::default() })
+    };
+    let lists = members.par_iter().map(list).collect();
+    let residuals: f64 = coded.iter().flat_map(|coded| &coded.residuals).map(|&r| f64::from(r)).sum();
+    Filled {
+        lists: Lists { generation: Arc::clone(generation), lists, drift },
+        list_of,
+        residual: (residuals / live.len().max(1) as f64) as f32,
+    }
+}
+
+/// Fresh parts merged into frozen ones, dead entries dropped. Returns for each list the new frozen
+/// part and how many fresh entries went into it.
+pub(crate) fn freeze(store: &Store, lists: &Lists) -> Vec<(Arc<Part>, usize)> {
+    let (shape, groups) = (lists.generation.coder.shape(), lists.generation.coder.groups());
+    let alive = |slot: Slot| !store.is_dead(slot);
+    let frozen = |list: &Arc<List>| {
+        if list.fresh.len == 0 {
+            return (Arc::clone(&list.frozen), 0);
+        }
+        let mut part = Part::with_capacity(shape, list.len());
+        list.frozen.copy_into(shape, 0..list.frozen.len, alive, groups, &mut part);
+        list.fresh.copy_into(shape, 0..list.fresh.len, alive, groups, &mut part);
+        (Arc::new(part), list.fresh.len)
+    };
+    lists.lists.par_iter().map(frozen).collect()
+}
+
+/// Puts frozen parts in place, keeping what became fresh since.
+pub(crate) fn install_frozen(lists: &mut Lists, frozen: Vec<(Arc<Part>, usize)>) {
+    let (shape, groups) = (lists.generation.coder.shape(), lists.generation.coder.groups());
+    for (list, (frozen, merged)) in lists.lists.iter_mut().zip(frozen) {
+        if merged > 0 {
+            let mut fresh = Part::default();
+            list.fresh.copy_into(shape, merged..list.fresh.len, |_| true, groups, &mut fresh);
+            *list = Arc::new(List { frozen, fresh });
+        }
+    }
+}
+
+/// Rows of slots, end to end.
+fn gather(store: &Store, slots: &[Slot]) -> Vec<f32> {
+    let mut rows = Vec::with_capacity(slots.len() * store.dims());
+    for &slot in slots {
+        rows.extend_from_slice(store.row(slot));
+    }
+    rows
+}

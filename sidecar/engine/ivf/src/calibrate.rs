@@ -1,0 +1,200 @@
+//! Calibration: sampled vectors as queries, exact truth, and from it the effort that each recall
+//! needs.
+//!
+//! A sampled vector never counts as its own neighbour. Real queries still lie a little farther
+//! from the data than the data from itself, and a sample has noise: allowed errors are scaled by
+//! [`MARGIN`] before they are met.
+
+use std::collections::HashSet;
+
+use ivf_kernels::{PANEL_PAIR, Panels};
+use knn_types::Metric;
+use rand::SeedableRng;
+use rand::seq::index;
+use rand_xoshiro::Xoshiro256Plus;
+use rayon::prelude::*;
+
+use crate::coarse::ListNo;
+use crate::effort::{Curve, Point};
+use crate::lists::Lists;
+use crate::search::Scratch;
+use crate::store::{Slot, Store};
+
+/// Share of an allowed error that the sample may show.
+const MARGIN: f64 = 0.6;
+/// Share of the error that comes from candidates cut by their estimates, not from lists left out.
+const DEPTH_SHARE: f64 = 0.15;
+/// Sampled queries.
+const QUERIES: usize = 384;
+/// Sampled queries that measure depth, which costs a search for each allowed error.
+const DEPTH_QUERIES: usize = 128;
+/// Neighbours looked for; a value is left out where the index is not well larger.
+const NEIGHBOURS: [usize; 3] = [10, 100, 1_000];
+/// Allowed errors that get a point.
+const ERRORS: [f32; 8] = [0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001];
+
+/// A sampled query with what it should find.
+struct Sample {
+    slot: Slot,
+    /// True neighbours, nearest first.
+    truth: Vec<Slot>,
+    /// For each true neighbour, how many lists are nearer than its own.
+    places: Vec<usize>,
+}
+
+/// Measures the curve of freshly built lists. `list_of` names the list of each slot.
+pub(crate) fn calibrate(store: &Store, lists: &Lists, list_of: &[ListNo]) -> Curve {
+    let live: Vec<Slot> = store.live_slots().collect();
+    let ks: Vec<usize> = NEIGHBOURS.into_iter().filter(|k| k * 20 <= live.len()).collect();
+    let Some(&most) = ks.last() else { return Curve::default() };
+    let mut rng = Xoshiro256Plus::seed_from_u64(0x0ca1_1b4a);
+    let chosen = index::sample(&mut rng, live.len(), QUERIES.min(live.len()));
+    let queries: Vec<Slot> = chosen.iter().map(|at| live[at]).collect();
+    let mut samples: Vec<Sample> = queries
+        .par_chunks(PANEL_PAIR)
+        .flat_map(|group| truths(store, lists.generation.metric, group, most))
+        .collect();
+    samples.par_iter_mut().for_each_init(Scratch::default, |scratch, sample| {
+        sample.places = places(scratch, store, lists, list_of, sample);
+    });
+    let mut curve = Curve::default();
+    for k in ks {
+        let mut before = (1, k);
+        for error in ERRORS {
+            let allowed = f64::from(error) * MARGIN;
+            let (nprobe, reached) =
+                nprobe_for(&samples, k, 1.0 - allowed * (1.0 - DEPTH_SHARE), lists.nlist());
+            let nprobe = nprobe.max(before.0);
+            let depth = depth_for(&samples, store, lists, k, nprobe, allowed * DEPTH_SHARE).max(before.1);
+            let recall = (reached - allowed * DEPTH_SHARE) as f32;
+            curve.points.push(Point { k, error, nprobe, depth, recall });
+            before = (nprobe, depth);
+        }
+    }
+    curve
+}
+
+/// The exact nearest neighbours of a group of queries, in one pass over all vectors.
+fn truths(store: &Store, metric: Metric, group: &[Slot], count: usize) -> Vec<Sample> {
+    let queries: Vec<f32> = group.iter().flat_map(|&slot| store.row(slot)).copied().collect();
+    let panels = Panels::pack(&queries, store.dims(), |_| 0.0);
+    let mut best: Vec<Nearest> = group.iter().map(|_| Nearest::new(count)).collect();
+    for (first, rows, dead) in store.chunks() {
+        // Ranks of rows in 32 panels' width: half the square less the product, or less the product.
+        panels.for_each_step(rows, |row, _, scores| {
+            let end = (row + scores.len()).min(rows.len() / store.dims());
+            for (at, scores) in (row..end).zip(scores) {
+                if dead[at / 64] >> (at % 64) & 1 == 1 {
+                    continue;
+                }
+                let slot = first + at as Slot;
+                let vector = &rows[at * store.dims()..(at + 1) * store.dims()];
+                let offset = if metric == Metric::L2 { ivf_kernels::dot(vector, vector) * 0.5 } else { 0.0 };
+                for ((best, &query), score) in best.iter_mut().zip(group).zip(scores) {
+                    if query != slot {
+                        best.offer(offset - score, slot);
+                    }
+                }
+            }
+        });
+    }
+    let sample =
+        |(&slot, best): (&Slot, Nearest)| Sample { slot, truth: best.into_slots(), places: Vec::new() };
+    group.iter().zip(best).map(sample).collect()
+}
+
+/// The `count` smallest of many, cut back whenever twice as many are held.
+struct Nearest {
+    count: usize,
+    limit: f32,
+    held: Vec<(f32, Slot)>,
+}
+
+impl Nearest {
+    fn new(count: usize) -> Self {
+        Self { count, limit: f32::INFINITY, held: Vec::with_capacity(2 * count) }
+    }
+
+    #[inline]
+    fn offer(&mut self, rank: f32, slot: Slot) {
+        if rank < self.limit {
+            self.held.push((rank, slot));
+            if self.held.len() == 2 * self.count {
+                let (_, last, _) =
+                    self.held.select_nth_unstable_by(self.count - 1, |a, b| a.0.total_cmp(&b.0));
+                self.limit = last.0;
+                self.held.truncate(self.count);
+            }
+        }
+    }
+
+    fn into_slots(mut self) -> Vec<Slot> {
+        self.held.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        self.held.truncate(self.count);
+        self.held.into_iter().map(|(_, slot)| slot).collect()
+    }
+}
+
+/// How many lists a search visits before the list of each true neighbour.
+fn places(
+    scratch: &mut Scratch,
+    store: &Store,
+    lists: &Lists,
+    list_of: &[ListNo],
+    sample: &Sample,
+) -> Vec<usize> {
+    scratch.prepare(&lists.generation, store.row(sample.slot));
+    let place_of = scratch.places();
+    sample.truth.iter().map(|&slot| place_of[list_of[slot as usize] as usize] as usize).collect()
+}
+
+/// The fewest lists that hold so large a share of the first `k` true neighbours, and the share.
+fn nprobe_for(samples: &[Sample], k: usize, share: f64, nlist: usize) -> (usize, f64) {
+    let mut by_place = vec![0usize; nlist];
+    for sample in samples {
+        sample.places.iter().take(k).for_each(|&place| by_place[place] += 1);
+    }
+    let total: usize = by_place.iter().sum();
+    let mut held = 0;
+    for (place, count) in by_place.iter().enumerate() {
+        held += count;
+        if held as f64 >= share * total as f64 {
+            return (place + 1, held as f64 / total as f64);
+        }
+    }
+    (nlist, 1.0)
+}
+
+/// The fewest candidates, by estimate, that hold all but `loss` of the true neighbours found.
+fn depth_for(samples: &[Sample], store: &Store, lists: &Lists, k: usize, nprobe: usize, loss: f64) -> usize {
+    let widest = 16 * k + 400;
+    let positions = |scratch: &mut Scratch, sample: &Sample| -> Vec<usize> {
+        scratch.prepare(&lists.generation, store.row(sample.slot));
+        scratch.choose(nprobe);
+        scratch.scan(lists, store, widest + 1);
+        let mut candidates: Vec<(f32, Slot)> =
+            scratch.candidates().filter(|(_, slot)| *slot != sample.slot).collect();
+        candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let wanted: HashSet<Slot> = sample
+            .truth
+            .iter()
+            .zip(&sample.places)
+            .take(k)
+            .filter(|(_, place)| **place < nprobe)
+            .map(|(slot, _)| *slot)
+            .collect();
+        let mut positions: Vec<usize> = candidates
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, slot))| wanted.contains(slot))
+            .map(|(at, _)| at + 1)
+            .collect();
+        positions.resize(wanted.len(), widest);
+        positions
+    };
+    let few = &samples[..samples.len().min(DEPTH_QUERIES)];
+    let mut positions: Vec<usize> = few.par_iter().map_init(Scratch::default, positions).flatten().collect();
+    positions.sort_unstable();
+    let kept = ((1.0 - loss) * positions.len() as f64).ceil() as usize;
+    positions.get(kept.saturating_sub(1)).copied().unwrap_or(k)
+}

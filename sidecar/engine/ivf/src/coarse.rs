@@ -1,0 +1,79 @@
+//! The coarse quantizer: which list a vector belongs to, and which lists a query should visit.
+//! All vectors here are rotated.
+
+use ivf_kernels::{BytePanels, ByteQuery, Panels};
+use knn_types::Metric;
+
+use crate::kmeans;
+
+/// Number of a list.
+pub(crate) type ListNo = u32;
+
+/// The centroids of one generation.
+pub(crate) struct Coarse {
+    metric: Metric,
+    dims: usize,
+    centroids: Vec<f32>,
+    squares: Vec<f32>,
+    panels: Panels,
+    bytes: BytePanels,
+}
+
+/// Whether vectors of this metric have unit length.
+pub(crate) fn spherical(metric: Metric) -> bool {
+    matches!(metric, Metric::Cosine | Metric::Dot)
+}
+
+impl Coarse {
+    pub(crate) fn new(metric: Metric, dims: usize, centroids: Vec<f32>) -> Self {
+        assert!(!centroids.is_empty() && centroids.len() % dims == 0);
+        Self {
+            metric,
+            dims,
+            squares: centroids.chunks_exact(dims).map(|c| ivf_kernels::dot(c, c)).collect(),
+            panels: kmeans::panels(&centroids, dims, spherical(metric)),
+            bytes: BytePanels::pack(&centroids, dims),
+            centroids,
+        }
+    }
+
+    pub(crate) fn nlist(&self) -> usize {
+        self.squares.len()
+    }
+
+    pub(crate) fn centroid(&self, list: ListNo) -> &[f32] {
+        &self.centroids[list as usize * self.dims..][..self.dims]
+    }
+
+    /// All centroids, end to end.
+    pub(crate) fn centroids(&self) -> &[f32] {
+        &self.centroids
+    }
+
+    /// The list of each row.
+    pub(crate) fn assign(&self, rows: &[f32]) -> Vec<ListNo> {
+        let mut nearest = vec![(0, 0.0); rows.len() / self.dims];
+        self.panels.nearest(rows, &mut nearest);
+        nearest.into_iter().map(|(list, _)| list).collect()
+    }
+
+    /// For each list the rank of its centroid, which is also the base of its entries' estimates:
+    /// negated inner product, or squared distance.
+    pub(crate) fn bases(&self, query: &[f32], bytes: &ByteQuery, bases: &mut Vec<f32>) {
+        self.bytes.products(bytes, bases);
+        match self.metric {
+            Metric::L2 => {
+                let square = ivf_kernels::dot(query, query);
+                bases.iter_mut().zip(&self.squares).for_each(|(base, c)| *base = square + c - 2.0 * *base);
+            }
+            _ => bases.iter_mut().for_each(|base| *base = -*base),
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(&self.centroids[..])
+            + size_of_val(&self.squares[..])
+            + self.panels.memory_bytes()
+            + self.bytes.memory_bytes()
+    }
+}

@@ -1,0 +1,139 @@
+//! Inverted lists: the codes of the entries that belong to one centroid, in blocks of 32.
+//!
+//! A list has a frozen part, which only a maintenance replaces, and a fresh part, which takes what
+//! is published. Publishing into a list copies its fresh part only.
+
+use std::sync::Arc;
+
+use ivf_kernels::{BLOCK, BlockShape, Line};
+
+use crate::coarse::ListNo;
+use crate::generation::Generation;
+use crate::store::Slot;
+
+/// The name of entries that only fill up a block; no scan reports them.
+pub(crate) const PADDING: Slot = Slot::MAX;
+
+/// Entries end to end, padded to whole blocks.
+#[derive(Clone, Default)]
+pub(crate) struct Part {
+    pub(crate) lines: Vec<Line>,
+    /// One per entry, padding included.
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) len: usize,
+}
+
+/// The lists of one generation as one state of the index has them.
+#[derive(Clone)]
+pub(crate) struct Lists {
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) lists: Vec<Arc<List>>,
+    pub(crate) drift: Drift,
+}
+
+/// What was added since training, to tell whether the centroids still fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Drift {
+    pub(crate) added: usize,
+    /// Sum of squared lengths of residuals.
+    pub(crate) residuals: f64,
+}
+
+/// One inverted list.
+#[derive(Clone, Default)]
+pub(crate) struct List {
+    pub(crate) frozen: Arc<Part>,
+    pub(crate) fresh: Part,
+}
+
+/// One coded entry, ready to be put into its list.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) list: ListNo,
+    pub(crate) add: f32,
+    pub(crate) mul: f32,
+    /// Squared length of the residual.
+    pub(crate) residual: f32,
+    pub(crate) nibbles: Box<[u8]>,
+}
+
+impl Part {
+    pub(crate) fn with_capacity(shape: BlockShape, entries: usize) -> Self {
+        let blocks = entries.div_ceil(BLOCK);
+        let (lines, slots) = (blocks * shape.lines(), blocks * BLOCK);
+        Self { lines: Vec::with_capacity(lines), slots: Vec::with_capacity(slots), len: 0 }
+    }
+
+    pub(crate) fn push(&mut self, shape: BlockShape, slot: Slot, nibbles: &[u8], add: f32, mul: f32) {
+        let at = self.len % BLOCK;
+        if at == 0 {
+            shape.push_block(&mut self.lines);
+            self.slots.resize(self.slots.len() + BLOCK, PADDING);
+        }
+        let block = self.lines.len() - shape.lines();
+        shape.put(&mut self.lines[block..], at, nibbles, add, mul);
+        self.slots[self.len] = slot;
+        self.len += 1;
+    }
+
+    /// Copies the entries `from..to` for which `keep` says yes to the end of `into`.
+    pub(crate) fn copy_into(
+        &self,
+        shape: BlockShape,
+        range: std::ops::Range<usize>,
+        keep: impl Fn(Slot) -> bool,
+        groups: usize,
+        into: &mut Part,
+    ) {
+        let mut nibbles = vec![0; groups];
+        for entry in range {
+            if keep(self.slots[entry]) {
+                let block = &self.lines[entry / BLOCK * shape.lines()..][..shape.lines()];
+                let (add, mul) = shape.get(block, entry % BLOCK, &mut nibbles);
+                into.push(shape, self.slots[entry], &nibbles, add, mul);
+            }
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.lines.capacity() * size_of::<Line>() + self.slots.capacity() * size_of::<Slot>()
+    }
+}
+
+impl List {
+    pub(crate) fn len(&self) -> usize {
+        self.frozen.len + self.fresh.len
+    }
+}
+
+impl Lists {
+    /// Puts a coded vector into its list.
+    pub(crate) fn push(&mut self, slot: Slot, entry: &Entry) {
+        let shape = self.generation.coder.shape();
+        let list = Arc::make_mut(&mut self.lists[entry.list as usize]);
+        list.fresh.push(shape, slot, &entry.nibbles, entry.add, entry.mul);
+        self.drift.added += 1;
+        self.drift.residuals += f64::from(entry.residual);
+    }
+
+    pub(crate) fn nlist(&self) -> usize {
+        self.lists.len()
+    }
+
+    /// Entries in fresh parts.
+    pub(crate) fn fresh(&self) -> usize {
+        self.lists.iter().map(|list| list.fresh.len).sum()
+    }
+
+    /// Sum of squares of list sizes against even lists.
+    pub(crate) fn imbalance(&self) -> f32 {
+        let total: f64 = self.lists.iter().map(|list| list.len() as f64).sum();
+        let squares: f64 = self.lists.iter().map(|list| (list.len() as f64).powi(2)).sum();
+        if total > 0.0 { (squares * self.lists.len() as f64 / (total * total)) as f32 } else { 1.0 }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let parts = self.lists.iter().map(|list| list.frozen.memory_bytes() + list.fresh.memory_bytes() + 96);
+        parts.sum::<usize>() + self.generation.coarse.memory_bytes()
+    }
+}

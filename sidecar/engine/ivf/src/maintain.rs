@@ -1,0 +1,128 @@
+//! Upkeep of one index: what is due, and doing it beside searches and changes.
+
+use std::sync::atomic::Ordering;
+
+use knn_types::{EngineError, FieldSpec};
+
+use crate::build::{self, Build, Centroids, nlist_for};
+use crate::index::Index;
+use crate::lists::Lists;
+use crate::view::View;
+
+/// Share of dead slots beyond which the originals are rewritten.
+const DEAD_SHARE: f64 = 0.25;
+/// Fewer dead slots than this are not worth it.
+const DEAD_LEAST: usize = 1_024;
+/// Growth or shrinkage since training that makes other list sizes fit better.
+const RESIZED: f64 = 1.5;
+/// Share of new vectors from which their residuals are compared with those at training.
+const DRIFT_SHARE: f64 = 0.1;
+/// Residuals of new vectors against those at training that show another distribution.
+const DRIFT_ENERGY: f64 = 1.2;
+/// Share of entries in fresh parts beyond which they are frozen.
+const FRESH_SHARE: f64 = 0.05;
+/// Fewer fresh entries than this are not worth it.
+const FRESH_LEAST: usize = 1_024;
+/// Slots that may be coded with the writer locked.
+const BEHIND: usize = 256;
+/// Attempts to come that near without the lock.
+const CHASES: usize = 8;
+
+/// What an index needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Nothing,
+    /// Fresh parts become frozen ones.
+    Freeze,
+    /// Everything is put together anew.
+    Rebuild {
+        centroids: Centroids,
+        compact: bool,
+    },
+}
+
+/// Finds what is due for a state.
+pub(crate) fn due(view: &View, exact_below: usize) -> Due {
+    let (live, slots) = (view.store.live(), view.store.slots());
+    let dead = slots - live;
+    let compact = dead >= DEAD_LEAST && dead as f64 > DEAD_SHARE * slots as f64;
+    let centroids = match &view.lists {
+        None if live >= exact_below => Centroids::Train,
+        None => Centroids::None,
+        Some(_) if live < exact_below / 2 => Centroids::None,
+        Some(lists) if outgrown(lists, live, &view.spec) || drifted(lists) => Centroids::Train,
+        Some(_) => Centroids::Keep,
+    };
+    let changes_lists =
+        centroids == Centroids::Train || (centroids == Centroids::None && view.lists.is_some());
+    if compact || changes_lists {
+        return Due::Rebuild { centroids, compact };
+    }
+    let fresh = view.lists.as_ref().map_or(0, Lists::fresh);
+    if fresh >= FRESH_LEAST && fresh as f64 > FRESH_SHARE * slots as f64 { Due::Freeze } else { Due::Nothing }
+}
+
+/// Whether another number of lists would fit now.
+fn outgrown(lists: &Lists, live: usize, spec: &FieldSpec) -> bool {
+    let trained = lists.generation.trained.vectors as f64;
+    let resized = live as f64 > trained * RESIZED || (live as f64) < trained / (RESIZED * RESIZED);
+    resized && nlist_for(live, spec.options.nlist) != lists.nlist()
+}
+
+/// Whether what was added since training lies farther from the centroids.
+fn drifted(lists: &Lists) -> bool {
+    let (trained, drift) = (&lists.generation.trained, &lists.drift);
+    let energy = drift.residuals / drift.added.max(1) as f64;
+    drift.added as f64 > DRIFT_SHARE * trained.vectors as f64
+        && energy > DRIFT_ENERGY * f64::from(trained.residual)
+}
+
+impl Index {
+    /// See [`knn_types::KnnIndex::maintain`].
+    pub(crate) fn upkeep(&self) -> Result<bool, EngineError> {
+        let _one_at_a_time = self.maintenance.lock();
+        let view = self.published.load_full();
+        match due(&view, self.exact_below) {
+            Due::Nothing => return Ok(false),
+            Due::Freeze => self.freeze(&view),
+            Due::Rebuild { centroids, compact } => {
+                self.training.store(centroids == Centroids::Train, Ordering::Relaxed);
+                let built = self.rebuild(&view, centroids, compact);
+                self.training.store(false, Ordering::Relaxed);
+                built?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn rebuild(&self, view: &View, centroids: Centroids, compact: bool) -> Result<(), EngineError> {
+        let start = || Build::start(&view.store, view.lists.as_ref(), &self.spec, centroids, compact);
+        let mut build = self.pool.install(start)?;
+        for _ in 0..CHASES {
+            let now = self.published.load_full();
+            if build.behind(&now.store) <= BEHIND {
+                break;
+            }
+            self.pool.install(|| build.catch_up(&now.store));
+        }
+        let mut writer = self.writer.lock();
+        build.catch_up(&writer.store);
+        writer.store = build.store;
+        writer.lists = build.lists;
+        if let Some(moved) = build.moved {
+            writer.heads = moved.heads;
+        }
+        self.show(&writer);
+        Ok(())
+    }
+
+    fn freeze(&self, view: &View) {
+        let Some(lists) = &view.lists else { return };
+        let frozen = self.pool.install(|| build::freeze(&view.store, lists));
+        let mut writer = self.writer.lock();
+        if let Some(lists) = &mut writer.lists {
+            build::install_frozen(lists, frozen);
+        }
+        self.show(&writer);
+    }
+}
