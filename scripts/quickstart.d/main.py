@@ -7,6 +7,8 @@ import signal
 import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+
 import compare
 from stack import ROOT, Stack, Stop, say
 from web import Web
@@ -25,7 +27,7 @@ def main():
     parser.add_argument("--binary")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    stack = Stack(arguments.binary)
+    stack = Stack(arguments.binary, ports=(9201, 9211))
     try:
         stack.start()
         outrigger, elasticsearch = Web(stack.url), Web(stack.elasticsearch)

@@ -1,4 +1,4 @@
-"""The processes of the quick start: Elasticsearch (by scripts/es) and Outrigger, started and stopped together."""
+"""Elasticsearch (by scripts/es) and Outrigger beside it, started and stopped together: for the quick start and for tests."""
 
 import json
 import os
@@ -23,19 +23,24 @@ class Stop(Exception):
 
 
 def say(message):
+    """Progress, with the seconds since the start."""
     print(f"[{time.monotonic() - STARTED:5.1f} s] {message}", flush=True)
 
 
 class Stack:
     """Starts both, then `close` ends what was started."""
 
-    def __init__(self, binary=None):
+    def __init__(self, binary=None, version=None, heap="1g", ports=(0, 0)):
         self.binary = binary
+        self.version = version
+        self.heap = heap
+        self.ports = ports
+        self.url = self.admin = self.log = None
         self.elasticsearch = os.environ.get("ELASTICSEARCH_URL", "").rstrip("/")
         self.own_elasticsearch = not self.elasticsearch
         self.node = None
         self.outrigger = None
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="outrigger-quickstart-"))
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="outrigger-stack-"))
 
     def start(self):
         """Elasticsearch starts (and fetches its jars) while Outrigger compiles: the first waits for the network, the second for the processor."""
@@ -56,9 +61,9 @@ class Stack:
                 version = Web(self.elasticsearch).expect("GET", "/")["version"]["number"]
                 say(f"using Elasticsearch {version} at {self.elasticsearch}")
                 return
-            version = newest_runnable()
+            version = self.version or newest_runnable()
             say(f"starting Elasticsearch {version}")
-            command = [ES, "start", version, "--exit-with", str(os.getpid())]
+            command = [ES, "start", version, "--heap", self.heap, "--exit-with", str(os.getpid())]
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False, start_new_session=True)
             if done.returncode != 0:
                 raise Stop("Elasticsearch did not start (the reason is above)")
@@ -69,7 +74,7 @@ class Stack:
             failure.append(reason)
 
     def start_outrigger(self, binary):
-        listen, admin = port(9201), port(9211)
+        listen, admin = map(port, self.ports)
         self.url, self.admin = f"http://127.0.0.1:{listen}", f"http://127.0.0.1:{admin}"
         self.log = self.folder / "outrigger.log"
         command = [binary, "serve", "--listen", f"127.0.0.1:{listen}", "--upstream", self.elasticsearch]
@@ -131,7 +136,7 @@ def build():
 
 
 def port(wanted):
-    """The wanted port if it is free, else any."""
+    """The wanted port if it is free (0: any)."""
     for number in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
