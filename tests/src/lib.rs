@@ -1,1 +1,31 @@
-//! (being written)
+//! A real Elasticsearch and a real `outrigger` for whole-program tests, and the calls that tests make.
+//!
+//! Elasticsearch comes from `scripts/es`, its version from `OUTRIGGER_TEST_ES` (9.2.0 where it is not
+//! set); the program is the one beside the test binary, `cargo build -p outrigger` builds it.
+
+#![forbid(unsafe_code)]
+
+mod calls;
+mod elasticsearch;
+mod outrigger;
+mod vectors;
+
+pub use calls::{Api, Reply};
+pub use elasticsearch::Elasticsearch;
+pub use outrigger::Outrigger;
+pub use vectors::Vectors;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// Asks again until `probe` has an answer; panics with `what` when the time is up.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration, mut probe: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = probe().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

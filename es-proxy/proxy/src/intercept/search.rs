@@ -176,7 +176,7 @@ async fn run(worker: &Worker, plan: &Plan, parts: &Parts, started: Instant) -> R
             max_score: scored.first().map(|hit| hit.score),
             page,
         };
-        if !plan.verify && (page.is_empty() || !plan.search.needs_documents()) {
+        if !plan.verify && (page.is_empty() || !plan.search.needs_documents_of(&plan.index)) {
             outcome.took_ms = millis(started);
             let body = render(&plan.search, &outcome);
             let response = respond::json(&parts.headers, plan.content_type.clone(), body);

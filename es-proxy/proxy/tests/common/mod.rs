@@ -1,6 +1,6 @@
 //! A scripted upstream on a raw socket, the request path with fakes behind its ports, and a raw client.
 
-#![allow(dead_code, missing_docs, reason = "each test file uses its part")]
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "a module of several test files; each uses its part")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

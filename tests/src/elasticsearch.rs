@@ -1,0 +1,87 @@
+//! A node of a real Elasticsearch, from `scripts/es`; ended with the test process at the latest.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::Api;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Elasticsearch {
+    name: String,
+    url: String,
+}
+
+fn script() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/es")
+}
+
+async fn es(arguments: &[&str]) -> String {
+    let output = Command::new(script()).args(arguments).output().await.expect("scripts/es runs");
+    assert!(
+        output.status.success(),
+        "scripts/es {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("scripts/es prints text")
+}
+
+impl Elasticsearch {
+    /// The version that tests run against.
+    pub fn version() -> String {
+        std::env::var("OUTRIGGER_TEST_ES").unwrap_or_else(|_| "9.2.0".into())
+    }
+
+    /// Starts an empty node. `label` tells the nodes of several tests apart.
+    pub async fn start(label: &str) -> Self {
+        Self::start_with(label, &[]).await
+    }
+
+    /// Starts an empty node with settings (`key=value`).
+    pub async fn start_with(label: &str, settings: &[&str]) -> Self {
+        let process = std::process::id().to_string();
+        let name = format!("test-{label}-{process}");
+        let version = Self::version();
+        let mut arguments =
+            vec!["start", &version, "--name", &name, "--fresh", "--heap", "512m", "--exit-with", &process];
+        for setting in settings {
+            arguments.extend(["--setting", setting]);
+        }
+        let printed = es(&arguments).await;
+        let line: Value = serde_json::from_str(printed.trim()).expect("scripts/es prints JSON");
+        let url = line["url"].as_str().expect("a url").to_owned();
+        Self { name, url }
+    }
+
+    /// Ends the process (hard, when `kill`) and starts it again on the same data and port.
+    pub async fn restart(&self, kill: bool) {
+        let mut arguments = vec!["restart", self.name.as_str()];
+        if kill {
+            arguments.push("--kill");
+        }
+        es(&arguments).await;
+    }
+
+    /// `http://host:port`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Calls on it.
+    pub fn api(&self) -> Api {
+        Api::new(&self.url)
+    }
+}
+
+impl Drop for Elasticsearch {
+    fn drop(&mut self) {
+        // Not awaited: the node also ends with this process.
+        let stopped = std::process::Command::new(script()).args(["stop", &self.name, "--kill", "--forget"]).output();
+        if let Err(error) = stopped {
+            eprintln!("scripts/es stop {}: {error}", self.name);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A running `outrigger`, with its data directory and its log.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{Api, eventually};
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Outrigger {
+    child: Child,
+    listen: u16,
+    admin: u16,
+    log: PathBuf,
+}
+
+/// The program beside the test binary (`target/<profile>/deps/<test>`).
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("the test binary has a path");
+    let program = test.ancestors().nth(2).expect("target/<profile>").join("outrigger");
+    assert!(program.exists(), "{} is missing: cargo build -p outrigger", program.display());
+    program
+}
+
+impl Outrigger {
+    /// Starts it on free ports and waits until it is ready.
+    pub async fn start(elasticsearch: &str, data_dir: &Path) -> Self {
+        Self::start_with(elasticsearch, data_dir, &[]).await
+    }
+
+    /// The same with further flags.
+    pub async fn start_with(elasticsearch: &str, data_dir: &Path, flags: &[&str]) -> Self {
+        let this = Self::spawn(elasticsearch, data_dir, flags).await;
+        this.ready().await;
+        this
+    }
+
+    /// Starts it and waits only until it is alive.
+    pub async fn spawn(elasticsearch: &str, data_dir: &Path, flags: &[&str]) -> Self {
+        let (listen, admin) = (free_port(), free_port());
+        let log = data_dir.with_extension(format!("{listen}.log"));
+        let child = Command::new(binary())
+            .arg("serve")
+            .args(["--listen", &format!("127.0.0.1:{listen}"), "--admin-listen", &format!("127.0.0.1:{admin}")])
+            .args(["--upstream", elasticsearch, "--snapshot-interval", "1s", "--log", "info,shard_sync=debug"])
+            .arg("--data-dir")
+            .arg(data_dir)
+            .args(flags)
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("the log can be made"))
+            .spawn()
+            .expect("outrigger starts");
+        let this = Self { child, listen, admin, log };
+        let probe = this.admin();
+        eventually("outrigger is alive", Duration::from_secs(20), || async {
+            probe.try_get("/health/live").await.filter(|reply| reply.status == 200)
+        })
+        .await;
+        this
+    }
+
+    /// Waits until every index is learnt.
+    pub async fn ready(&self) {
+        let admin = self.admin();
+        eventually("outrigger is ready", Duration::from_secs(120), || async {
+            admin.try_get("/health/ready").await.filter(|reply| reply.status == 200)
+        })
+        .await;
+    }
+
+    /// Waits until `index` is learnt and searchable here; its report.
+    pub async fn learnt(&self, index: &str) -> Value {
+        let api = self.api();
+        let path = format!("/_ivf/{index}/_stats");
+        eventually(&format!("[{index}] is learnt"), Duration::from_secs(120), || async {
+            let reply = api.try_get(&path).await?;
+            (reply.status == 200 && reply.body["ready"] == true).then_some(reply.body)
+        })
+        .await
+    }
+
+    /// Calls on the Elasticsearch port.
+    pub fn api(&self) -> Api {
+        Api::new(&format!("http://127.0.0.1:{}", self.listen))
+    }
+
+    /// Calls on the admin port.
+    pub fn admin(&self) -> Api {
+        Api::new(&format!("http://127.0.0.1:{}", self.admin))
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(mut self) {
+        self.child.kill().expect("outrigger can be killed");
+        self.child.wait().expect("outrigger ends");
+    }
+
+    /// Ends it as an operator does, and waits; panics when it does not end well.
+    pub fn terminate(mut self) {
+        let asked = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(asked.success());
+        let status = self.child.wait().expect("outrigger ends");
+        assert!(status.success(), "outrigger ended with {status}; log: {}", self.log.display());
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Outrigger {
+    fn drop(&mut self) {
+        // Already ended where the test ended it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("--- end of outrigger's log ({}):", self.log.display());
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
+}

@@ -1,0 +1,128 @@
+//! The main promise: knn searches through us are what Elasticsearch gives, over inserts, updates,
+//! deletes, several shards and all similarities. The truth is an exact scan by Elasticsearch itself:
+//! the same request sent past us.
+
+#![allow(missing_docs, reason = "a test")]
+
+use std::time::Duration;
+
+use outrigger_tests::{Elasticsearch, Outrigger, Reply, Vectors, eventually};
+use serde_json::{Value, json};
+
+/// Scores agree within a float rounding; ids agree wherever scores differ from their neighbours'.
+#[track_caller]
+fn assert_same(ours: &Reply, theirs: &Reply, what: &str) {
+    assert_eq!(ours.status, theirs.status, "{what}: {} / {}", ours.text, theirs.text);
+    assert_eq!(ours.body["hits"]["total"], theirs.body["hits"]["total"], "{what}");
+    assert_eq!(ours.body["_shards"], theirs.body["_shards"], "{what}");
+    let score = |hit: &Value| hit["_score"].as_f64().unwrap();
+    let (ours, theirs) = (hits(ours), hits(theirs));
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+    for (own, their) in ours.iter().zip(&theirs) {
+        assert!((score(own) - score(their)).abs() <= 2e-6 * score(their).abs().max(1.0), "{what}: {own} / {their}");
+    }
+    let least = theirs.last().map_or(0.0, score) + 1e-5;
+    let ids = |hits: &[Value]| -> Vec<String> {
+        let mut ids: Vec<String> =
+            hits.iter().filter(|hit| score(hit) > least).map(|hit| hit["_id"].to_string()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(&ours), ids(&theirs), "{what}");
+}
+
+fn hits(reply: &Reply) -> Vec<Value> {
+    reply.body["hits"]["hits"].as_array().cloned().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn answers_equal_an_exact_scan_through_inserts_updates_and_deletes() {
+    let elasticsearch = Elasticsearch::start("answers").await;
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    let (through, direct) = (outrigger.api(), elasticsearch.api());
+    for (similarity, shards, dims) in
+        [("cosine", 1, 24), ("l2_norm", 3, 24), ("dot_product", 2, 17), ("max_inner_product", 2, 8)]
+    {
+        let index = format!("answers-{similarity}");
+        let mut vectors = Vectors::new(7, dims);
+        through.create(&index, dims, similarity, shards).await;
+        let mut draw = |unit: bool| if unit { vectors.draw_unit() } else { vectors.draw() };
+        let unit = similarity == "dot_product";
+        let docs: Vec<_> = (0..600).map(|n| (n.to_string(), json!({"v": draw(unit), "n": n}))).collect();
+        through.bulk(&index, "true", &docs).await.unwrap().ok();
+        outrigger.learnt(&index).await;
+        for round in 0..4 {
+            for k in [1, 10, 50] {
+                let query = draw(unit);
+                let ours = through.knn(&index, &query, k).await;
+                assert!(ours.way.starts_with("answer"), "{index}: {}", ours.way);
+                assert_same(&ours, &direct.knn(&index, &query, k).await, &format!("{index}, round {round}, k {k}"));
+            }
+            // Updates, deletes and documents that lose their vector, some of them past us.
+            let changed: Vec<_> = (0..40)
+                .map(|n| ((n * 7 + round).to_string(), if n % 5 == 0 { json!({"n": n}) } else { json!({"v": draw(unit)}) }))
+                .collect();
+            through.bulk(&index, "false", &changed).await.unwrap().ok();
+            for n in 0..10 {
+                let api = if n % 2 == 0 { &through } else { &direct };
+                api.delete(&format!("/{index}/_doc/{}", n * 11 + round)).await;
+            }
+            through.call("POST", &format!("/{index}/_refresh"), None).await.ok();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_acknowledged_through_us_is_in_the_next_search() {
+    let elasticsearch = Elasticsearch::start("refresh").await;
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    let through = outrigger.api();
+    through.create("seen", 4, "l2_norm", 2).await;
+    through.put("/seen/_doc/first?refresh=true", json!({"v": [9, 9, 9, 9]})).await.ok();
+    outrigger.learnt("seen").await;
+    for n in 0..60 {
+        let vector = [n as f32, 1.0, 2.0, 3.0];
+        let id = n.to_string();
+        match n % 4 {
+            0 => through.put(&format!("/seen/_doc/{id}?refresh=true"), json!({"v": vector})).await.ok(),
+            1 => through.put(&format!("/seen/_doc/{id}?refresh=wait_for"), json!({"v": vector})).await.ok(),
+            2 => through.bulk("seen", "true", &[(id.clone(), json!({"v": vector}))]).await.unwrap().ok(),
+            _ => {
+                through.put(&format!("/seen/_doc/{id}"), json!({"v": vector})).await.ok();
+                through.call("POST", "/seen/_refresh", None).await.ok()
+            }
+        };
+        let found = through.knn("seen", &vector, 1).await;
+        assert!(found.way.starts_with("answer"), "{}", found.way);
+        assert_eq!(found.ids(), [id.clone()], "{}", found.text);
+        if n % 3 == 0 {
+            through.delete(&format!("/seen/_doc/{id}?refresh=true")).await.ok();
+            assert_ne!(through.knn("seen", &vector, 1).await.ids(), [id]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn writes_past_us_show_within_a_moment_and_never_before_elasticsearch_shows_them() {
+    let elasticsearch = Elasticsearch::start("past").await;
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    let (through, direct) = (outrigger.api(), elasticsearch.api());
+    let body = json!({
+        "settings": {"refresh_interval": -1},
+        "mappings": {"properties": {"v": {"type": "dense_vector", "dims": 2, "similarity": "l2_norm"}}},
+    });
+    through.put("/past", body).await.ok();
+    outrigger.learnt("past").await;
+    direct.put("/past/_doc/a", json!({"v": [1, 1]})).await.ok();
+    // Acknowledged, not refreshed: nobody may see it.
+    let hidden = through.knn("past", &[1.0, 1.0], 1).await;
+    assert_eq!(hidden.ids(), Vec::<String>::new(), "{}", hidden.text);
+    direct.call("POST", "/past/_refresh", None).await.ok();
+    eventually("the write past us is found", Duration::from_secs(5), || async {
+        (through.knn("past", &[1.0, 1.0], 1).await.ids() == ["a"]).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,179 @@
+//! Trouble: processes die, nodes restart, disks fail. Afterwards nothing acknowledged is missing and
+//! nothing deleted is found.
+
+#![allow(missing_docs, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use outrigger_tests::{Api, Elasticsearch, Outrigger, Vectors, eventually};
+use serde_json::{Value, json};
+
+const DIMS: usize = 16;
+
+/// Every document that Elasticsearch shows is found by its own vector, and nothing else is.
+async fn assert_agrees(outrigger: &Outrigger, direct: &Api, index: &str, deleted: &[String]) {
+    direct.call("POST", &format!("/{index}/_refresh"), None).await.ok();
+    outrigger.api().call("POST", &format!("/{index}/_refresh"), None).await.ok();
+    let report = outrigger.learnt(index).await;
+    let shown = direct.get(&format!("/{index}/_count")).await.ok()["count"].as_u64().unwrap();
+    assert_eq!(report["fields"][0]["docs"], shown, "{report}");
+    let all = json!({"size": 10_000, "_source": {"exclude_vectors": false}, "query": {"match_all": {}}});
+    let all = if Elasticsearch::version().starts_with("8.1") { json!({"size": 10_000}) } else { all };
+    let all = direct.post(&format!("/{index}/_search"), all).await.ok();
+    let docs: BTreeMap<String, Vec<f32>> = all["hits"]["hits"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|hit| (hit["_id"].as_str().unwrap().to_owned(), serde_json::from_value(hit["_source"]["v"].clone()).unwrap()))
+        .collect();
+    for (id, vector) in docs.iter().step_by(docs.len() / 40 + 1) {
+        let found = outrigger.api().knn(index, vector, 3).await;
+        assert!(found.way.starts_with("answer"), "{}", found.way);
+        assert!(found.ids().contains(id), "{id} is missing: {}", found.text);
+    }
+    for id in deleted {
+        assert!(!docs.contains_key(id), "{id} was deleted");
+    }
+}
+
+fn batch(vectors: &mut Vectors, from: usize, count: usize) -> Vec<(String, Value)> {
+    (from..from + count).map(|n| (n.to_string(), json!({"v": vectors.draw()}))).collect()
+}
+
+#[tokio::test]
+async fn killed_during_ingest_and_snapshots_nothing_is_lost() {
+    let elasticsearch = Elasticsearch::start("kill").await;
+    let data = tempfile::tempdir().unwrap();
+    let mut vectors = Vectors::new(3, DIMS);
+    let flags = ["--snapshot-interval", "50ms"];
+    let mut outrigger = Outrigger::start_with(elasticsearch.url(), data.path(), &flags).await;
+    outrigger.api().create("killed", DIMS, "l2_norm", 2).await;
+    let mut deleted = Vec::new();
+    let mut next = 0;
+    for round in 0..5 {
+        let api = outrigger.api();
+        // Writes go on in the background until the process dies under them; what was acknowledged is
+        // whatever Elasticsearch shows afterwards.
+        let docs: Vec<_> = (0..10).map(|n| batch(&mut vectors, next + n * 100, 100)).collect();
+        next += 1000;
+        let writer = tokio::spawn(async move {
+            for part in docs {
+                if api.bulk("killed", "true", &part).await.is_none() {
+                    return;
+                }
+            }
+        });
+        let victim = (round * 100).to_string();
+        outrigger.api().try_call(reqwest::Method::DELETE, &format!("/killed/_doc/{victim}?refresh=true"), None).await;
+        deleted.push(victim);
+        tokio::time::sleep(Duration::from_millis(150 + 110 * round as u64)).await;
+        outrigger.kill();
+        writer.await.unwrap();
+        outrigger = Outrigger::start_with(elasticsearch.url(), data.path(), &flags).await;
+        for id in &deleted {
+            elasticsearch.api().delete(&format!("/killed/_doc/{id}?refresh=true")).await;
+        }
+        assert_agrees(&outrigger, &elasticsearch.api(), "killed", &deleted).await;
+    }
+}
+
+#[tokio::test]
+async fn elasticsearch_restarting_under_load_is_survived() {
+    let elasticsearch = Elasticsearch::start("es-restart").await;
+    let data = tempfile::tempdir().unwrap();
+    let mut vectors = Vectors::new(5, DIMS);
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    let api = outrigger.api();
+    api.create("survivor", DIMS, "cosine", 2).await;
+    api.bulk("survivor", "true", &batch(&mut vectors, 0, 500)).await.unwrap().ok();
+    outrigger.learnt("survivor").await;
+    for (round, kill) in [(1, false), (2, true)] {
+        let docs: Vec<_> = (0..40).map(|n| batch(&mut vectors, round * 10_000 + n * 50, 50)).collect();
+        let writing = api.clone();
+        let writer = tokio::spawn(async move {
+            for part in docs {
+                if let Some(reply) = writing.bulk("survivor", "true", &part).await {
+                    let in_shape = reply.status == 200 || reply.body["error"]["type"].is_string();
+                    assert!(in_shape, "{} {}", reply.status, reply.text);
+                }
+            }
+        });
+        let (searching, query) = (api.clone(), vectors.draw());
+        let searcher = tokio::spawn(async move {
+            for _ in 0..200 {
+                let reply = searching.knn("survivor", &query, 5).await;
+                let right = reply.status == 200 && reply.ids().len() == 5;
+                assert!(right || reply.body["error"]["type"].is_string(), "{} {}", reply.status, reply.text);
+            }
+        });
+        elasticsearch.restart(kill).await;
+        writer.await.unwrap();
+        searcher.await.unwrap();
+        eventually("the shards are started again", Duration::from_secs(60), || async {
+            let health = elasticsearch.api().try_get("/_cluster/health?wait_for_status=yellow&timeout=5s").await?;
+            (health.status == 200).then_some(())
+        })
+        .await;
+        outrigger.ready().await;
+        assert_agrees(&outrigger, &elasticsearch.api(), "survivor", &[]).await;
+    }
+}
+
+fn files_below(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+#[tokio::test]
+async fn damaged_files_are_set_aside_and_learnt_again() {
+    let elasticsearch = Elasticsearch::start("damage").await;
+    let data = tempfile::tempdir().unwrap();
+    let mut vectors = Vectors::new(9, DIMS);
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    outrigger.api().create("damaged", DIMS, "l2_norm", 1).await;
+    outrigger.api().bulk("damaged", "true", &batch(&mut vectors, 0, 400)).await.unwrap().ok();
+    outrigger.learnt("damaged").await;
+    outrigger.terminate();
+
+    let files: Vec<_> = files_below(data.path()).into_iter().filter(|path| !path.ends_with("lock")).collect();
+    assert!(!files.is_empty(), "a snapshot was written at shutdown");
+    for file in &files {
+        let mut bytes = std::fs::read(file).unwrap();
+        if let Some(byte) = bytes.len().checked_div(2).and_then(|middle| bytes.get_mut(middle)) {
+            *byte ^= 0x55;
+        }
+        std::fs::write(file, bytes).unwrap();
+    }
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    assert!(outrigger.log().contains("damaged"), "{}", outrigger.log());
+    assert_agrees(&outrigger, &elasticsearch.api(), "damaged", &[]).await;
+}
+
+#[tokio::test]
+async fn a_data_dir_that_cannot_be_written_costs_snapshots_only() {
+    let elasticsearch = Elasticsearch::start("readonly").await;
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    // A file where the engine wants a directory fails for every user, root too.
+    let mut vectors = Vectors::new(13, DIMS);
+    for entry in std::fs::read_dir(data.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(&path).unwrap();
+            std::fs::write(&path, "in the way").unwrap();
+        }
+    }
+    std::fs::set_permissions(data.path(), std::fs::Permissions::from_mode(0o555)).unwrap();
+    outrigger.api().create("unsaved", DIMS, "l2_norm", 1).await;
+    outrigger.api().bulk("unsaved", "true", &batch(&mut vectors, 0, 100)).await.unwrap().ok();
+    outrigger.learnt("unsaved").await;
+    assert_agrees(&outrigger, &elasticsearch.api(), "unsaved", &[]).await;
+    std::fs::set_permissions(data.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+}

@@ -1,0 +1,122 @@
+//! Indices come and go under the same names; the program comes and goes; searches stay right.
+
+#![allow(missing_docs, reason = "a test")]
+
+use std::time::Duration;
+
+use outrigger_tests::{Elasticsearch, Outrigger, Vectors, eventually};
+use serde_json::json;
+
+#[tokio::test]
+async fn an_index_made_again_under_its_name_never_shows_the_old_documents() {
+    let elasticsearch = Elasticsearch::start("again").await;
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    let through = outrigger.api();
+    for round in 0..4 {
+        through.create("again", 2, "l2_norm", 1).await;
+        let id = format!("of-round-{round}");
+        through.put(&format!("/again/_doc/{id}?refresh=true"), json!({"v": [1, 1]})).await.ok();
+        assert_eq!(through.knn("again", &[1.0, 1.0], 5).await.ids(), [id.clone()]);
+        outrigger.learnt("again").await;
+        let answered = through.knn("again", &[1.0, 1.0], 5).await;
+        assert!(answered.way.starts_with("answer"), "{}", answered.way);
+        assert_eq!(answered.ids(), [id]);
+        through.delete("/again").await.ok();
+        let gone = through.knn("again", &[1.0, 1.0], 5).await;
+        assert_eq!(gone.status, 404, "{}", gone.text);
+    }
+}
+
+#[tokio::test]
+async fn closed_indices_and_aliases_answer_as_elasticsearch_does() {
+    let elasticsearch = Elasticsearch::start("alias").await;
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    let (through, direct) = (outrigger.api(), elasticsearch.api());
+    for index in ["blue", "green"] {
+        through.create(index, 2, "l2_norm", 1).await;
+        through.put(&format!("/{index}/_doc/{index}?refresh=true"), json!({"v": [1, 1]})).await.ok();
+        outrigger.learnt(index).await;
+    }
+    let point = |index: &str| json!({"actions": [
+        {"remove": {"index": "*", "alias": "live", "must_exist": false}},
+        {"add": {"index": index, "alias": "live"}},
+    ]});
+    for index in ["blue", "green", "blue"] {
+        through.post("/_aliases", point(index)).await.ok();
+        let found = through.knn("live", &[1.0, 1.0], 1).await;
+        assert_eq!(found.ids(), [index], "{}", found.text);
+        assert!(found.way.starts_with("answer"), "{}", found.way);
+        assert_eq!(found.body["hits"]["hits"][0]["_index"], index);
+    }
+    through.call("POST", "/blue/_close", None).await.ok();
+    let (ours, theirs) = (through.knn("blue", &[1.0, 1.0], 1).await, direct.knn("blue", &[1.0, 1.0], 1).await);
+    assert_eq!((ours.status, &ours.body["error"]["type"]), (theirs.status, &theirs.body["error"]["type"]));
+    through.call("POST", "/blue/_open", None).await.ok();
+    eventually("the opened index is answered again", Duration::from_secs(20), || async {
+        let found = through.knn("blue", &[1.0, 1.0], 1).await;
+        (found.ids() == ["blue"] && found.way.starts_with("answer")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_from_the_snapshot() {
+    let elasticsearch = Elasticsearch::start("restart").await;
+    let data = tempfile::tempdir().unwrap();
+    let mut vectors = Vectors::new(11, 16);
+    let docs: Vec<_> = (0..3000).map(|n| (n.to_string(), json!({"v": vectors.draw()}))).collect();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    outrigger.api().create("kept", 16, "cosine", 2).await;
+    outrigger.api().bulk("kept", "true", &docs).await.unwrap().ok();
+    outrigger.learnt("kept").await;
+    outrigger.terminate();
+
+    // While it is away: updates, deletes, inserts.
+    let direct = elasticsearch.api();
+    let changed: Vec<_> = (2990..3100).map(|n| (n.to_string(), json!({"v": vectors.draw()}))).collect();
+    direct.bulk("kept", "true", &changed).await.unwrap().ok();
+    for n in 0..20 {
+        direct.delete(&format!("/kept/_doc/{n}?refresh=true")).await.ok();
+    }
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    let report = outrigger.learnt("kept").await;
+    assert_eq!(report["fields"][0]["docs"], 3080, "{report}");
+    let log = outrigger.log();
+    assert!(!log.contains("damaged"), "{log}");
+    for _ in 0..10 {
+        let query = vectors.draw();
+        let (ours, theirs) = (outrigger.api().knn("kept", &query, 10).await, direct.knn("kept", &query, 10).await);
+        assert!(ours.way.starts_with("answer"), "{}", ours.way);
+        assert_eq!(ours.ids(), theirs.ids());
+    }
+}
+
+#[tokio::test]
+async fn the_switch_makes_everything_pass_at_once() {
+    let elasticsearch = Elasticsearch::start("switch").await;
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    let (through, admin) = (outrigger.api(), outrigger.admin());
+    through.create("switched", 2, "l2_norm", 1).await;
+    through.put("/switched/_doc/1?refresh=true", json!({"v": [1, 1]})).await.ok();
+    outrigger.learnt("switched").await;
+    let way = || async { through.knn("switched", &[1.0, 1.0], 1).await.way };
+    assert!(way().await.starts_with("answer"));
+    admin.put("/api/v1/mode", json!({"mode": "pass"})).await.ok();
+    assert_eq!(way().await, "pass; reason=switched_off");
+    admin.put("/api/v1/mode", json!({"mode": "serve"})).await.ok();
+    admin.put("/api/v1/indices/switched/mode", json!({"mode": "shadow"})).await.ok();
+    assert_eq!(way().await, "pass; reason=shadow");
+    eventually("shadow mode has compared", Duration::from_secs(10), || async {
+        let metrics = admin.get("/metrics").await.text;
+        (metrics.contains("outrigger_shadow_compared_total 1") && metrics.contains("outrigger_shadow_overlap_total 1.0"))
+            .then_some(())
+    })
+    .await;
+    admin.put("/api/v1/indices/switched/mode", json!({"mode": "serve"})).await.ok();
+    assert!(way().await.starts_with("answer"));
+    let wrong = admin.put("/api/v1/mode", json!({"mode": "off"})).await;
+    assert_eq!(wrong.status, 400, "{}", wrong.text);
+}
