@@ -1,0 +1,236 @@
+//! An engine in memory, as simple as the ports allow: a map of documents, a published copy of it, and
+//! a "disk" that outlives it. It keeps count of what it was given and of every published state, so
+//! that tests can see what travelled and in which steps it became visible.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use knn_types::*;
+use parking_lot::Mutex;
+
+type Documents = BTreeMap<DocKey, (SeqNo, Vec<f32>)>;
+type Disk = Arc<Mutex<HashMap<IndexKey, (Documents, Epoch)>>>;
+
+#[derive(Default)]
+pub(crate) struct FakeEngine {
+    open: Mutex<HashMap<IndexKey, Arc<FakeIndex>>>,
+    disk: Disk,
+    /// Vectors that were staged.
+    pub(crate) upserts: Arc<AtomicU64>,
+    /// Published states are kept only where a test asks for them.
+    keep_history: bool,
+}
+
+impl FakeEngine {
+    /// Remembers every published state.
+    pub(crate) fn keeping_history() -> Self {
+        Self { keep_history: true, ..Self::default() }
+    }
+
+    /// Another engine on the same disk, as after a restart of the process.
+    pub(crate) fn restarted(&self) -> Self {
+        Self { disk: Arc::clone(&self.disk), ..Self::default() }
+    }
+
+    /// Published documents of all shards of a field.
+    pub(crate) fn documents(&self, uuid: &str, field: &str) -> Vec<(u32, DocKey, SeqNo, Vec<f32>)> {
+        let open = self.open.lock();
+        let of_field = open.iter().filter(|(key, _)| &*key.index_uuid == uuid && &*key.field == field);
+        let mut documents = Vec::new();
+        for (key, index) in of_field {
+            let state = index.state.lock();
+            for (doc, (order, vector)) in &state.view.documents {
+                documents.push((key.shard, doc.clone(), *order, vector.clone()));
+            }
+        }
+        documents
+    }
+
+    pub(crate) fn states(&self, uuid: &str) -> Vec<Documents> {
+        let open = self.open.lock();
+        let index = open.iter().find(|(key, _)| &*key.index_uuid == uuid);
+        index.map(|(_, index)| index.state.lock().history.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn knows(&self, uuid: &str) -> bool {
+        let of_index = |key: &IndexKey| &*key.index_uuid == uuid;
+        self.open.lock().keys().any(of_index) || self.disk.lock().keys().any(of_index)
+    }
+}
+
+impl KnnEngine for FakeEngine {
+    fn open(&self, key: &IndexKey, _: &FieldSpec) -> Result<Arc<dyn KnnIndex>, EngineError> {
+        let mut open = self.open.lock();
+        if let Some(index) = open.get(key) {
+            return Ok(Arc::clone(index) as Arc<dyn KnnIndex>);
+        }
+        let (documents, epoch) =
+            self.disk.lock().get(key).cloned().unwrap_or((Documents::new(), Epoch::EMPTY));
+        let orders = documents.iter().map(|(doc, (order, _))| (doc.clone(), *order)).collect();
+        let view = Arc::new(FakeView { documents: documents.clone(), epoch });
+        let state = State { documents, orders, view, staged: 0, changed: false, history: Vec::new() };
+        let index = Arc::new(FakeIndex {
+            key: key.clone(),
+            disk: Arc::clone(&self.disk),
+            upserts: Arc::clone(&self.upserts),
+            keep_history: self.keep_history,
+            state: Mutex::new(state),
+        });
+        open.insert(key.clone(), Arc::clone(&index));
+        Ok(index)
+    }
+
+    fn remove(&self, key: &IndexKey) {
+        self.open.lock().remove(key);
+        self.disk.lock().remove(key);
+    }
+
+    fn sweep(&self, keep: &dyn Fn(&IndexKey) -> bool) {
+        let open = self.open.lock();
+        self.disk.lock().retain(|key, _| open.contains_key(key) || keep(key));
+    }
+}
+
+struct FakeIndex {
+    key: IndexKey,
+    disk: Disk,
+    upserts: Arc<AtomicU64>,
+    keep_history: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    documents: Documents,
+    /// Newest order per document, deleted ones included.
+    orders: HashMap<DocKey, SeqNo>,
+    view: Arc<FakeView>,
+    staged: u64,
+    changed: bool,
+    history: Vec<Documents>,
+}
+
+impl KnnIndex for FakeIndex {
+    fn stage(&self, changes: Vec<Change>) -> Result<(), EngineError> {
+        let mut state = self.state.lock();
+        for change in changes {
+            let held = state.orders.get(&change.doc).copied();
+            match change.kind {
+                ChangeKind::Upsert(vector) if held.is_none_or(|held| held < change.order) => {
+                    self.upserts.fetch_add(1, Ordering::Relaxed);
+                    state.orders.insert(change.doc.clone(), change.order);
+                    state.documents.insert(change.doc, (change.order, vector));
+                }
+                ChangeKind::Delete if held.is_none_or(|held| held <= change.order) => {
+                    state.orders.insert(change.doc.clone(), change.order);
+                    state.documents.remove(&change.doc);
+                }
+                _ => continue,
+            }
+            state.staged += 1;
+        }
+        Ok(())
+    }
+
+    fn publish(&self, epoch: Epoch) -> Result<(), EngineError> {
+        let mut state = self.state.lock();
+        state.view = Arc::new(FakeView { documents: state.documents.clone(), epoch });
+        state.staged = 0;
+        state.changed = true;
+        if self.keep_history {
+            let documents = state.documents.clone();
+            state.history.push(documents);
+        }
+        Ok(())
+    }
+
+    fn rollback_above(&self, order: SeqNo) -> Result<(), EngineError> {
+        let mut state = self.state.lock();
+        let lost = |of: &SeqNo| of.seq_no > order.seq_no && of.primary_term <= order.primary_term;
+        state.documents.retain(|_, (of, _)| !lost(of));
+        state.orders.retain(|_, of| !lost(of));
+        Ok(())
+    }
+
+    fn view(&self) -> Arc<dyn KnnView> {
+        Arc::clone(&self.state.lock().view) as Arc<dyn KnnView>
+    }
+
+    fn live(&self) -> u64 {
+        self.state.lock().documents.len() as u64
+    }
+
+    fn order_of(&self, doc: &DocKey) -> Option<SeqNo> {
+        self.state.lock().documents.get(doc).map(|(order, _)| *order)
+    }
+
+    fn counts_by_seq_no(&self, width: u64) -> Vec<u64> {
+        let mut counts = Vec::new();
+        for (order, _) in self.state.lock().documents.values() {
+            let piece = (order.seq_no / width) as usize;
+            if counts.len() <= piece {
+                counts.resize(piece + 1, 0);
+            }
+            counts[piece] += 1;
+        }
+        counts
+    }
+
+    fn docs_between(&self, from: u64, to: u64) -> Vec<(DocKey, SeqNo)> {
+        let state = self.state.lock();
+        let within = state.documents.iter().filter(|(_, (order, _))| (from..to).contains(&order.seq_no));
+        within.map(|(doc, (order, _))| (doc.clone(), *order)).collect()
+    }
+
+    fn maintain(&self) -> Result<bool, EngineError> {
+        Ok(false)
+    }
+
+    fn snapshot(&self) -> Result<bool, EngineError> {
+        let mut state = self.state.lock();
+        let saved = (state.view.documents.clone(), state.view.epoch);
+        self.disk.lock().insert(self.key.clone(), saved);
+        Ok(std::mem::take(&mut state.changed))
+    }
+
+    fn stats(&self) -> IndexStats {
+        let state = self.state.lock();
+        IndexStats {
+            docs: state.view.documents.len() as u64,
+            staged: state.staged,
+            epoch: state.view.epoch,
+            state: BuildState::Exact,
+            nlist: 0,
+            nprobe: 0,
+            recall: None,
+            imbalance: 1.0,
+            memory_bytes: 0,
+            disk_bytes: 0,
+        }
+    }
+}
+
+struct FakeView {
+    documents: Documents,
+    epoch: Epoch,
+}
+
+impl KnnView for FakeView {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn len(&self) -> usize {
+        self.documents.len()
+    }
+
+    /// Following needs no search; this one finds nothing.
+    fn search(&self, _: &Query<'_>) -> Result<Found, EngineError> {
+        Ok(Found::default())
+    }
+
+    fn predicted_cost(&self, _: &Query<'_>) -> Duration {
+        Duration::ZERO
+    }
+}

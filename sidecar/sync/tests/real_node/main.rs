@@ -1,0 +1,48 @@
+//! Following a real Elasticsearch, 9.2.0 and 8.15.3: after every kind of change we must hold exactly
+//! what it shows. Nodes are started by `scripts/es` and end with this process.
+
+mod fake_engine;
+mod harness;
+mod life;
+mod refresh;
+mod writes;
+
+/// Each scenario on each version.
+macro_rules! scenarios {
+    ($($module:ident::$scenario:ident),* $(,)?) => {
+        mod on_9_2_0 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $scenario() { crate::run("9.2.0", crate::$module::$scenario).await; })*
+        }
+        mod on_8_15_3 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $scenario() { crate::run("8.15.3", crate::$module::$scenario).await; })*
+        }
+    };
+}
+
+scenarios!(
+    writes::an_existing_index_is_learnt,
+    writes::every_change_is_followed,
+    writes::one_refresh_is_one_epoch,
+    writes::deletes_are_found,
+    writes::concurrent_writers_lose_nothing,
+    life::an_index_is_deleted_and_made_again,
+    life::an_index_is_closed_and_opened,
+    life::a_field_is_added,
+    life::many_shards,
+    life::a_restart_continues_from_the_snapshot,
+    life::the_node_is_killed_and_comes_back,
+    refresh::without_automatic_refresh_nothing_shows_early,
+    refresh::an_automatic_refresh_shows_soon,
+    refresh::an_idle_index_sleeps_and_wakes,
+);
+
+/// Starts logging (`RUST_LOG=shard_sync=debug`), takes the node, runs, and lets go of it.
+async fn run(version: &'static str, scenario: impl AsyncFn(&harness::Node)) {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    // Only the first test of the process installs it.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    let (node, _alone) = harness::Node::take(version).await;
+    scenario(&node).await;
+}
