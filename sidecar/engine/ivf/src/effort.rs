@@ -4,6 +4,7 @@
 //! values of `k`, effort is interpolated on logarithmic scales.
 
 use knn_types::IvfOptions;
+use serde::{Deserialize, Serialize};
 
 /// Share of the true neighbours that may be missed where nobody asked for anything else.
 const DEFAULT_ERROR: f32 = 0.05;
@@ -24,7 +25,8 @@ pub(crate) struct Effort {
 }
 
 /// One measured point.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Point {
     pub(crate) k: usize,
     /// Allowed error.

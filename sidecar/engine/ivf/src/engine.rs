@@ -1,6 +1,6 @@
 //! All indexes of a node by their keys.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use knn_types::{EngineError, FieldSpec, IndexKey, KnnEngine, KnnIndex};
@@ -9,12 +9,15 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::config::EngineConfig;
 use crate::index::Index;
+use crate::snapshot::{self, Disk, Faults};
 
 /// See [`KnnEngine`].
 pub struct Engine {
     config: EngineConfig,
     pool: Arc<ThreadPool>,
     open: Mutex<HashMap<IndexKey, Arc<Index>>>,
+    /// Lets tests make the disk fail.
+    pub(crate) faults: Faults,
 }
 
 impl Engine {
@@ -29,7 +32,7 @@ impl Engine {
             .thread_name(|number| format!("ivf-train-{number}"))
             .build()
             .map_err(|error| EngineError::Training(error.to_string()))?;
-        Ok(Engine { config, pool: Arc::new(pool), open: Mutex::default() })
+        Ok(Engine { config, pool: Arc::new(pool), open: Mutex::default(), faults: Faults::none() })
     }
 }
 
@@ -39,14 +42,39 @@ impl KnnEngine for Engine {
         if let Some(index) = open.get(key) {
             return Ok(index.clone());
         }
-        let index = Arc::new(Index::empty(spec, self.config.exact_below, Arc::clone(&self.pool)));
+        let disk = self.config.data_dir.as_ref().map(|dir| Disk::new(dir, key, self.faults.clone()));
+        let index = Arc::new(Index::open(key, spec, self.config.exact_below, Arc::clone(&self.pool), disk));
         open.insert(key.clone(), index.clone());
         Ok(index)
     }
 
     fn remove(&self, key: &IndexKey) {
-        self.open.lock().remove(key);
+        let mut open = self.open.lock();
+        match open.remove(key) {
+            Some(index) => index.remove_files(),
+            None => {
+                if let Some(dir) = &self.config.data_dir {
+                    snapshot::remove_all(&dir.join(snapshot::directory_name(key)));
+                }
+            }
+        }
     }
 
-    fn sweep(&self, _keep: &dyn Fn(&IndexKey) -> bool) {}
+    fn sweep(&self, keep: &dyn Fn(&IndexKey) -> bool) {
+        let Some(dir) = &self.config.data_dir else { return };
+        // Held throughout, so that nothing is opened while its files go.
+        let open = self.open.lock();
+        let in_use: HashSet<String> = open.keys().map(snapshot::directory_name).collect();
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| snapshot::is_directory_name(name)) else { continue };
+            if path.is_dir()
+                && !in_use.contains(name)
+                && !snapshot::stored_key(&path).is_some_and(|key| keep(&key))
+            {
+                snapshot::remove_all(&path);
+            }
+        }
+    }
 }

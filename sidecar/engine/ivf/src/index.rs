@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use knn_types::{
-    BuildState, Change, ChangeKind, DocKey, EngineError, Epoch, FieldSpec, IndexStats, KnnIndex, KnnView,
-    Query, SeqNo,
+    BuildState, Change, ChangeKind, DocKey, EngineError, Epoch, FieldSpec, IndexKey, IndexStats, KnnIndex,
+    KnnView, Query, SeqNo,
 };
 use parking_lot::Mutex;
 use rayon::ThreadPool;
@@ -16,12 +16,14 @@ use crate::cost::Costs;
 use crate::heads::Tombstones;
 use crate::keys;
 use crate::lists::Lists;
+use crate::snapshot::{self, Disk, Restored, Saved, State};
 use crate::store::Store;
 use crate::view::View;
 use crate::writer::{CodedBatch, Writer};
 
 /// See [`KnnIndex`].
 pub(crate) struct Index {
+    key: IndexKey,
     pub(crate) spec: FieldSpec,
     pub(crate) exact_below: usize,
     pub(crate) pool: Arc<ThreadPool>,
@@ -32,13 +34,49 @@ pub(crate) struct Index {
     /// Held by the one upkeep that may run.
     pub(crate) maintenance: Mutex<()>,
     pub(crate) training: AtomicBool,
+    /// `None`: in memory only.
+    disk: Option<Disk>,
+    saved: Mutex<SavedState>,
+    disk_bytes: AtomicU64,
+}
+
+/// What is on disk.
+#[derive(Default)]
+struct SavedState {
+    newest: Option<Saved>,
+    /// The state that was written, by [`Writer::version`].
+    version: Option<u64>,
+    /// The index was removed: nothing may be written any more.
+    removed: bool,
 }
 
 impl Index {
-    pub(crate) fn new(spec: &FieldSpec, exact_below: usize, pool: Arc<ThreadPool>, writer: Writer) -> Self {
+    /// The index as its newest sound snapshot has it, or empty.
+    pub(crate) fn open(
+        key: &IndexKey,
+        spec: &FieldSpec,
+        exact_below: usize,
+        pool: Arc<ThreadPool>,
+        disk: Option<Disk>,
+    ) -> Self {
+        let restored = disk.as_ref().and_then(|disk| snapshot::restore(disk, key, spec));
+        let (writer, saved) = match restored {
+            Some(Restored { epoch, store, lists, tombstones, saved }) => {
+                let saved = SavedState { newest: Some(saved), version: Some(0), removed: false };
+                (Writer::new(store, lists, epoch, tombstones), saved)
+            }
+            None => {
+                let store = Store::new(spec.dims);
+                (Writer::new(store, None, Epoch::EMPTY, Tombstones::default()), SavedState::default())
+            }
+        };
         let costs = Arc::new(Costs::guess(spec.dims));
         let view = view_of(&writer, spec, &costs);
         Self {
+            key: key.clone(),
+            disk,
+            disk_bytes: AtomicU64::new(saved.newest.as_ref().map_or(0, |newest| newest.bytes)),
+            saved: Mutex::new(saved),
             spec: *spec,
             exact_below,
             pool,
@@ -50,15 +88,61 @@ impl Index {
         }
     }
 
-    pub(crate) fn empty(spec: &FieldSpec, exact_below: usize, pool: Arc<ThreadPool>) -> Self {
-        let writer = Writer::new(Store::new(spec.dims), None, Epoch::EMPTY, Tombstones::default());
-        Self::new(spec, exact_below, pool, writer)
+    /// Deletes the index's files.
+    pub(crate) fn remove_files(&self) {
+        let mut saved = self.saved.lock();
+        saved.removed = true;
+        if let Some(disk) = &self.disk {
+            snapshot::remove_all(disk.root());
+        }
     }
 
     /// Makes the writer's state what searches see. Called with the writer locked, so states appear
     /// in order.
-    pub(crate) fn show(&self, writer: &Writer) {
+    pub(crate) fn show(&self, writer: &mut Writer) {
+        writer.version += 1;
         self.published.store(Arc::new(view_of(writer, &self.spec, &self.costs)));
+    }
+
+    /// See [`KnnIndex::snapshot`]. Vectors that are on disk afterwards leave the memory.
+    fn save(&self) -> Result<bool, EngineError> {
+        let Some(disk) = &self.disk else { return Ok(false) };
+        let mut saved = self.saved.lock();
+        if saved.removed {
+            return Ok(false);
+        }
+        let (state, version) = {
+            let writer = self.writer.lock();
+            if saved.version == Some(writer.version) {
+                return Ok(false);
+            }
+            let tombstones = writer.tombstones.iter().map(|(key, order)| (key.into(), order)).collect();
+            let state = State {
+                key: self.key.clone(),
+                spec: self.spec,
+                epoch: writer.epoch,
+                store: writer.store.clone(),
+                lists: writer.lists.clone(),
+                tombstones,
+            };
+            (state, writer.version)
+        };
+        let (newest, mapped) = snapshot::save(disk, &state, saved.newest.as_ref())?;
+        self.disk_bytes.store(newest.bytes, Ordering::Relaxed);
+        *saved = SavedState { newest: Some(newest), version: Some(version), removed: false };
+        if !mapped.is_empty() {
+            let mut writer = self.writer.lock();
+            if writer.store.lineage() == state.store.lineage() {
+                mapped.iter().for_each(|(group, file)| writer.store.map_group(*group, file));
+                let unchanged = writer.version == version;
+                self.show(&mut writer);
+                // The same documents, read from elsewhere: nothing new to write.
+                if unchanged {
+                    saved.version = Some(writer.version);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Codes the vectors of a batch before the writer is locked.
@@ -127,7 +211,7 @@ impl KnnIndex for Index {
         let mut writer = self.writer.lock();
         if !writer.staged.is_empty() || writer.epoch != epoch {
             writer.publish(epoch);
-            self.show(&writer);
+            self.show(&mut writer);
         }
         Ok(())
     }
@@ -135,7 +219,7 @@ impl KnnIndex for Index {
     fn rollback_above(&self, order: SeqNo) -> Result<(), EngineError> {
         let mut writer = self.writer.lock();
         writer.rollback_above(order);
-        self.show(&writer);
+        self.show(&mut writer);
         Ok(())
     }
 
@@ -179,7 +263,7 @@ impl KnnIndex for Index {
     }
 
     fn snapshot(&self) -> Result<bool, EngineError> {
-        Ok(false)
+        self.save()
     }
 
     fn stats(&self) -> IndexStats {
@@ -208,7 +292,7 @@ impl KnnIndex for Index {
                 + lists.map_or(0, |lists| lists.memory_bytes() as u64)
                 + side_bytes
                 + staged * (self.spec.dims as u64 * 4 + 160),
-            disk_bytes: 0,
+            disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
         }
     }
 }

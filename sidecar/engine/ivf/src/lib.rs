@@ -2,7 +2,6 @@
 //!
 //! [`Engine`] is the way in; it implements [`knn_types::KnnEngine`]. No HTTP, no JSON of
 //! Elasticsearch, no async: the caller brings the threads.
-#![forbid(unsafe_code)]
 
 mod build;
 mod calibrate;
@@ -20,8 +19,10 @@ mod keys;
 mod kmeans;
 mod lists;
 mod maintain;
+mod mapped;
 mod rotation;
 mod search;
+mod snapshot;
 mod staged;
 mod store;
 mod topk;

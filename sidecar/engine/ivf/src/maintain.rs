@@ -112,7 +112,7 @@ impl Index {
         if let Some(moved) = build.moved {
             writer.heads = moved.heads;
         }
-        self.show(&writer);
+        self.show(&mut writer);
         Ok(())
     }
 
@@ -123,6 +123,6 @@ impl Index {
         if let Some(lists) = &mut writer.lists {
             build::install_frozen(lists, frozen);
         }
-        self.show(&writer);
+        self.show(&mut writer);
     }
 }

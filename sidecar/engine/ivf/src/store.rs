@@ -2,19 +2,25 @@
 //! all views share. A slot never changes; it only dies.
 //!
 //! A change to a chunk that a view also holds copies that chunk first, so a publish costs what it
-//! touches: the last chunk for new rows, and a few words per chunk in which something died.
+//! touches: the last chunk for new rows, and a few words per chunk in which something died. Chunks
+//! of a snapshot keep their vectors in its files.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use knn_types::{DocKey, SeqNo};
 
 use crate::keys;
+use crate::mapped::MappedFloats;
 
 /// Position of an entry in an index.
 pub(crate) type Slot = u32;
 
 /// Bytes of vectors per chunk, about: what a publish of one document may have to copy.
 const CHUNK_BYTES: usize = 512 * 1024;
+
+/// Chunks that share a file in snapshots.
+pub(crate) const GROUP_CHUNKS: usize = 128;
 
 /// The slots of one index. Cloning shares all chunks.
 #[derive(Clone)]
@@ -25,30 +31,74 @@ pub(crate) struct Store {
     chunks: Vec<Arc<Chunk>>,
     slots: usize,
     live: usize,
+    /// Stores with the same lineage have the same slots, as far as both reach.
+    lineage: u64,
 }
 
 #[derive(Clone)]
 struct Chunk {
-    rows: Arc<Vec<f32>>,
+    rows: Arc<Rows>,
     docs: Arc<Docs>,
     /// One bit per slot.
     dead: Box<[u64]>,
 }
 
+/// The vectors of a chunk.
+enum Rows {
+    Held(Vec<f32>),
+    /// So many values from `start` of a file.
+    Mapped {
+        file: Arc<MappedFloats>,
+        start: usize,
+        len: usize,
+    },
+}
+
 /// Documents of the slots of one chunk.
 #[derive(Clone, Default)]
-struct Docs {
+pub(crate) struct Docs {
     /// Encoded keys end to end.
-    keys: Vec<u8>,
+    pub(crate) keys: Vec<u8>,
     /// Where each key ends.
-    ends: Vec<u32>,
-    orders: Vec<SeqNo>,
+    pub(crate) ends: Vec<u32>,
+    pub(crate) orders: Vec<SeqNo>,
 }
 
 impl Store {
     pub(crate) fn new(dims: usize) -> Self {
-        let per_chunk = (CHUNK_BYTES / (dims * size_of::<f32>())).clamp(64, 4_096);
-        Self { dims, shift: per_chunk.ilog2(), chunks: Vec::new(), slots: 0, live: 0 }
+        static LINEAGES: AtomicU64 = AtomicU64::new(1);
+        let lineage = LINEAGES.fetch_add(1, Ordering::Relaxed);
+        Self { dims, shift: chunk_slots(dims).ilog2(), chunks: Vec::new(), slots: 0, live: 0, lineage }
+    }
+
+    /// The store of a snapshot: a file of rows and the documents of its chunks for each group, and
+    /// the dead slots as bits. `None` if the parts do not fit together.
+    pub(crate) fn restore(
+        dims: usize,
+        slots: usize,
+        groups: Vec<(Arc<MappedFloats>, Vec<Docs>)>,
+        dead: &[u64],
+    ) -> Option<Self> {
+        let mut store = Self::new(dims);
+        let (per_chunk, words) = (chunk_slots(dims), chunk_words(dims));
+        if dead.len() != slots.div_ceil(per_chunk) * words {
+            return None;
+        }
+        for (file, docs) in groups {
+            for (at, docs) in docs.into_iter().enumerate() {
+                let held = (slots.checked_sub(store.slots)?).min(per_chunk);
+                let (start, len) = (at * per_chunk * dims, held * dims);
+                if held == 0 || start + len > file.values().len() || !docs.is_sound(held) {
+                    return None;
+                }
+                let dead: Box<[u64]> = dead[store.chunks.len() * words..][..words].into();
+                store.slots += held;
+                store.live += held.checked_sub(dead.iter().map(|word| word.count_ones() as usize).sum())?;
+                let rows = Arc::new(Rows::Mapped { file: Arc::clone(&file), start, len });
+                store.chunks.push(Arc::new(Chunk { rows, docs: Arc::new(docs), dead }));
+            }
+        }
+        (store.slots == slots).then_some(store)
     }
 
     pub(crate) fn dims(&self) -> usize {
@@ -64,17 +114,21 @@ impl Store {
         self.live
     }
 
+    pub(crate) fn lineage(&self) -> u64 {
+        self.lineage
+    }
+
     pub(crate) fn push(&mut self, key: &[u8], order: SeqNo, vector: &[f32]) -> Slot {
         assert_eq!(vector.len(), self.dims);
-        let slot = Slot::try_from(self.slots).expect("fewer than 2^32 slots");
+        // The last number is the name of padding.
+        assert!(self.slots < Slot::MAX as usize, "fewer than 2^32 - 1 slots");
+        let slot = self.slots as Slot;
         if self.slots & self.mask() == 0 {
-            self.chunks.push(Arc::new(Chunk::empty(1 << self.shift)));
+            self.chunks.push(Arc::new(Chunk::empty(self.dims)));
         }
         let capacity = (1usize << self.shift) * self.dims;
         let chunk = Arc::make_mut(self.chunks.last_mut().expect("just pushed"));
-        let rows = Arc::make_mut(&mut chunk.rows);
-        rows.reserve_exact(capacity - rows.len());
-        rows.extend_from_slice(vector);
+        Arc::make_mut(&mut chunk.rows).append(vector, capacity);
         let docs = Arc::make_mut(&mut chunk.docs);
         docs.keys.extend_from_slice(key);
         docs.ends.push(u32::try_from(docs.keys.len()).expect("a chunk's keys fit"));
@@ -88,7 +142,7 @@ impl Store {
     pub(crate) fn kill(&mut self, slot: Slot) {
         let (chunk, at) = self.place(slot);
         let dead = &mut Arc::make_mut(&mut self.chunks[chunk]).dead;
-        debug_assert!(dead[at / 64] >> (at % 64) & 1 == 0, "slot {slot} dies twice");
+        debug_assert!(!bit(dead, at), "slot {slot} dies twice");
         dead[at / 64] |= 1 << (at % 64);
         self.live -= 1;
     }
@@ -96,13 +150,13 @@ impl Store {
     #[inline]
     pub(crate) fn is_dead(&self, slot: Slot) -> bool {
         let (chunk, at) = self.place(slot);
-        self.chunks[chunk].dead[at / 64] >> (at % 64) & 1 == 1
+        bit(&self.chunks[chunk].dead, at)
     }
 
     #[inline]
     pub(crate) fn row(&self, slot: Slot) -> &[f32] {
         let (chunk, at) = self.place(slot);
-        &self.chunks[chunk].rows[at * self.dims..(at + 1) * self.dims]
+        &self.chunks[chunk].rows.values()[at * self.dims..(at + 1) * self.dims]
     }
 
     pub(crate) fn order(&self, slot: Slot) -> SeqNo {
@@ -123,44 +177,70 @@ impl Store {
     pub(crate) fn live_slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.chunks.iter().enumerate().flat_map(move |(number, chunk)| {
             let first = (number << self.shift) as Slot;
-            (0..chunk.docs.ends.len())
-                .filter(|at| chunk.dead[at / 64] >> (at % 64) & 1 == 0)
-                .map(move |at| first + at as Slot)
+            (0..chunk.docs.len()).filter(|&at| !bit(&chunk.dead, at)).map(move |at| first + at as Slot)
         })
     }
 
     /// Chunk by chunk: first slot, rows end to end, and the dead ones as bits.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = (Slot, &[f32], &[u64])> + '_ {
         let chunks = self.chunks.iter().enumerate();
-        chunks
-            .map(move |(number, chunk)| ((number << self.shift) as Slot, chunk.rows.as_slice(), &*chunk.dead))
+        chunks.map(move |(number, chunk)| ((number << self.shift) as Slot, chunk.rows.values(), &*chunk.dead))
+    }
+
+    /// Number of groups of chunks, and whether no slot can be added to one.
+    pub(crate) fn groups(&self) -> usize {
+        self.chunks.len().div_ceil(GROUP_CHUNKS)
+    }
+
+    pub(crate) fn group_is_full(&self, group: usize) -> bool {
+        self.slots >= ((group + 1) * GROUP_CHUNKS) << self.shift
+    }
+
+    /// Rows and documents of the chunks of a group.
+    pub(crate) fn group(&self, group: usize) -> impl Iterator<Item = (&[f32], &Docs)> + '_ {
+        let chunks = self.chunks[group * GROUP_CHUNKS..].iter().take(GROUP_CHUNKS);
+        chunks.map(|chunk| (chunk.rows.values(), &*chunk.docs))
+    }
+
+    /// Lets the chunks of a full group read their rows from `file`, which holds the same.
+    pub(crate) fn map_group(&mut self, group: usize, file: &Arc<MappedFloats>) {
+        assert!(self.group_is_full(group));
+        let len = (1usize << self.shift) * self.dims;
+        assert_eq!(file.values().len(), len * GROUP_CHUNKS);
+        for (at, chunk) in self.chunks[group * GROUP_CHUNKS..].iter_mut().take(GROUP_CHUNKS).enumerate() {
+            if matches!(*chunk.rows, Rows::Held(_)) {
+                let rows = Arc::new(Rows::Mapped { file: Arc::clone(file), start: at * len, len });
+                Arc::make_mut(chunk).rows = rows;
+            }
+        }
+    }
+
+    /// Whether some chunk of a full group has its rows in memory.
+    pub(crate) fn group_is_held(&self, group: usize) -> bool {
+        let mut chunks = self.chunks[group * GROUP_CHUNKS..].iter().take(GROUP_CHUNKS);
+        chunks.any(|chunk| matches!(*chunk.rows, Rows::Held(_)))
     }
 
     /// Slots of `before` that lived then and are dead now. `before` is an earlier state of this one.
     pub(crate) fn died_since(&self, before: &Store) -> Vec<Slot> {
         let mut died = Vec::new();
         for (number, (now, then)) in self.chunks.iter().zip(&before.chunks).enumerate() {
-            if Arc::ptr_eq(now, then) {
-                continue;
-            }
-            for at in 0..then.docs.ends.len() {
-                let bit = |chunk: &Chunk| chunk.dead[at / 64] >> (at % 64) & 1 == 1;
-                if bit(now) && !bit(then) {
-                    died.push(((number << self.shift) + at) as Slot);
-                }
+            if !Arc::ptr_eq(now, then) {
+                let dying = (0..then.docs.len()).filter(|&at| bit(&now.dead, at) && !bit(&then.dead, at));
+                died.extend(dying.map(|at| ((number << self.shift) + at) as Slot));
             }
         }
         died
     }
 
-    /// Bytes of memory held, about.
+    /// Bytes of memory held, about; mapped rows are not.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let chunks = self.chunks.iter().map(|chunk| {
-            chunk.rows.capacity() * size_of::<f32>()
-                + chunk.docs.keys.capacity()
-                + chunk.docs.ends.capacity() * size_of::<u32>()
-                + chunk.docs.orders.capacity() * size_of::<SeqNo>()
-                + chunk.dead.len() * size_of::<u64>()
+            let rows = match &*chunk.rows {
+                Rows::Held(rows) => rows.capacity() * size_of::<f32>(),
+                Rows::Mapped { .. } => 0,
+            };
+            rows + chunk.docs.memory_bytes() + size_of_val(&*chunk.dead)
         });
         chunks.sum::<usize>() as u64
     }
@@ -176,15 +256,76 @@ impl Store {
     }
 }
 
+/// Slots per chunk, a power of two.
+fn chunk_slots(dims: usize) -> usize {
+    1 << (CHUNK_BYTES / (dims * size_of::<f32>())).clamp(64, 4_096).ilog2()
+}
+
+/// Words of dead bits per chunk.
+fn chunk_words(dims: usize) -> usize {
+    chunk_slots(dims).div_ceil(64)
+}
+
+#[inline]
+fn bit(words: &[u64], at: usize) -> bool {
+    words[at / 64] >> (at % 64) & 1 == 1
+}
+
 impl Chunk {
-    fn empty(slots: usize) -> Self {
-        Self { rows: Arc::default(), docs: Arc::default(), dead: vec![0; slots.div_ceil(64)].into() }
+    fn empty(dims: usize) -> Self {
+        let rows = Arc::new(Rows::Held(Vec::new()));
+        Self { rows, docs: Arc::default(), dead: vec![0; chunk_words(dims)].into() }
+    }
+}
+
+impl Rows {
+    #[inline]
+    fn values(&self) -> &[f32] {
+        match self {
+            Rows::Held(rows) => rows,
+            Rows::Mapped { file, start, len } => &file.values()[*start..start + len],
+        }
+    }
+
+    fn append(&mut self, row: &[f32], capacity: usize) {
+        if let Rows::Mapped { .. } = self {
+            *self = self.clone();
+        }
+        if let Rows::Held(rows) = self {
+            rows.reserve_exact(capacity - rows.len());
+            rows.extend_from_slice(row);
+        }
+    }
+}
+
+/// A copy is made to be changed: it is held in memory.
+impl Clone for Rows {
+    fn clone(&self) -> Self {
+        Rows::Held(self.values().to_vec())
     }
 }
 
 impl Docs {
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     fn key(&self, at: usize) -> &[u8] {
         let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
         &self.keys[start..self.ends[at] as usize]
+    }
+
+    /// Whether there are so many documents, each with a key.
+    fn is_sound(&self, count: usize) -> bool {
+        let ends_fit = self.ends.last().is_some_and(|&end| end as usize == self.keys.len());
+        let in_order = self.ends.is_sorted();
+        let counts = self.ends.len() == count && self.orders.len() == count;
+        counts && ends_fit && in_order && (0..count).all(|at| keys::decode(self.key(at)).is_some())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.keys.capacity()
+            + self.ends.capacity() * size_of::<u32>()
+            + self.orders.capacity() * size_of::<SeqNo>()
     }
 }

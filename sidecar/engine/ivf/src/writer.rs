@@ -20,6 +20,8 @@ pub(crate) struct CodedBatch {
 /// See the module.
 pub(crate) struct Writer {
     pub(crate) epoch: Epoch,
+    /// States shown so far.
+    pub(crate) version: u64,
     pub(crate) store: Store,
     pub(crate) lists: Option<Lists>,
     pub(crate) heads: Heads,
@@ -32,7 +34,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(store: Store, lists: Option<Lists>, epoch: Epoch, tombstones: Tombstones) -> Self {
         let heads = Heads::of(&store);
-        Self { epoch, store, lists, heads, tombstones, staged: Staged::new(), staged_growth: 0 }
+        Self { epoch, version: 0, store, lists, heads, tombstones, staged: Staged::new(), staged_growth: 0 }
     }
 
     /// Documents with a vector, as if everything staged were published.

@@ -1,0 +1,26 @@
+//! Snapshots: the published state of an index on disk.
+//!
+//! ```text
+//! <data_dir>/<index>/snapshot-<n>/
+//!     manifest.json   what is here: version, key, position, curve; sizes and checksums of all files
+//!     rows-<g>.bin    float32 vectors of a group of chunks; mapped, not read, when opened
+//!     docs-<g>.bin    their documents and orders
+//!     state.bin       dead slots, remembered deletions, centroids, lists
+//! ```
+//!
+//! A snapshot is written as `writing-<n>`, made durable, renamed, and only then is the one before
+//! it removed. Files of full groups never change: the next snapshot links them. A damaged snapshot
+//! is renamed `snapshot-<n>.damaged-<m>` and the index starts empty.
+
+mod disk;
+mod format;
+mod manifest;
+mod read;
+mod write;
+
+pub(crate) use disk::{Disk, Faults, directory_name, is_directory_name, stored_key};
+pub(crate) use read::{Restored, restore};
+pub(crate) use write::{Saved, State, remove_all, save};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The engine against a plain map with exact search, under random changes, rollbacks, upkeep,
+//! snapshots and restarts. proptest prints the seed and the smallest failing history.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ivf_index::{Engine, EngineConfig};
+use knn_types::{
+    Change, ChangeKind, DocKey, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex, Metric, Query,
+    SeqNo,
+};
+use proptest::prelude::*;
+
+const DIMS: usize = 6;
+const DOCS: u8 = 90;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Stage(Vec<(u8, SeqNo, Option<[i8; DIMS]>)>),
+    Publish,
+    Rollback(SeqNo),
+    Maintain,
+    Restart { save: bool },
+}
+
+fn order() -> impl Strategy<Value = SeqNo> {
+    (1..4u64, 0..300u64).prop_map(|(primary_term, seq_no)| SeqNo { primary_term, seq_no })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let vector = proptest::option::weighted(0.85, proptest::array::uniform6(-4..5i8));
+    let change = (0..DOCS, order(), vector);
+    prop_oneof![
+        5 => proptest::collection::vec(change, 1..60).prop_map(Step::Stage),
+        4 => Just(Step::Publish),
+        1 => order().prop_map(Step::Rollback),
+        2 => Just(Step::Maintain),
+        1 => any::<bool>().prop_map(|save| Step::Restart { save }),
+    ]
+}
+
+type Vector = Vec<f32>;
+
+/// What the ports promise, in the plainest words.
+#[derive(Clone, Default)]
+struct Model {
+    /// Newest published change per document; `None` is a deletion.
+    published: HashMap<u8, (SeqNo, Option<Vector>)>,
+    staged: HashMap<u8, (SeqNo, Option<Vector>)>,
+}
+
+impl Model {
+    fn stage(&mut self, doc: u8, order: SeqNo, vector: Option<Vector>) {
+        let held = self.staged.get(&doc).or(self.published.get(&doc));
+        let wins = held
+            .is_none_or(|(held, had)| order > *held || (order == *held && vector.is_none() && had.is_some()));
+        if wins {
+            self.staged.insert(doc, (order, vector));
+        }
+    }
+
+    fn publish(&mut self) {
+        self.published.extend(self.staged.drain());
+    }
+
+    fn rollback(&mut self, above: SeqNo) {
+        let lost = |order: &SeqNo| order.seq_no > above.seq_no && order.primary_term <= above.primary_term;
+        self.published.retain(|_, (order, _)| !lost(order));
+        self.staged.retain(|_, (order, _)| !lost(order));
+    }
+
+    fn with_staged(&self) -> HashMap<u8, (SeqNo, Option<Vector>)> {
+        let mut all = self.published.clone();
+        all.extend(self.staged.clone());
+        all.retain(|_, (_, vector)| vector.is_some());
+        all
+    }
+}
+
+fn doc(number: u8) -> DocKey {
+    DocKey { id: format!("d{number}").into(), routing: (number % 7 == 0).then(|| "r".into()) }
+}
+
+fn value(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
+    match metric {
+        Metric::L2 => a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum(),
+        _ => a.iter().zip(b).map(|(x, y)| x * y).sum(),
+    }
+}
+
+fn compare(index: &dyn KnnIndex, model: &Model, metric: Metric, epoch: Epoch) {
+    let view = index.view();
+    assert_eq!(view.epoch(), epoch);
+    let live: HashMap<DocKey, (SeqNo, &Vector)> = model
+        .published
+        .iter()
+        .filter_map(|(n, (order, vector))| Some((doc(*n), (*order, vector.as_ref()?))))
+        .collect();
+    assert_eq!(view.len(), live.len());
+    let query = [0.5, -1.5, 2.5, 0.0, 1.0, -3.5];
+    let nearer = |a: f32, b: f32| if metric.smaller_is_nearer() { a < b } else { a > b };
+    for k in [1, 5, 40, 10_000] {
+        let hits =
+            view.search(&Query { vector: &query, k, num_candidates: k.max(15), nprobe: None }).unwrap().hits;
+        assert_eq!(hits.len(), k.min(live.len()), "never fewer hits than there are");
+        let mut seen = std::collections::HashSet::new();
+        for hit in &hits {
+            let (order, vector) = live.get(&hit.doc).unwrap_or_else(|| panic!("{:?} is not there", hit.doc));
+            assert_eq!((hit.order, hit.value), (*order, value(metric, &query, vector)));
+            assert!(seen.insert(&hit.doc), "twice");
+        }
+        for pair in hits.windows(2) {
+            let in_order = nearer(pair[0].value, pair[1].value)
+                || (pair[0].value == pair[1].value && pair[0].order.seq_no <= pair[1].order.seq_no);
+            assert!(in_order, "{pair:?}");
+        }
+    }
+    compare_census(index, model);
+}
+
+fn compare_census(index: &dyn KnnIndex, model: &Model) {
+    let all = model.with_staged();
+    assert_eq!(index.live(), all.len() as u64);
+    for number in 0..DOCS {
+        assert_eq!(index.order_of(&doc(number)), all.get(&number).map(|(order, _)| *order));
+    }
+    let counts = index.counts_by_seq_no(16);
+    assert_eq!(counts.iter().sum::<u64>(), all.len() as u64);
+    for (range, count) in counts.iter().enumerate() {
+        let (from, to) = (range as u64 * 16, range as u64 * 16 + 16);
+        let mut found = index.docs_between(from, to);
+        found.sort();
+        let within = all.iter().filter(|(_, (order, _))| (from..to).contains(&order.seq_no));
+        let mut want: Vec<_> = within.map(|(n, (order, _))| (doc(*n), *order)).collect();
+        want.sort();
+        assert_eq!(*count, want.len() as u64);
+        assert_eq!(found, want);
+    }
+}
+
+fn run(metric: Metric, steps: Vec<Step>) {
+    let dir = tempfile::tempdir().unwrap();
+    let key = IndexKey { index_uuid: "i".into(), shard: 0, history_uuid: "h".into(), field: "f".into() };
+    let spec =
+        FieldSpec { dims: DIMS, metric, options: IvfOptions { nlist: Some(5), ..IvfOptions::default() } };
+    let open = || -> Arc<dyn KnnIndex> {
+        let config =
+            EngineConfig { data_dir: Some(dir.path().to_path_buf()), exact_below: 30, train_threads: 1 };
+        Engine::open(config).unwrap().open(&key, &spec).unwrap()
+    };
+    let mut index = open();
+    let (mut model, mut epoch) = (Model::default(), Epoch::EMPTY);
+    let (mut saved_model, mut saved_epoch) = (Model::default(), Epoch::EMPTY);
+    for (number, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Stage(changes) => {
+                let mut batch = Vec::new();
+                for (n, order, vector) in changes {
+                    let vector = vector.map(|v| v.map(f32::from).to_vec());
+                    let kind = vector.clone().map_or(ChangeKind::Delete, ChangeKind::Upsert);
+                    batch.push(Change { doc: doc(n), order, kind });
+                    model.stage(n, order, vector);
+                }
+                index.stage(batch).unwrap();
+            }
+            Step::Publish => {
+                epoch = Epoch { cursor: 1_000 + number as i64, max_seq_no: 2_000, primary_term: 3 };
+                index.publish(epoch).unwrap();
+                model.publish();
+            }
+            Step::Rollback(above) => {
+                index.rollback_above(above).unwrap();
+                model.rollback(above);
+                let kept = model.published.values().filter(|(_, vector)| vector.is_some());
+                let highest = kept.map(|(order, _)| order.seq_no).chain([above.seq_no]).max().unwrap() as i64;
+                epoch.cursor = epoch.cursor.min(above.seq_no as i64);
+                epoch.max_seq_no = epoch.max_seq_no.min(highest);
+            }
+            Step::Maintain => while index.maintain().unwrap() {},
+            Step::Restart { save } => {
+                if save {
+                    index.snapshot().unwrap();
+                    (saved_model, saved_epoch) = (model.clone(), epoch);
+                    saved_model.staged.clear();
+                }
+                index = open();
+                (model, epoch) = (saved_model.clone(), saved_epoch);
+            }
+        }
+        compare(&*index, &model, metric, epoch);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_engine_is_a_map_with_search(metric in 0..3usize, steps in proptest::collection::vec(step(), 1..30)) {
+        run([Metric::L2, Metric::Dot, Metric::MaxInnerProduct][metric], steps);
+    }
+}
+
+#[test]
+fn a_delete_with_the_order_held_removes_and_an_older_upsert_stays_out() {
+    let order = |seq_no| SeqNo { primary_term: 1, seq_no };
+    run(
+        Metric::L2,
+        vec![
+            Step::Stage(vec![(1, order(5), Some([1; DIMS])), (2, order(6), Some([2; DIMS]))]),
+            Step::Publish,
+            Step::Stage(vec![(1, order(5), None), (2, order(4), None)]),
+            Step::Publish,
+            Step::Stage(vec![(1, order(5), Some([3; DIMS])), (1, order(2), Some([4; DIMS]))]),
+            Step::Publish,
+            Step::Restart { save: true },
+            Step::Stage(vec![(1, order(9), Some([3; DIMS]))]),
+            Step::Publish,
+        ],
+    );
+}
