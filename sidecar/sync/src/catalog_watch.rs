@@ -2,7 +2,7 @@
 //! changed or when the proxy says that it let a change pass.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use es_wire::{CATALOG_PATHS, Capabilities, Catalog};
@@ -25,9 +25,16 @@ const TERMS: &str = "/_cluster/state/metadata?filter_path=metadata.indices.*.pri
 pub(crate) struct Invalidations {
     waiting: Mutex<Vec<oneshot::Sender<()>>>,
     called: Notify,
+    again: AtomicBool,
 }
 
 impl Invalidations {
+    /// The catalog is to be read anew, and nobody waits.
+    fn look_again(&self) {
+        self.again.store(true, Ordering::Release);
+        self.called.notify_one();
+    }
+
     /// Returns when the catalog was read anew.
     pub(crate) async fn read_again(&self) {
         let (done, read) = oneshot::channel();
@@ -44,7 +51,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     let mut failures = 0u32;
     loop {
         let waiting = std::mem::take(&mut *ctx.invalidations.waiting.lock());
-        match look(&ctx, &mut seen, !waiting.is_empty()).await {
+        let asked = ctx.invalidations.again.swap(false, Ordering::AcqRel) || !waiting.is_empty();
+        match look(&ctx, &mut seen, asked).await {
             Ok(()) => {
                 failures = 0;
                 for done in waiting {
@@ -61,6 +69,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
                 failures = failures.saturating_add(1);
                 let still_there = waiting.into_iter().filter(|done| !done.is_closed());
                 ctx.invalidations.waiting.lock().extend(still_there);
+                ctx.invalidations.again.fetch_or(asked, Ordering::AcqRel);
             }
         }
         let pause = match failures {
@@ -162,6 +171,7 @@ fn depart(ctx: &Arc<Context>, departed: Departed) {
             entry.tasks.wait().await;
             upkeep::last_snapshots(&closing, &entry).await;
             tracing::info!(index = %entry.info.load().name, "closed: no longer followed, files stay");
+            follow_again(&closing, &entry);
         });
     }
     for entry in departed.gone {
@@ -184,6 +194,15 @@ async fn remove(ctx: Arc<Context>, entry: Arc<IndexEntry>) {
         tracing::error!(%panic, "removing an index failed");
     }
     tracing::info!(index = %entry.info.load().name, uuid = %entry.uuid, "gone: its files are removed");
+    follow_again(&ctx, &entry);
+}
+
+/// It may be back in the catalog already: then only the next look follows it.
+fn follow_again(ctx: &Context, entry: &IndexEntry) {
+    ctx.registry.has_departed(&entry.uuid);
+    if ctx.catalog.load().by_uuid(&entry.uuid).is_some() {
+        ctx.invalidations.look_again();
+    }
 }
 
 fn check_terms(ctx: &Context, terms: &StateTerms) {

@@ -118,11 +118,13 @@ fn record(entries: &[Arc<IndexEntry>], mut polled: Polled) -> bool {
     let now = Instant::now();
     let mut moved = false;
     for entry in entries {
-        let Some(mut primaries) = polled.remove(&*entry.uuid) else { continue };
+        let mut primaries = polled.remove(&*entry.uuid).unwrap_or_default();
         for shard in &entry.shards {
-            let Some(primary) = primaries.remove(&shard.number) else { continue };
             let mut state = shard.state.lock();
-            state.record(primary, now);
+            match primaries.remove(&shard.number) {
+                Some(primary) => state.record(primary, now),
+                None => state.doubt(),
+            }
             moved |= state.moved();
         }
     }

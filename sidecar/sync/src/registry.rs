@@ -3,7 +3,7 @@
 //! The table is swapped whole and read without locks: [`Registry::field`] stands on the path of
 //! every search.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -140,6 +140,10 @@ pub(crate) struct Registry {
     by_uuid: ArcSwap<HashMap<Arc<str>, Arc<IndexEntry>>>,
     /// Keys of closed indices, in case they are deleted while closed.
     closed: Mutex<HashMap<Arc<str>, Vec<IndexKey>>>,
+    /// Indices whose pulls have not ended, or whose files have not gone, since they departed. One that
+    /// comes back (reopened, adopted again) is followed only after that: two feeds on one index, or a
+    /// late removal, would do harm.
+    departing: Mutex<HashSet<Arc<str>>>,
 }
 
 impl Registry {
@@ -165,6 +169,7 @@ impl Registry {
                     entry.update(info);
                     Arc::clone(entry)
                 }
+                None if self.departing.lock().contains(&info.uuid) => continue,
                 None => {
                     let entry = IndexEntry::new(info, parent);
                     entry.activity.set_idle_after(idle_after);
@@ -176,6 +181,7 @@ impl Registry {
         let mut closed = self.closed.lock();
         for (uuid, entry) in before.iter().filter(|(uuid, _)| !followed.contains_key(*uuid)) {
             entry.cancel.cancel();
+            self.departing.lock().insert(Arc::clone(uuid));
             if known_closed.contains_key(uuid) {
                 closed.insert(Arc::clone(uuid), entry.keys());
                 departed.closed.push(Arc::clone(entry));
@@ -195,6 +201,11 @@ impl Registry {
         drop(closed);
         self.by_uuid.store(Arc::new(followed));
         departed
+    }
+
+    /// A departure is complete: the index may be followed again.
+    pub(crate) fn has_departed(&self, uuid: &str) {
+        self.departing.lock().remove(uuid);
     }
 
     /// The index with this uuid, if it is followed.

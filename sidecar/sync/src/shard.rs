@@ -83,6 +83,7 @@ pub(crate) struct State {
     /// The newest poll.
     pub(crate) seen: Option<Primary>,
     incarnation: u64,
+    out_of_sight: bool,
     checkpoints: Checkpoints,
     /// Lowest of the newest global checkpoints of the incarnations since the last published pull:
     /// fail-overs lost nothing up to here. -1 when that is not known.
@@ -141,8 +142,10 @@ impl Shard {
 impl State {
     /// Takes in one poll.
     pub(crate) fn record(&mut self, primary: Primary, now: Instant) {
+        let in_sight = !std::mem::take(&mut self.out_of_sight);
         let same_copy = self.seen.as_ref().is_some_and(|before| {
-            before.node == primary.node
+            in_sight
+                && before.node == primary.node
                 && before.history_uuid == primary.history_uuid
                 && before.refreshes <= primary.refreshes
         });
@@ -168,9 +171,11 @@ impl State {
         }
     }
 
-    /// The connection was lost: whatever comes next may be another incarnation.
+    /// Elasticsearch, or this shard in it, was out of sight: what comes next may have been started
+    /// anew even if its counter happens to be no lower, so it counts as another incarnation.
     pub(crate) fn doubt(&mut self) {
         self.term = None;
+        self.out_of_sight = true;
     }
 
     fn new_incarnation(&mut self, checkpoint: Option<i64>) {
@@ -342,6 +347,21 @@ mod tests {
             assert_eq!(plan.checkpoint_before, Some(5));
             published(&mut state);
         }
+    }
+
+    #[test]
+    fn a_copy_that_was_out_of_sight_is_looked_at_again() {
+        let now = Instant::now();
+        let mut state = State::default();
+        state.record(primary("n", 2, 5), now);
+        published(&mut state);
+        state.doubt();
+        assert!(!state.moved(), "nothing to pull while it is away");
+        state.record(primary("n", 2, 5), now);
+        assert!(state.due(false, now), "a restart may have made more visible at the same count");
+        published(&mut state);
+        state.record(primary("n", 2, 5), now);
+        assert!(!state.moved());
     }
 
     #[test]
