@@ -49,14 +49,16 @@ impl Api {
 
     /// One call; `None` when no response came.
     pub async fn try_call(&self, method: Method, path: &str, body: Option<String>) -> Option<Reply> {
-        let mut request = self.client.request(method, format!("{}{path}", self.base)).header("x-outrigger-explain", "true");
+        let mut request =
+            self.client.request(method, format!("{}{path}", self.base)).header("x-outrigger-explain", "true");
         if let Some(body) = body {
             let kind = if path.contains("_bulk") { "application/x-ndjson" } else { "application/json" };
             request = request.header("content-type", kind).body(body);
         }
         let response = request.send().await.ok()?;
         let status = response.status().as_u16();
-        let way = response.headers().get("x-outrigger").and_then(|way| way.to_str().ok()).unwrap_or("").to_owned();
+        let way =
+            response.headers().get("x-outrigger").and_then(|way| way.to_str().ok()).unwrap_or("").to_owned();
         let text = response.text().await.ok()?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Some(Reply { status, way, body, text })

@@ -79,7 +79,8 @@ impl Elasticsearch {
 impl Drop for Elasticsearch {
     fn drop(&mut self) {
         // Not awaited: the node also ends with this process.
-        let stopped = std::process::Command::new(script()).args(["stop", &self.name, "--kill", "--forget"]).output();
+        let stopped =
+            std::process::Command::new(script()).args(["stop", &self.name, "--kill", "--forget"]).output();
         if let Err(error) = stopped {
             eprintln!("scripts/es stop {}: {error}", self.name);
         }

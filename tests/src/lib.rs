@@ -19,7 +19,11 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// Asks again until `probe` has an answer; panics with `what` when the time is up.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration, mut probe: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> F,
+) -> T {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(answer) = probe().await {

@@ -19,7 +19,7 @@ pub struct Outrigger {
 }
 
 /// The program beside the test binary (`target/<profile>/deps/<test>`).
-pub fn binary() -> PathBuf {
+fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("the test binary has a path");
     let program = test.ancestors().nth(2).expect("target/<profile>").join("outrigger");
     assert!(program.exists(), "{} is missing: cargo build -p outrigger", program.display());
@@ -42,11 +42,23 @@ impl Outrigger {
     /// Starts it and waits only until it is alive.
     pub async fn spawn(elasticsearch: &str, data_dir: &Path, flags: &[&str]) -> Self {
         let (listen, admin) = (free_port(), free_port());
-        let log = data_dir.with_extension(format!("{listen}.log"));
+        let log = std::env::temp_dir().join(format!("outrigger-test-{listen}.log"));
         let child = Command::new(binary())
             .arg("serve")
-            .args(["--listen", &format!("127.0.0.1:{listen}"), "--admin-listen", &format!("127.0.0.1:{admin}")])
-            .args(["--upstream", elasticsearch, "--snapshot-interval", "1s", "--log", "info,shard_sync=debug"])
+            .args([
+                "--listen",
+                &format!("127.0.0.1:{listen}"),
+                "--admin-listen",
+                &format!("127.0.0.1:{admin}"),
+            ])
+            .args([
+                "--upstream",
+                elasticsearch,
+                "--snapshot-interval",
+                "1s",
+                "--log",
+                "info,shard_sync=debug",
+            ])
             .arg("--data-dir")
             .arg(data_dir)
             .args(flags)
@@ -123,6 +135,9 @@ impl Drop for Outrigger {
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
             eprintln!("--- end of outrigger's log ({}):", self.log.display());
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        } else {
+            // Only kept where a test failed.
+            let _ = std::fs::remove_file(&self.log);
         }
     }
 }

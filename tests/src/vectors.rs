@@ -22,7 +22,8 @@ impl Vectors {
     /// The next vector, not normalised.
     pub fn draw(&mut self) -> Vec<f32> {
         let centre = self.random.gen_range(0..self.centres.len());
-        let noise: Vec<f32> = (0..self.centres[centre].len()).map(|_| self.random.gen_range(-0.5..0.5)).collect();
+        let noise: Vec<f32> =
+            (0..self.centres[centre].len()).map(|_| self.random.gen_range(-0.5..0.5)).collect();
         self.centres[centre].iter().zip(noise).map(|(c, n)| c + n).collect()
     }
 

@@ -19,7 +19,10 @@ fn assert_same(ours: &Reply, theirs: &Reply, what: &str) {
     let (ours, theirs) = (hits(ours), hits(theirs));
     assert_eq!(ours.len(), theirs.len(), "{what}");
     for (own, their) in ours.iter().zip(&theirs) {
-        assert!((score(own) - score(their)).abs() <= 2e-6 * score(their).abs().max(1.0), "{what}: {own} / {their}");
+        assert!(
+            (score(own) - score(their)).abs() <= 2e-6 * score(their).abs().max(1.0),
+            "{what}: {own} / {their}"
+        );
     }
     let least = theirs.last().map_or(0.0, score) + 1e-5;
     let ids = |hits: &[Value]| -> Vec<String> {
@@ -57,11 +60,20 @@ async fn answers_equal_an_exact_scan_through_inserts_updates_and_deletes() {
                 let query = draw(unit);
                 let ours = through.knn(&index, &query, k).await;
                 assert!(ours.way.starts_with("answer"), "{index}: {}", ours.way);
-                assert_same(&ours, &direct.knn(&index, &query, k).await, &format!("{index}, round {round}, k {k}"));
+                assert_same(
+                    &ours,
+                    &direct.knn(&index, &query, k).await,
+                    &format!("{index}, round {round}, k {k}"),
+                );
             }
             // Updates, deletes and documents that lose their vector, some of them past us.
             let changed: Vec<_> = (0..40)
-                .map(|n| ((n * 7 + round).to_string(), if n % 5 == 0 { json!({"n": n}) } else { json!({"v": draw(unit)}) }))
+                .map(|n| {
+                    (
+                        (n * 7 + round).to_string(),
+                        if n % 5 == 0 { json!({"n": n}) } else { json!({"v": draw(unit)}) },
+                    )
+                })
                 .collect();
             through.bulk(&index, "false", &changed).await.unwrap().ok();
             for n in 0..10 {

@@ -27,7 +27,12 @@ async fn assert_agrees(outrigger: &Outrigger, direct: &Api, index: &str, deleted
         .as_array()
         .unwrap()
         .iter()
-        .map(|hit| (hit["_id"].as_str().unwrap().to_owned(), serde_json::from_value(hit["_source"]["v"].clone()).unwrap()))
+        .map(|hit| {
+            (
+                hit["_id"].as_str().unwrap().to_owned(),
+                serde_json::from_value(hit["_source"]["v"].clone()).unwrap(),
+            )
+        })
         .collect();
     for (id, vector) in docs.iter().step_by(docs.len() / 40 + 1) {
         let found = outrigger.api().knn(index, vector, 3).await;
@@ -67,7 +72,10 @@ async fn killed_during_ingest_and_snapshots_nothing_is_lost() {
             }
         });
         let victim = (round * 100).to_string();
-        outrigger.api().try_call(reqwest::Method::DELETE, &format!("/killed/_doc/{victim}?refresh=true"), None).await;
+        outrigger
+            .api()
+            .try_call(reqwest::Method::DELETE, &format!("/killed/_doc/{victim}?refresh=true"), None)
+            .await;
         deleted.push(victim);
         tokio::time::sleep(Duration::from_millis(150 + 110 * round as u64)).await;
         outrigger.kill();
@@ -113,7 +121,8 @@ async fn elasticsearch_restarting_under_load_is_survived() {
         writer.await.unwrap();
         searcher.await.unwrap();
         eventually("the shards are started again", Duration::from_secs(60), || async {
-            let health = elasticsearch.api().try_get("/_cluster/health?wait_for_status=yellow&timeout=5s").await?;
+            let health =
+                elasticsearch.api().try_get("/_cluster/health?wait_for_status=yellow&timeout=5s").await?;
             (health.status == 200).then_some(())
         })
         .await;

@@ -39,10 +39,12 @@ async fn closed_indices_and_aliases_answer_as_elasticsearch_does() {
         through.put(&format!("/{index}/_doc/{index}?refresh=true"), json!({"v": [1, 1]})).await.ok();
         outrigger.learnt(index).await;
     }
-    let point = |index: &str| json!({"actions": [
-        {"remove": {"index": "*", "alias": "live", "must_exist": false}},
-        {"add": {"index": index, "alias": "live"}},
-    ]});
+    let point = |index: &str| {
+        json!({"actions": [
+            {"remove": {"index": "*", "alias": "live", "must_exist": false}},
+            {"add": {"index": index, "alias": "live"}},
+        ]})
+    };
     for index in ["blue", "green", "blue"] {
         through.post("/_aliases", point(index)).await.ok();
         let found = through.knn("live", &[1.0, 1.0], 1).await;
@@ -51,7 +53,8 @@ async fn closed_indices_and_aliases_answer_as_elasticsearch_does() {
         assert_eq!(found.body["hits"]["hits"][0]["_index"], index);
     }
     through.call("POST", "/blue/_close", None).await.ok();
-    let (ours, theirs) = (through.knn("blue", &[1.0, 1.0], 1).await, direct.knn("blue", &[1.0, 1.0], 1).await);
+    let (ours, theirs) =
+        (through.knn("blue", &[1.0, 1.0], 1).await, direct.knn("blue", &[1.0, 1.0], 1).await);
     assert_eq!((ours.status, &ours.body["error"]["type"]), (theirs.status, &theirs.body["error"]["type"]));
     through.call("POST", "/blue/_open", None).await.ok();
     eventually("the opened index is answered again", Duration::from_secs(20), || async {
@@ -87,7 +90,8 @@ async fn a_restart_goes_on_from_the_snapshot() {
     assert!(!log.contains("damaged"), "{log}");
     for _ in 0..10 {
         let query = vectors.draw();
-        let (ours, theirs) = (outrigger.api().knn("kept", &query, 10).await, direct.knn("kept", &query, 10).await);
+        let (ours, theirs) =
+            (outrigger.api().knn("kept", &query, 10).await, direct.knn("kept", &query, 10).await);
         assert!(ours.way.starts_with("answer"), "{}", ours.way);
         assert_eq!(ours.ids(), theirs.ids());
     }
@@ -111,8 +115,9 @@ async fn the_switch_makes_everything_pass_at_once() {
     assert_eq!(way().await, "pass; reason=shadow");
     eventually("shadow mode has compared", Duration::from_secs(10), || async {
         let metrics = admin.get("/metrics").await.text;
-        (metrics.contains("outrigger_shadow_compared_total 1") && metrics.contains("outrigger_shadow_overlap_total 1.0"))
-            .then_some(())
+        (metrics.contains("outrigger_shadow_compared_total 1")
+            && metrics.contains("outrigger_shadow_overlap_total 1.0"))
+        .then_some(())
     })
     .await;
     admin.put("/api/v1/indices/switched/mode", json!({"mode": "serve"})).await.ok();

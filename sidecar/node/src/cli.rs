@@ -30,8 +30,9 @@ Exit status: 0 stopped by a signal, 1 failed, 78 wrong configuration.";
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Run beside an Elasticsearch node.
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = EXAMPLES, args_override_self = true)]
     Serve(Layer),
     /// Print the configuration that `serve` would use, as a file it can read, secrets masked.
+    #[command(args_override_self = true)]
     Config(Layer),
 }
