@@ -169,6 +169,16 @@ async fn open_fields(
             entry.tasks.spawn_blocking(move || engine.remove(&field.key)).await?;
         }
     }
+    let outlived: Vec<IndexKey> = entry
+        .earlier
+        .lock()
+        .extract_if(.., |key| key.shard == shard.number)
+        .filter(|key| key.history_uuid != *history)
+        .collect();
+    if !outlived.is_empty() {
+        let engine = Arc::clone(&ctx.engine);
+        entry.tasks.spawn_blocking(move || outlived.iter().for_each(|key| engine.remove(key))).await?;
+    }
     for (name, wanted) in &info.fields {
         if shard.state.lock().fields.contains_key(name) {
             continue;

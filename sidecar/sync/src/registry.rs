@@ -48,6 +48,8 @@ pub(crate) struct IndexEntry {
     pub(crate) shards: Vec<Arc<Shard>>,
     pub(crate) states: ArcSwap<HashMap<Arc<str>, FieldState>>,
     pub(crate) activity: Activity,
+    /// What was open before the index was closed; a restore meanwhile may have made it worthless.
+    pub(crate) earlier: Mutex<Vec<IndexKey>>,
     /// Pulls and upkeep of this index; awaited before its files go.
     pub(crate) tasks: TaskTracker,
     pub(crate) cancel: CancellationToken,
@@ -61,6 +63,7 @@ impl IndexEntry {
             shards: (0..info.shards).map(|number| Arc::new(Shard::new(number))).collect(),
             states: ArcSwap::default(),
             activity: Activity::default(),
+            earlier: Mutex::default(),
             tasks: TaskTracker::new(),
             cancel: parent.child_token(),
         });
@@ -173,6 +176,7 @@ impl Registry {
                 None => {
                     let entry = IndexEntry::new(info, parent);
                     entry.activity.set_idle_after(idle_after);
+                    *entry.earlier.lock() = self.closed.lock().remove(&info.uuid).unwrap_or_default();
                     entry
                 }
             };

@@ -1,5 +1,6 @@
 //! Indices, nodes and processes come and go.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -174,4 +175,46 @@ pub(crate) async fn the_node_is_killed_and_comes_back(other: &Node) {
     eprintln!("{again} vectors travelled after the restart");
     follower.sync.shutdown().await;
     harness::es(&["stop", &name, "--forget"]);
+}
+
+/// A restore into a closed index keeps its uuid but rewrites its history: numbers go back and are
+/// given out again for other documents.
+pub(crate) async fn a_restore_in_place_is_another_history(other: &Node) {
+    let version = other.version.to_string();
+    let name = format!("sync-restore-{}-{}", version.replace('.', "-"), std::process::id());
+    let repository = std::env::temp_dir().join(&name);
+    std::fs::create_dir_all(&repository).unwrap();
+    // The node may run as another user.
+    std::fs::set_permissions(&repository, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let pid = std::process::id().to_string();
+    let setting = format!("path.repo={}", repository.display());
+    let arguments =
+        ["start", &version, "--name", &name, "--heap", "512m", "--exit-with", &pid, "--setting", &setting];
+    let started = harness::es(&arguments);
+    let node = Node::at(started["url"].as_str().unwrap(), &version);
+
+    filled(&node, "t-restore", 1, 50, 31).await;
+    let follower = Follower::start(&node, FakeEngine::default());
+    follower.ready().await;
+    let uuid = follower.uuid("t-restore");
+    let place = json!({"type": "fs", "settings": {"location": repository}}).to_string();
+    node.call("PUT", "/_snapshot/r", Some(place)).await;
+    node.call("PUT", "/_snapshot/r/s?wait_for_completion=true", None).await;
+    let later: Vec<_> =
+        (0..30).map(|i| index_line(&format!("later{i}"), &json!({"v": [i, 0, 0, 0]}))).collect();
+    node.bulk("t-restore", &later, true).await;
+    assert_eq!(follower.assert_equal(&node, "t-restore", "v", Similarity::L2Norm).await, 80);
+
+    node.call("POST", "/t-restore/_close", None).await;
+    let body = json!({"indices": "t-restore"}).to_string();
+    node.call("POST", "/_snapshot/r/s/_restore?wait_for_completion=true", Some(body)).await;
+    node.call("POST", "/t-restore/_open", None).await;
+    follower.sync.invalidate().await;
+    assert_eq!(follower.uuid("t-restore"), uuid, "the same index");
+    node.bulk("t-restore", &[index_line("other", &json!({"v": [7, 7, 7, 7]}))], true).await;
+    eventually("searchable again", || matches!(follower.state("t-restore", "v"), FieldState::Ready(_))).await;
+    assert_eq!(follower.assert_equal(&node, "t-restore", "v", Similarity::L2Norm).await, 51);
+    follower.sync.shutdown().await;
+    harness::es(&["stop", &name, "--forget"]);
+    std::fs::remove_dir_all(&repository).unwrap();
 }

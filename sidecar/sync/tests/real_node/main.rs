@@ -33,6 +33,7 @@ scenarios!(
     life::many_shards,
     life::a_restart_continues_from_the_snapshot,
     life::the_node_is_killed_and_comes_back,
+    life::a_restore_in_place_is_another_history,
     refresh::without_automatic_refresh_nothing_shows_early,
     refresh::an_automatic_refresh_shows_soon,
     refresh::an_idle_index_sleeps_and_wakes,
