@@ -19,8 +19,8 @@ class Answer:
 
     @property
     def names(self):
-        """Header names as written, sorted: their order has no meaning."""
-        return sorted(line.split(":", 1)[0] for line in self.head[1:])
+        """The headers' names in lower case."""
+        return {line.split(":", 1)[0].lower() for line in self.head[1:]}
 
     def header(self, name):
         return next((line.split(":", 1)[1].strip() for line in self.head[1:] if line.lower().startswith(name.lower() + ":")), None)

@@ -87,6 +87,8 @@ def test_bad_options(pair, options):
     pair.search(knn=KNN, source=False, **options)
 
 
+# A proxy may know the length of an answer that Elasticsearch sends in chunks.
+FRAMING = {"content-length", "transfer-encoding"}
 BODIES = {
     "cut off": b'{"knn":{"field":"cos","query_vector":[1,2',
     "nan": b'{"knn":{"field":"cos","query_vector":[NaN,1],"k":1,"num_candidates":5}}',
@@ -116,7 +118,7 @@ def test_bad_bodies(pair, servers, name):
     answers = []
     for url, index in zip(servers, (pair.ivf, pair.twin)):
         answer = Raw(url).ask("POST", f"/{index}/_search?size=0", BODIES[name])
-        answers.append((answer.status, answer.names, plain(json.loads(answer.body), index)))
+        answers.append((answer.status, answer.names - FRAMING, plain(json.loads(answer.body), index)))
     assert answers[0][:2] == answers[1][:2], answers
     compare(answers[0][2], answers[1][2])
 

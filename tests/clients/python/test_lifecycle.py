@@ -41,6 +41,16 @@ def test_the_mapping_shows_what_was_asked_for(outrigger, gone, options):
         assert shown["meta"] == {"owner": "me"}, "our own key must not show"
 
 
+@pytest.mark.parametrize("element_type, dims", [("byte", 8), ("bit", 64)])
+def test_element_types(outrigger, gone, version, element_type, dims):
+    if version < ((8, 15, 0) if element_type == "bit" else (8, 13, 0)):
+        pytest.skip("this version keeps a graph for it")
+    field = {"type": "dense_vector", "dims": dims, "element_type": element_type, "similarity": "l2_norm", "index_options": {"type": "ivf"}}
+    outrigger.indices.create(index=gone, mappings={"properties": {"v": field}})
+    shown = outrigger.indices.get_mapping(index=gone)[gone]["mappings"]["properties"]["v"]
+    assert shown == {"type": "dense_vector", "element_type": element_type, "dims": dims, "index": True, "similarity": "l2_norm", "index_options": {"type": "ivf"}}
+
+
 def test_the_rest_of_an_index_is_as_elasticsearch_makes_it(pair):
     def without_options(client, index):
         answer = client.indices.get(index=index)
@@ -106,24 +116,24 @@ def test_closed_index(scratch):
     scratch.search(knn=KNN, source=False)
 
 
-def test_deleted_and_recreated_under_the_same_name(scratch, version):
+def test_deleted_and_recreated_under_the_same_name(scratch, version, bytes_kind):
     scratch.search(knn=KNN, source=False)
     for client, index, kind in ((scratch.outrigger, scratch.ivf, "ivf"), (scratch.direct, scratch.twin, "hnsw")):
         client.indices.delete(index=index)
     scratch.search(knn=KNN, source=False)
     for client, index, kind in ((scratch.outrigger, scratch.ivf, "ivf"), (scratch.direct, scratch.twin, "hnsw")):
-        client.indices.create(index=index, mappings=mappings(kind, version), settings={"number_of_shards": 1, "number_of_replicas": 0})
+        client.indices.create(index=index, mappings=mappings(kind, version, bytes_kind if kind == "ivf" else "hnsw"), settings={"number_of_shards": 1, "number_of_replicas": 0})
     scratch.search(knn=KNN, source=False)
     scratch.same(lambda client, index: client.index(index=index, id="only", document={"cos": query("cos")}, refresh=True))
     assert [hit["_id"] for hit in scratch.search(knn=KNN)["hits"]["hits"]] == ["only"]
 
 
-def test_alias_that_moves(scratch, outrigger, direct, version):
+def test_alias_that_moves(scratch, outrigger, direct, version, bytes_kind):
     """A name that points to another index from one request to the next."""
     for client, index, kind in ((outrigger, scratch.ivf, "ivf"), (direct, scratch.twin, "hnsw")):
         second = f"{index}-2"
         client.options(ignore_status=404).indices.delete(index=second)
-        client.indices.create(index=second, mappings=mappings(kind, version), aliases={}, settings={"number_of_shards": 1, "number_of_replicas": 0})
+        client.indices.create(index=second, mappings=mappings(kind, version, bytes_kind if kind == "ivf" else "hnsw"), aliases={}, settings={"number_of_shards": 1, "number_of_replicas": 0})
         client.index(index=second, id="second", document={"cos": query("cos")}, refresh=True)
         client.indices.put_alias(index=index, name=f"{index}-now")
     try:

@@ -125,13 +125,12 @@ def test_document_without_vectors(scratch):
     check(scratch)
 
 
-def test_scan_and_reindex_by_the_client(scratch):
-    """helpers.reindex reads with a scroll and writes with bulks."""
+def test_scan_and_write_back(scratch):
+    """Read with a scroll, written with bulks: as applications copy and change documents."""
     for client, index in ((scratch.outrigger, scratch.ivf), (scratch.direct, scratch.twin)):
-        hits = list(helpers.scan(client, index=index, query={"query": {"term": {"tag": "sail"}}}))
+        hits = list(helpers.scan(client, index=index, query={"query": {"term": {"tag": "sail"}}, "_source": ["n", "title"]}))
         assert len(hits) == 12
-        helpers.reindex(client, index, index, query={"query": {"term": {"tag": "sail"}}, "_source": ["n", "title"]})
-        client.indices.refresh(index=index)
+        helpers.bulk(client, [{"_index": index, "_id": hit["_id"], **hit["_source"], "cos": vector("cos", hit["_source"]["n"] + 1)} for hit in hits], refresh=True)
     check(scratch)
 
 

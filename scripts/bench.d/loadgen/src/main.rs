@@ -1,0 +1,62 @@
+//! The client that `scripts/bench` measures with: it sends prepared requests over kept-alive
+//! connections, each sending its next request once it has read the response (a closed loop), and
+//! prints one line of JSON.
+//!
+//! One thread drives all connections: what it costs is plain to see (`cpu_s` beside `seconds`), and it
+//! takes as little as it can from the servers that share its processors.
+
+mod connection;
+mod cpu;
+mod once;
+mod requests;
+mod timed;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Sends prepared requests and prints one line of JSON.
+#[derive(Parser)]
+#[command(name = "loadgen")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Send the requests in turn, again and again, for a time: throughput and latencies.
+    Timed(timed::Options),
+    /// Send every request once: the time it took, and the ids found if wanted.
+    Once(once::Options),
+}
+
+/// What both commands need.
+#[derive(clap::Args)]
+struct Target {
+    /// Where to connect, as HOST:PORT.
+    #[arg(long)]
+    server: String,
+    /// The file of prepared requests.
+    #[arg(long)]
+    requests: PathBuf,
+    /// Connections, each with one request at a time.
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    /// The content type of every body.
+    #[arg(long, default_value = "application/json")]
+    content_type: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let line = tokio::task::LocalSet::new().block_on(&runtime, async {
+        match arguments.command {
+            Command::Timed(options) => timed::run(options).await,
+            Command::Once(options) => once::run(options).await,
+        }
+    })?;
+    println!("{line}");
+    Ok(())
+}
