@@ -138,3 +138,51 @@ async fn writes_past_us_show_within_a_moment_and_never_before_elasticsearch_show
     })
     .await;
 }
+
+#[tokio::test]
+async fn where_security_is_declared_on_every_hit_is_fetched_as_the_caller() {
+    let elasticsearch = Elasticsearch::start("secured").await;
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start_with(elasticsearch.url(), data.path(), &["--security", "on"]).await;
+    let (through, direct) = (outrigger.api(), elasticsearch.api());
+    through.create("secured", 2, "l2_norm", 2).await;
+    let docs: Vec<_> = (0..30).map(|n| (n.to_string(), json!({"v": [n, 1], "tag": "t"}))).collect();
+    through.bulk("secured", "true", &docs).await.unwrap().ok();
+    outrigger.learnt("secured").await;
+    for body in [
+        json!({"knn": {"field": "v", "query_vector": [3, 1], "k": 7}, "size": 3, "_source": false}),
+        json!({"knn": {"field": "v", "query_vector": [3, 1], "k": 7}, "_source": ["tag"], "version": true}),
+        json!({"knn": {"field": "v", "query_vector": [3, 1], "k": 7}, "from": 5, "fields": ["n"], "seq_no_primary_term": true}),
+    ] {
+        let ours = through.post("/secured/_search", body.clone()).await;
+        assert_eq!(ours.way, "fetch; reason=ok", "{body}");
+        let theirs = direct.post("/secured/_search", body.clone()).await;
+        assert_eq!(ours.body["hits"], theirs.body["hits"], "{body}");
+    }
+    // Nothing on the page: whether the caller may know even that is Elasticsearch's to say.
+    let counted = json!({"knn": {"field": "v", "query_vector": [3, 1], "k": 7}, "size": 0});
+    let ours = through.post("/secured/_search", counted).await;
+    assert!(ours.way.starts_with("fetch") || ours.way == "pass; reason=security", "{}", ours.way);
+    assert_eq!(ours.body["hits"]["total"]["value"], 7);
+}
+
+#[tokio::test]
+async fn ignored_values_are_shown_as_elasticsearch_shows_them() {
+    let elasticsearch = Elasticsearch::start("ignored").await;
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    let (through, direct) = (outrigger.api(), elasticsearch.api());
+    through.create("ignored", 2, "l2_norm", 1).await;
+    // Dynamic strings get `ignore_above: 256`: their index may ignore values, but has not yet.
+    through.put("/ignored/_doc/1?refresh=true", json!({"v": [1, 1], "title": "short"})).await.ok();
+    outrigger.learnt("ignored").await;
+    let answered = through.knn("ignored", &[1.0, 1.0], 2).await;
+    assert_eq!(answered.way, "answer; reason=ok");
+    through.put("/ignored/_doc/2?refresh=true", json!({"v": [1, 2], "title": "long".repeat(100)})).await.ok();
+    let fetched = through.knn("ignored", &[1.0, 1.0], 2).await;
+    assert_eq!(fetched.way, "fetch; reason=ok");
+    assert_eq!(fetched.body["hits"], direct.knn("ignored", &[1.0, 1.0], 2).await.body["hits"]);
+    assert!(fetched.text.contains("_ignored"), "{}", fetched.text);
+    through.delete("/ignored/_doc/2?refresh=true").await.ok();
+    assert_eq!(through.knn("ignored", &[1.0, 1.0], 2).await.way, "answer; reason=ok");
+}

@@ -45,6 +45,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// Reads names and mappings again, now; returns when that is done.
     fn invalidate(&self) -> BoxFuture<'_, ()>;
 
+    /// Whether the index may hold documents with `_ignored` values; true when that is not known.
+    fn may_show_ignored(&self, index: &IndexInfo) -> bool;
+
     /// The report of `GET /_ivf/{index}/_stats`, as JSON; `None` for an index without `ivf` fields.
     fn report(&self, index: &str) -> Option<String>;
 }

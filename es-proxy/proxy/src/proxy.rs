@@ -164,6 +164,15 @@ impl Worker {
         self.pool.send(Request::from_parts(parts, body)).await
     }
 
+    /// Waits until the catalog knows what was just acknowledged; not longer than for a publication, since
+    /// Elasticsearch may have gone away meanwhile.
+    pub(crate) async fn read_catalog_again(&self) {
+        let read = self.shared.cluster.invalidate();
+        if tokio::time::timeout(self.shared.config.publish_timeout, read).await.is_err() {
+            tracing::warn!("names and mappings could not be read again in time");
+        }
+    }
+
     /// The response for a request that Elasticsearch gave none to.
     pub(crate) fn failed(&self, headers: &http::HeaderMap, failure: &UpstreamError) -> Reply {
         let kind = rescue::kind(failure);

@@ -8,7 +8,6 @@ mod vector;
 
 pub use accept::parse_search;
 
-use crate::catalog::IndexInfo;
 use crate::filter_path::FilterPath;
 
 /// Why a request is passed on whole: a short label for metrics.
@@ -86,16 +85,16 @@ pub(crate) struct Output {
 
 impl KnnSearch {
     /// Whether Elasticsearch must be asked for the documents of the page: not when only ids, scores and
-    /// sequence numbers are printed. See [`KnnSearch::needs_documents_of`] for what an index adds.
+    /// sequence numbers are printed. See [`KnnSearch::needs_documents_where`] for what an index may add.
     pub fn needs_documents(&self) -> bool {
         self.size > 0 && (self.documents.wants_source || self.documents.wants_fields || self.version)
     }
 
-    /// [`KnnSearch::needs_documents`] for a search of `index`: where documents may carry `_ignored`, a hit
-    /// shows it even without `_source`, and only Elasticsearch knows it.
-    pub fn needs_documents_of(&self, index: &IndexInfo) -> bool {
+    /// [`KnnSearch::needs_documents`] where some documents carry `_ignored` (`any_ignored`): a hit shows it
+    /// even without `_source`, and only Elasticsearch knows it.
+    pub fn needs_documents_where(&self, any_ignored: bool) -> bool {
         let shows_ignored = || self.output.filter_path.may_keep(&["hits", "hits", "_ignored"]);
-        self.needs_documents() || (self.size > 0 && index.may_ignore && shows_ignored())
+        self.needs_documents() || (self.size > 0 && any_ignored && shows_ignored())
     }
 
     /// Whether the answer is laid out for people.

@@ -228,6 +228,9 @@ async fn follow(
     for (start, count) in starts.iter().zip(&counts) {
         equal &= check(reader, start, *count, max_seq_no).await?;
     }
+    // Where no mapping ignores values nobody looks, so a mapping that comes to do so finds "not known".
+    let any_ignored = !reader.entry.info.load().may_ignore || reader.count("_ignored").await? > 0;
+    reader.shard.any_ignored.store(any_ignored, Ordering::Release);
     publish(reader, starts, plan, term, max_seq_no, equal).await
 }
 

@@ -76,6 +76,8 @@ impl Progress {
 pub(crate) struct Shard {
     pub(crate) number: u32,
     pub(crate) state: Mutex<State>,
+    /// Some document of the published state carries `_ignored`, or nobody has looked yet.
+    pub(crate) any_ignored: AtomicBool,
 }
 
 #[derive(Default)]
@@ -135,7 +137,7 @@ pub(crate) enum Need {
 
 impl Shard {
     pub(crate) fn new(number: u32) -> Self {
-        Self { number, state: Mutex::default() }
+        Self { number, state: Mutex::default(), any_ignored: AtomicBool::new(true) }
     }
 }
 

@@ -96,6 +96,12 @@ impl Sync {
         sleep::wake(&self.ctx, index_uuid, limit).await
     }
 
+    /// Whether a document that a search of the index finds may carry `_ignored`; true when not known.
+    pub fn may_show_ignored(&self, index_uuid: &str) -> bool {
+        let any = |shard: &Arc<Shard>| shard.any_ignored.load(Ordering::Acquire);
+        self.ctx.registry.get(index_uuid).is_none_or(|entry| entry.shards.iter().any(any))
+    }
+
     /// Waits until everything that Elasticsearch shows when this is called is published. False when
     /// that did not come within `limit`. Fields that are still being built are not waited for unless
     /// they are small; they become searchable only with all that was shown by then.

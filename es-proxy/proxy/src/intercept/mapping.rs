@@ -50,7 +50,7 @@ pub(crate) async fn template(worker: &Worker, request: ClientRequest) -> Reply {
 pub(crate) async fn index_life(worker: &Worker, request: ClientRequest) -> Reply {
     let reply = pass::through(worker, request, Served::pass("index_life")).await;
     if reply.0.status().is_success() {
-        worker.shared.cluster.invalidate().await;
+        worker.read_catalog_again().await;
     }
     reply
 }
@@ -96,7 +96,7 @@ async fn translate(
     }
     let reply = pass::through(worker, request, served).await;
     if reply.0.status().is_success() {
-        worker.shared.cluster.invalidate().await;
+        worker.read_catalog_again().await;
     }
     reply
 }

@@ -176,7 +176,8 @@ async fn run(worker: &Worker, plan: &Plan, parts: &Parts, started: Instant) -> R
             max_score: scored.first().map(|hit| hit.score),
             page,
         };
-        if !plan.verify && (page.is_empty() || !plan.search.needs_documents_of(&plan.index)) {
+        if !plan.verify && (page.is_empty() || !plan.search.needs_documents_where(any_ignored(worker, plan)))
+        {
             outcome.took_ms = millis(started);
             let body = render(&plan.search, &outcome);
             let response = respond::json(&parts.headers, plan.content_type.clone(), body);
@@ -197,6 +198,11 @@ async fn run(worker: &Worker, plan: &Plan, parts: &Parts, started: Instant) -> R
             Err(Fetched::Unusable(what)) => return Err(what),
         }
     }
+}
+
+/// Whether some hit of the index could carry `_ignored`.
+fn any_ignored(worker: &Worker, plan: &Plan) -> bool {
+    plan.index.may_ignore && worker.shared.cluster.may_show_ignored(&plan.index)
 }
 
 async fn find(worker: &Worker, plan: &Plan) -> Result<Vec<KnnHit>, &'static str> {

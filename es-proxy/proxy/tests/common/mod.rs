@@ -1,6 +1,11 @@
 //! A scripted upstream on a raw socket, the request path with fakes behind its ports, and a raw client.
 
-#![allow(dead_code, missing_docs, unreachable_pub, reason = "a module of several test files; each uses its part")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "a module of several test files; each uses its part"
+)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,6 +37,9 @@ impl Cluster for NoCluster {
     }
     fn invalidate(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
+    }
+    fn may_show_ignored(&self, _: &IndexInfo) -> bool {
+        true
     }
     fn report(&self, _: &str) -> Option<String> {
         None
