@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import socket
 import urllib.parse
+import zlib
 
 
 @dataclasses.dataclass
@@ -27,7 +28,9 @@ class Answer:
 
     @property
     def text(self):
-        return gzip.decompress(self.body) if self.header("content-encoding") == "gzip" else self.body
+        """The body without its content encoding."""
+        encoding = self.header("content-encoding")
+        return gzip.decompress(self.body) if encoding == "gzip" else zlib.decompress(self.body) if encoding == "deflate" else self.body
 
 
 class Raw:

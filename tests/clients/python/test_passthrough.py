@@ -80,7 +80,8 @@ def same(servers, *request, **options):
     assert fields(ours) == fields(theirs)
     if request[0] == "HEAD":
         assert ours.header("content-length") == theirs.header("content-length")
-    assert ours.body == theirs.body
+    # Two compressors may write the same bytes differently.
+    assert ours.text == theirs.text
     return ours
 
 
