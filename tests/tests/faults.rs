@@ -186,3 +186,57 @@ async fn a_data_dir_that_cannot_be_written_costs_snapshots_only() {
     assert_agrees(&outrigger, &elasticsearch.api(), "unsaved", &[]).await;
     std::fs::set_permissions(data.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
 }
+
+#[tokio::test]
+async fn a_full_disk_costs_snapshots_only_and_is_used_again_when_it_has_room() {
+    let elasticsearch = Elasticsearch::start("full").await;
+    let data = tempfile::tempdir().unwrap();
+    let mounted = Tmpfs::mount(data.path(), "128k");
+    if mounted.is_none() {
+        eprintln!("SKIPPED: a small file system cannot be mounted here (needs root)");
+        return;
+    }
+    let mut vectors = Vectors::new(17, DIMS);
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    outrigger.api().create("full", DIMS, "l2_norm", 1).await;
+    outrigger.api().bulk("full", "true", &batch(&mut vectors, 0, 4000)).await.unwrap().ok();
+    outrigger.learnt("full").await;
+    eventually("a failed snapshot is in the log", Duration::from_secs(30), || async {
+        outrigger.log().contains("snapshot").then_some(())
+    })
+    .await;
+    assert_agrees(&outrigger, &elasticsearch.api(), "full", &[]).await;
+    let grown =
+        std::process::Command::new("mount").args(["-o", "remount,size=64m"]).arg(data.path()).status();
+    assert!(grown.is_ok_and(|status| status.success()));
+    outrigger.api().bulk("full", "true", &batch(&mut vectors, 4000, 10)).await.unwrap().ok();
+    eventually("a snapshot is written once there is room", Duration::from_secs(60), || async {
+        let report = outrigger.api().try_get("/_ivf/full/_stats").await?.body;
+        (report["fields"][0]["shards"][0]["disk_bytes"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    outrigger.terminate();
+}
+
+/// A small file system, unmounted when dropped.
+struct Tmpfs<'a>(&'a Path);
+
+impl<'a> Tmpfs<'a> {
+    fn mount(path: &'a Path, size: &str) -> Option<Self> {
+        let options = format!("size={size}");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(path)
+            .output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self(path))
+    }
+}
+
+impl Drop for Tmpfs<'_> {
+    fn drop(&mut self) {
+        let unmounted = std::process::Command::new("umount").arg("--lazy").arg(self.0).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} is still mounted", self.0.display());
+        }
+    }
+}

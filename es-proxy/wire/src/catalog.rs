@@ -31,6 +31,8 @@ pub struct IndexInfo {
     pub shards: u32,
     /// Not closed.
     pub open: bool,
+    /// `index.blocks.read` is set: every search is refused.
+    pub read_blocked: bool,
     /// `index.refresh_interval` is set: the index never goes search-idle.
     pub explicit_refresh: bool,
     /// `index.max_result_window`.
@@ -187,6 +189,7 @@ impl Catalog {
         };
         match self.indices.get(concrete) {
             Some(index) if !index.open => Resolved::NotOne("closed"),
+            Some(index) if index.read_blocked => Resolved::NotOne("read_block"),
             Some(index) => Resolved::One(Arc::clone(index)),
             None => Resolved::Unknown,
         }
@@ -216,6 +219,7 @@ fn read_index(name: String, index: &StateIndex, caps: &Capabilities) -> Result<I
         uuid,
         shards,
         open: index.state != "close",
+        read_blocked: setting(&index.settings, "blocks.read") == Some("true"),
         explicit_refresh: setting(&index.settings, "refresh_interval").is_some(),
         max_result_window,
         created,

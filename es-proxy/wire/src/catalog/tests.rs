@@ -52,6 +52,14 @@ fn ours_are_searchable_floats_with_known_dims() {
 }
 
 #[test]
+fn an_index_that_refuses_reads_is_elasticsearchs_to_refuse() {
+    let blocked = STATE.replace(r#""max_result_window":"500""#, r#""blocks":{"read":"true"}"#);
+    let catalog = Catalog::parse(&blocked, ALIASES, &caps()).unwrap();
+    assert!(matches!(catalog.resolve("x1"), Resolved::NotOne("read_block")));
+    assert!(matches!(catalog.resolve("al"), Resolved::NotOne("read_block")));
+}
+
+#[test]
 fn indices_whose_documents_may_carry_ignored_values_are_known() {
     let catalog = catalog();
     assert!(catalog.index("x1").unwrap().may_ignore, "field a has ignore_malformed");
