@@ -166,17 +166,18 @@ fn train(store: &Store, spec: &FieldSpec) -> Result<Lists, EngineError> {
         id: next_id(),
         metric: spec.metric,
         rotation,
-        coder: Coder::for_dims(dims),
+        coder: Coder::for_field(spec.metric, dims),
         coarse: Coarse::new(spec.metric, dims, centroids),
         trained: Trained { vectors: store.live(), residual: 0.0 },
         curve: Curve::default(),
     });
     let mut filled = fill(store, &generation, Drift::default());
     drop(generation);
+    let trained = Arc::get_mut(&mut filled.lists.generation).expect("nobody else has it yet");
+    trained.trained.residual = filled.residual;
+    trained.coarse.set_residuals(&filled.residuals);
     let curve = calibrate(store, &filled.lists, &filled.list_of);
-    let generation = Arc::get_mut(&mut filled.lists.generation).expect("nobody else has it yet");
-    generation.curve = curve;
-    generation.trained.residual = filled.residual;
+    Arc::get_mut(&mut filled.lists.generation).expect("nobody else has it yet").curve = curve;
     Ok(filled.lists)
 }
 
@@ -185,8 +186,9 @@ struct Filled {
     lists: Lists,
     /// By slot; 0 for dead ones.
     list_of: Vec<ListNo>,
-    /// Mean squared length of residuals.
+    /// Mean squared length of residuals: of all, and by list.
     residual: f32,
+    residuals: Vec<f32>,
 }
 
 /// Assigns and codes all live slots.
@@ -211,11 +213,15 @@ fn fill(store: &Store, generation: &Arc<Generation>, drift: Drift) -> Filled {
         Arc::new(List { frozen: Arc::new(frozen), fresh: Part::default() })
     };
     let lists = members.par_iter().map(list).collect();
-    let residuals: f64 = coded.iter().flat_map(|coded| &coded.residuals).map(|&r| f64::from(r)).sum();
+    let energy = |at: usize| f64::from(coded[at / TASK_SLOTS].residuals[at % TASK_SLOTS]);
+    let energies: Vec<f64> = members.iter().map(|list| list.iter().map(|&at| energy(at)).sum()).collect();
+    let residuals =
+        energies.iter().zip(&members).map(|(sum, list)| (sum / list.len().max(1) as f64) as f32).collect();
     Filled {
         lists: Lists { generation: Arc::clone(generation), lists, drift },
         list_of,
-        residual: (residuals / live.len().max(1) as f64) as f32,
+        residual: (energies.iter().sum::<f64>() / live.len().max(1) as f64) as f32,
+        residuals,
     }
 }
 

@@ -167,7 +167,7 @@ fn nprobe_for(samples: &[Sample], k: usize, share: f64, nlist: usize) -> (usize,
 
 /// The fewest candidates, by estimate, that hold all but `loss` of the true neighbours found.
 fn depth_for(samples: &[Sample], store: &Store, lists: &Lists, k: usize, nprobe: usize, loss: f64) -> usize {
-    let widest = 16 * k + 400;
+    let widest = 40 * k + 1_000;
     let positions = |scratch: &mut Scratch, sample: &Sample| -> Vec<usize> {
         scratch.prepare(&lists.generation, store.row(sample.slot));
         scratch.choose(nprobe);

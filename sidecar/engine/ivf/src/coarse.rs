@@ -17,7 +17,14 @@ pub(crate) struct Coarse {
     squares: Vec<f32>,
     panels: Panels,
     bytes: BytePanels,
+    /// For inner products of vectors of any length: how far, per unit of query length, the nearest
+    /// members of a list may be expected to lie before its centroid. Else empty.
+    reaches: Vec<f32>,
+    residuals: Vec<f32>,
 }
+
+/// Reach in units of the root mean square residual per dimension.
+const REACH: f32 = 1.5;
 
 /// Whether vectors of this metric have unit length.
 pub(crate) fn spherical(metric: Metric) -> bool {
@@ -26,7 +33,7 @@ pub(crate) fn spherical(metric: Metric) -> bool {
 
 impl Coarse {
     pub(crate) fn new(metric: Metric, dims: usize, centroids: Vec<f32>) -> Self {
-        assert!(!centroids.is_empty() && centroids.len() % dims == 0);
+        assert!(!centroids.is_empty() && centroids.len().is_multiple_of(dims));
         Self {
             metric,
             dims,
@@ -34,6 +41,8 @@ impl Coarse {
             panels: kmeans::panels(&centroids, dims, spherical(metric)),
             bytes: BytePanels::pack(&centroids, dims),
             centroids,
+            reaches: Vec::new(),
+            residuals: Vec::new(),
         }
     }
 
@@ -67,6 +76,33 @@ impl Coarse {
                 bases.iter_mut().zip(&self.squares).for_each(|(base, c)| *base = square + c - 2.0 * *base);
             }
             _ => bases.iter_mut().for_each(|base| *base = -*base),
+        }
+    }
+
+    /// Learns the mean squared residual of each list.
+    pub(crate) fn set_residuals(&mut self, residuals: &[f32]) {
+        assert_eq!(residuals.len(), self.nlist());
+        self.residuals = residuals.to_vec();
+        if self.metric == Metric::MaxInnerProduct {
+            self.reaches =
+                residuals.iter().map(|energy| REACH * (energy / self.dims as f32).sqrt()).collect();
+        }
+    }
+
+    /// Mean squared residual of each list at training.
+    pub(crate) fn residuals(&self) -> &[f32] {
+        &self.residuals
+    }
+
+    /// What [`Coarse::bases`] lacks to rank lists whose members differ in length: long vectors lie
+    /// far from their centroid and are found first all the same.
+    pub(crate) fn ranks(&self, query: &[f32], bases: &[f32], ranks: &mut Vec<f32>) {
+        ranks.clear();
+        if self.reaches.is_empty() {
+            ranks.extend_from_slice(bases);
+        } else {
+            let length = ivf_kernels::dot(query, query).sqrt();
+            ranks.extend(bases.iter().zip(&self.reaches).map(|(base, reach)| base - length * reach));
         }
     }
 

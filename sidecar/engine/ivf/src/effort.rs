@@ -46,20 +46,19 @@ pub(crate) struct Curve {
 /// The error that a query of a field may make.
 pub(crate) fn allowed_error(options: &IvfOptions, k: usize, num_candidates: usize) -> f32 {
     let ratio = num_candidates as f32 / k.max(1) as f32;
+    // What the field asks for holds up to the default ratio; from there the line goes on.
     let by_field = options.recall.map_or(DEFAULT_ERROR, |recall| 1.0 - recall);
-    by_field.min(error_by_ratio(ratio))
-}
-
-fn error_by_ratio(ratio: f32) -> f32 {
-    let [(first, error), .., (last, least)] = ERROR_BY_RATIO;
+    let mut points = ERROR_BY_RATIO.map(|(ratio, error)| (ratio, error.min(by_field)));
+    points[0].1 = by_field;
+    let [(first, _), .., (last, least)] = points;
     if ratio <= first {
-        return error;
+        return by_field;
     }
     if ratio >= last {
         return least * last / ratio;
     }
-    let upper = ERROR_BY_RATIO.iter().position(|point| ratio < point.0).expect("below the last");
-    let ((r0, e0), (r1, e1)) = (ERROR_BY_RATIO[upper - 1], ERROR_BY_RATIO[upper]);
+    let upper = points.iter().position(|point| ratio < point.0).expect("below the last");
+    let ((r0, e0), (r1, e1)) = (points[upper - 1], points[upper]);
     between(ratio.ln(), (r0.ln(), e0.ln()), (r1.ln(), e1.ln())).exp()
 }
 
@@ -125,7 +124,12 @@ impl Curve {
         let (low, high) = match points.iter().position(|point| point.error <= error) {
             Some(upper) => (*points[upper - 1], *points[upper]),
             None => {
-                let all = Point { error: EVERYTHING, nprobe: nlist, depth: last.depth * 2, ..*last };
+                let all = Point {
+                    error: EVERYTHING,
+                    nprobe: nlist,
+                    depth: (last.depth * 4).max(20 * k + 1_000),
+                    ..*last
+                };
                 return numbers(&interpolate(last, &all, error.max(EVERYTHING)));
             }
         };
@@ -197,7 +201,8 @@ mod tests {
         let recall = IvfOptions { recall: Some(0.99), ..plain };
         assert_eq!(curve.pick(&recall, 10, 15, 1_000).nprobe, 90);
         let low = IvfOptions { recall: Some(0.8), ..plain };
-        assert_eq!(curve.pick(&low, 10, 15, 1_000).nprobe, 40, "the request asks for more than the field");
+        assert_eq!(curve.pick(&low, 10, 15, 1_000).nprobe, 10, "the field may ask for less than the default");
+        assert_eq!(curve.pick(&low, 10, 100, 1_000).nprobe, 90, "and a request for more");
         let nprobe = IvfOptions { nprobe: Some(24), ..plain };
         assert_eq!(curve.pick(&nprobe, 10, 15, 1_000).nprobe, 24);
         assert_eq!(curve.pick(&nprobe, 10, 100, 1_000).nprobe, 90);

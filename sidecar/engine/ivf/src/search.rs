@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use ivf_kernels::{ByteQuery, Candidates, Lut};
-use knn_types::SearchStats;
+use knn_types::{Metric, SearchStats};
 
 use crate::coarse::ListNo;
 use crate::effort::Effort;
@@ -16,6 +16,9 @@ use crate::topk::{Ranked, TopK};
 
 /// How many of the nearest lists are visited in order: they set the limit early.
 const SORTED_LISTS: usize = 16;
+/// Standard errors that estimates are too hopeful by where vectors differ in length: a long vector
+/// has a large error, and an unlucky estimate shall not hide the best match.
+const OPTIMISM: f32 = 1.0;
 /// Rows asked for ahead of their comparison.
 const ROWS_AHEAD: usize = 4;
 
@@ -25,6 +28,8 @@ pub(crate) struct Scratch {
     rotated: Vec<f32>,
     bytes: ByteQuery,
     bases: Vec<f32>,
+    /// What lists are visited by.
+    ranks: Vec<f32>,
     tables: Vec<[f32; 16]>,
     lut: Lut,
     /// Ordered rank and number of each list, the nearest first once chosen.
@@ -84,14 +89,19 @@ impl Scratch {
         generation.rotation.apply(&mut self.rotated);
         self.bytes.set(&self.rotated);
         generation.coarse.bases(&self.rotated, &self.bytes, &mut self.bases);
+        generation.coarse.ranks(&self.rotated, &self.bases, &mut self.ranks);
         generation.coder.tables(&self.rotated, &mut self.tables);
         self.lut.set(generation.coder.shape(), &self.tables);
+        if generation.metric == Metric::MaxInnerProduct {
+            let length = ivf_kernels::dot(query, query).sqrt();
+            self.lut.shift(OPTIMISM * length * generation.coder.error());
+        }
     }
 
     /// Picks the `nprobe` nearest lists, the very nearest in order.
     pub(crate) fn choose(&mut self, nprobe: usize) {
         self.order.clear();
-        self.order.extend(self.bases.iter().enumerate().map(|(list, &base)| key(base, list as u32)));
+        self.order.extend(self.ranks.iter().enumerate().map(|(list, &rank)| key(rank, list as u32)));
         keep_smallest(&mut self.order, nprobe);
         let sorted = self.order.len().min(SORTED_LISTS);
         keep_first_sorted(&mut self.order, sorted);
@@ -100,7 +110,7 @@ impl Scratch {
     /// For each list how many lists are nearer.
     pub(crate) fn places(&self) -> Vec<ListNo> {
         let mut order: Vec<u64> =
-            self.bases.iter().enumerate().map(|(list, &base)| key(base, list as u32)).collect();
+            self.ranks.iter().enumerate().map(|(list, &rank)| key(rank, list as u32)).collect();
         order.sort_unstable();
         let mut places = vec![0; order.len()];
         for (place, key) in order.into_iter().enumerate() {

@@ -90,7 +90,10 @@ impl Writer {
 
     /// Applies everything staged. The caller then shows the new state.
     pub(crate) fn publish(&mut self, epoch: Epoch) {
-        for (key, change) in std::mem::take(&mut self.staged) {
+        // In the order of the shard, so that the same history gives the same slots.
+        let mut changes: Vec<_> = std::mem::take(&mut self.staged).into_iter().collect();
+        changes.sort_unstable_by_key(|(_, change)| change.order);
+        for (key, change) in changes {
             if let Some(old) = self.heads.remove(&self.store, &key) {
                 self.store.kill(old);
             }
@@ -133,11 +136,9 @@ impl Writer {
     }
 
     fn count_staged_growth(&self) -> i64 {
-        let growth = |(key, change): (&Box<[u8]>, &StagedChange)| {
-            let published = self.heads.get(&self.store, key).is_some();
-            i64::from(change.vector.is_some()) - i64::from(published)
-        };
-        self.staged.iter().map(growth).sum()
+        let grows = self.staged.values().filter(|change| change.vector.is_some()).count();
+        let published = self.staged.keys().filter(|key| self.heads.get(&self.store, key).is_some()).count();
+        grows as i64 - published as i64
     }
 }
 

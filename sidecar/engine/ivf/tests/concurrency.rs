@@ -29,7 +29,7 @@ fn row(doc: u64, epoch: u64) -> Vec<f32> {
 /// Every document gets a new version in each epoch; a third of them is gone in odd ones.
 fn publish(index: &dyn KnnIndex, epoch: u64) {
     let change = |doc: u64| {
-        let gone = epoch % 2 == 1 && doc % 3 == 0;
+        let gone = epoch % 2 == 1 && doc.is_multiple_of(3);
         let kind = if gone { ChangeKind::Delete } else { ChangeKind::Upsert(row(doc, epoch)) };
         Change { doc: DocKey::new(doc.to_string()), order: SeqNo { primary_term: epoch, seq_no: doc }, kind }
     };
@@ -46,7 +46,7 @@ fn check(index: &dyn KnnIndex, number: u64) -> bool {
     let there = if epoch % 2 == 1 { DOCS - DOCS / 3 } else { DOCS };
     assert_eq!(view.len() as u64, there);
     let query = row(number, 0);
-    let k = if number % 10 == 0 { 2_000 } else { 20 };
+    let k = if number.is_multiple_of(10) { 2_000 } else { 20 };
     let found = view.search(&Query { vector: &query, k, num_candidates: k * 2, nprobe: None }).unwrap();
     assert_eq!(found.hits.len(), k.min(there as usize));
     for hit in &found.hits {

@@ -78,7 +78,7 @@ impl Model {
 }
 
 fn doc(number: u8) -> DocKey {
-    DocKey { id: format!("d{number}").into(), routing: (number % 7 == 0).then(|| "r".into()) }
+    DocKey { id: format!("d{number}").into(), routing: number.is_multiple_of(7).then(|| "r".into()) }
 }
 
 fn value(metric: Metric, a: &[f32], b: &[f32]) -> f32 {

@@ -42,7 +42,7 @@ impl ByteQuery {
 impl BytePanels {
     /// Rounds and packs `rows` of `dims` values.
     pub fn pack(rows: &[f32], dims: usize) -> Self {
-        assert!(dims > 0 && rows.len() % dims == 0);
+        assert!(dims > 0 && rows.len().is_multiple_of(dims));
         let count = rows.len() / dims;
         let panel_lines = dims.div_ceil(4);
         let mut lines = vec![Line::ZERO; count.div_ceil(PANEL) * panel_lines];

@@ -121,6 +121,11 @@ impl Lut {
             line[half + 16..half + 32].copy_from_slice(&bytes);
         }
     }
+
+    /// Adds to every product that the tables give.
+    pub fn shift(&mut self, by: f32) {
+        self.bias += by;
+    }
 }
 
 /// What a scan reports: entries with an estimate below the limit, in order of appearance.

@@ -32,7 +32,7 @@ mod tests {
             let len = 1usize << power;
             let before = values(power as u64 + 1, len);
             let sign =
-                |row: usize, column: usize| if (row & column).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+                |row: usize, column: usize| if (row & column).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
             for level in Level::supported() {
                 let mut after = before.clone();
                 hadamard_at(level, &mut after);

@@ -32,7 +32,7 @@ pub struct Panels {
 impl Panels {
     /// Packs `centroids`, rows of `dims` values.
     pub fn pack(centroids: &[f32], dims: usize, offset: impl Fn(&[f32]) -> f32) -> Self {
-        assert!(dims > 0 && centroids.len() % dims == 0);
+        assert!(dims > 0 && centroids.len().is_multiple_of(dims));
         let count = centroids.len() / dims;
         let pairs = count.div_ceil(PANEL_PAIR);
         let mut packed = vec![0f32; pairs * dims * PANEL_PAIR];

@@ -132,16 +132,19 @@ fn read_lists(
     store: &Store,
 ) -> Option<Lists> {
     let centroids: Vec<f32> = reader.run()?;
-    if centroids.is_empty() || centroids.len() % spec.dims != 0 {
+    if centroids.is_empty() || !centroids.len().is_multiple_of(spec.dims) {
         return None;
     }
-    let coder = Coder::for_dims(spec.dims);
+    let residuals: Vec<f32> = reader.values(centroids.len() / spec.dims)?;
+    let coder = Coder::for_field(spec.metric, spec.dims);
+    let mut coarse = Coarse::new(spec.metric, spec.dims, centroids);
+    coarse.set_residuals(&residuals);
     let generation = Generation {
         id: next_id(),
         metric: spec.metric,
         rotation: Rotation::new(spec.dims, trained.seed),
         coder,
-        coarse: Coarse::new(spec.metric, spec.dims, centroids),
+        coarse,
         trained: Trained { vectors: trained.vectors, residual: trained.residual },
         curve: Curve { points: trained.curve.clone() },
     };

@@ -33,7 +33,7 @@ fn row(n: u64) -> Vec<f32> {
 
 fn fill(index: &dyn KnnIndex, numbers: std::ops::Range<u64>, cursor: i64) {
     let change = |n: u64| Change {
-        doc: DocKey { id: format!("doc{n}").into(), routing: (n % 5 == 0).then(|| "r".into()) },
+        doc: DocKey { id: format!("doc{n}").into(), routing: n.is_multiple_of(5).then(|| "r".into()) },
         order: SeqNo { primary_term: 1, seq_no: n },
         kind: ChangeKind::Upsert(row(n)),
     };

@@ -23,6 +23,9 @@ pub(crate) struct State {
     pub(crate) tombstones: Vec<(Box<[u8]>, SeqNo)>,
 }
 
+/// Groups of chunks whose rows a file has.
+type MappedGroups = Vec<(usize, Arc<MappedFloats>)>;
+
 /// The newest snapshot as far as the next one needs to know it.
 #[derive(Clone, Debug)]
 pub(crate) struct Saved {
@@ -39,7 +42,7 @@ pub(crate) fn save(
     disk: &Disk,
     state: &State,
     newest: Option<&Saved>,
-) -> Result<(Saved, Vec<(usize, Arc<MappedFloats>)>), EngineError> {
+) -> Result<(Saved, MappedGroups), EngineError> {
     let number =
         disk.snapshots().first().copied().max(newest.map(|saved| saved.number)).map_or(0, |last| last + 1);
     let written = disk.begin(number).and_then(|directory| {
@@ -160,6 +163,7 @@ fn write_state(writer: &mut Writer, state: &State) -> std::io::Result<()> {
     }
     if let Some(lists) = &state.lists {
         writer.run(lists.generation.coarse.centroids())?;
+        writer.values(lists.generation.coarse.residuals())?;
         let (shape, groups) = (lists.generation.coder.shape(), lists.generation.coder.groups());
         for list in &lists.lists {
             // Fresh entries become frozen in the file.
