@@ -10,17 +10,24 @@ import signal
 import sys
 
 import client
+import dataset
 import machine
 from places import RECORDS, ROOT
 from servers import Servers, source_version
 from stack import Stop, say
 
-PARTS = {"pass": "passing"}
+PARTS = {"pass": "passing", "ingest": "ingest", "search": "search"}
+QUICK_BASE = 12_000
 EXAMPLES = """examples:
   scripts/bench vs-elasticsearch                                  all parts on both sets of vectors; about 35 minutes on 2 cores
   scripts/bench vs-elasticsearch --quick                          every part once, small: does it all work? under 3 minutes
   scripts/bench vs-elasticsearch --only pass                      passing through: direct, nginx, HAProxy, Outrigger
+  scripts/bench vs-elasticsearch --only search --dataset mini     queries/s and latencies against recall, after loading each peer
+  scripts/bench vs-elasticsearch --only ingest --dataset sift     ingest until searchable, 1 and 4 bulk clients
   scripts/bench vs-elasticsearch --only pass --binary target/release/outrigger --label tuned-buffers
+
+The sets: mini (108,000 x 384, cosine) and sift (400,000 x 128, l2) from --data; where that folder is absent, the WordNet slice that ships with the
+project. A full run measures ingest with 1 and 4 clients on the first set; on all sets with 4 clients, before the searches.
 
 Peers are measured in alternating rounds, so that other work on the machine hits all of them; trust the ratios more than the absolute figures. The record
 keeps every round, with the cores that each server, the client and foreign processes took meanwhile."""
@@ -29,11 +36,15 @@ keeps every round, with the cores that each server, the client and foreign proce
 def main():
     arguments = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    data = arguments.data.absolute()
+    if not set(arguments.dataset or []) <= set(dataset.names(data)):
+        print(f"--dataset: there are {', '.join(dataset.names(data))}", file=sys.stderr)
+        return 2
     load_at_start = os.getloadavg()
     cores = machine.bind(arguments.cores)
     parts = [arguments.only] if arguments.only else list(PARTS)
     try:
-        loadgen = client.build("bench-loadgen", "bench-loadgen")
+        loadgen = arguments.loadgen or client.build("bench-loadgen", "bench-loadgen")
         binary = arguments.binary or client.build("outrigger", "outrigger")
         record = {
             "bench": "vs-elasticsearch",
@@ -48,7 +59,8 @@ def main():
             record["versions"] |= {"elasticsearch": arguments.elasticsearch, "java": servers.java}
             record["parameters"] = {"heap": arguments.heap}
             for name in parts:
-                run_part(name, arguments, servers, client.Client(loadgen), record)
+                say(f"part: {name}")
+                record["parts"][name] = run_part(name, arguments, servers, client.Client(loadgen))
         record["machine"]["load_at_end"] = os.getloadavg()
         print(heading(record) + "\n".join(module(name).table(record["parts"][name]) for name in parts))
         say(f"record: {save(record, arguments)}")
@@ -65,8 +77,11 @@ def parse():
         prog="scripts/bench vs-elasticsearch", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=list(PARTS), help="one part (default: all)")
+    parser.add_argument("--dataset", action="append", choices=("mini", "sift", "wordnet"), help="one set of vectors; may be repeated (default: all there are)")
+    parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared/data", metavar="DIR", help="where the sets are (default: ../shared/data)")
     parser.add_argument("--quick", action="store_true", help="a smoke run; its figures mean little")
     parser.add_argument("--binary", type=pathlib.Path, help="an Outrigger that is built already (default: cargo build --release)")
+    parser.add_argument("--loadgen", type=pathlib.Path, help="a load generator that is built already")
     parser.add_argument("--elasticsearch", default="9.2.0", metavar="VERSION", help="default: %(default)s")
     parser.add_argument("--heap", default="4g", help="Elasticsearch's heap (default: %(default)s)")
     parser.add_argument("--cores", type=int, default=2, help="all processes share so many (default: %(default)s)")
@@ -79,9 +94,15 @@ def module(name):
     return importlib.import_module(PARTS[name])
 
 
-def run_part(name, arguments, servers, load, record):
-    say(f"part: {name}")
-    record["parts"][name] = module(name).run(servers, load, arguments.quick)
+def run_part(name, arguments, servers, load):
+    if name == "pass":
+        return module(name).run(servers, load, arguments.quick)
+    folder = arguments.data.absolute()
+    wanted = arguments.dataset or dataset.names(folder)
+    if arguments.quick or (name == "ingest" and arguments.only is None):
+        wanted = wanted[:1]
+    sets = [dataset.read(each, folder, QUICK_BASE if arguments.quick else None) for each in wanted]
+    return module(name).run(servers, load, sets, arguments.quick)
 
 
 def heading(record):
@@ -99,7 +120,7 @@ def save(record, arguments):
     if path is None:
         if arguments.quick:
             return "none (quick run)"
-        words = [record["date"][:10], record["machine"]["cpu"], f"{record['machine']['cores_used']}c", arguments.only, arguments.label]
+        words = [record["date"][:10], record["machine"]["cpu"], f"{record['machine']['cores_used']}c", arguments.only, *(arguments.dataset or []), arguments.label]
         name = "-".join("".join(c if c.isalnum() else "-" for c in word.lower()).strip("-") for word in words if word)
         RECORDS.mkdir(exist_ok=True)
         path = RECORDS / f"{name}.json"

@@ -126,7 +126,7 @@ def dicts_with(value, *keys):
 
 def stay(stack, glosses):
     query = pathlib.Path(stack.folder / "query.json")
-    row = compare.shown_rows(glosses)[0][1]
+    _, row = compare.shown_rows(glosses)[0]
     body = f'{{"knn":{{"field":"embedding","query_vector":{glosses.vector_json(row)},"k":5}},"_source":["words","definition"]}}'
     query.write_text(body)
     print(f"""
@@ -138,10 +138,9 @@ Both stay up until Ctrl-C. Try:
   curl -s '{stack.admin}/metrics' | head
 
   # the official Python client, as it is (pip install elasticsearch)
-  from elasticsearch import Elasticsearch
-  client = Elasticsearch("{stack.url}")
-  vector = client.get(index="{INDEX}", id="{row}", source_includes=["embedding"], source_exclude_vectors=False)["_source"]["embedding"]
-  client.search(index="{INDEX}", knn={{"field": "embedding", "query_vector": vector, "k": 5}}, source=["words"])
+  import json, elasticsearch
+  knn = json.load(open("{query}"))["knn"]
+  elasticsearch.Elasticsearch("{stack.url}").search(index="{INDEX}", knn=knn, source=["words"])
 
 Elasticsearch itself: {stack.elasticsearch}   Outrigger's log: {stack.log}
 """)

@@ -146,6 +146,14 @@ def test_content_types(plain_index, servers, headers):
     same(servers, "POST", "/plain/_count", b'{"query":{"term":{"t":"sail"}}}', headers=headers)
 
 
+def test_a_refused_expectation_does_not_leak_into_the_next_request(plain_index, servers):
+    """Elasticsearch answers 417 without reading the body: its bytes must not become the start of somebody's next request on a pooled connection."""
+    for _ in range(5):
+        same(servers, "POST", "/plain/_count", b'{"query":{"match_all":{}}}', headers={"expect": "nothing"})
+        for _ in range(3):
+            same(servers, "GET", "/plain/_count", b'{"query":{"term":{"t":"sail"}}}')
+
+
 def test_bodies(plain_index, servers):
     body = b'{"query":{"match":{"t":"sail"}}}'
     same(servers, "GET", "/plain/_count", body)
