@@ -1,9 +1,9 @@
 """The load generator (Rust, bench.d/loadgen), built and called."""
 
 import json
+import pathlib
 import subprocess
 import tempfile
-import pathlib
 
 import machine
 from places import ROOT
@@ -14,11 +14,12 @@ def build(package, binary):
     """Compiles a release binary of the workspace; returns its path."""
     command = ["cargo", "build", "--release", "-p", package, "--bin", binary, "--message-format", "json-render-diagnostics"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    path = None
     for line in done.stdout.splitlines():
         message = json.loads(line)
         if message.get("executable") and message["target"]["name"] == binary:
             path = message["executable"]
-    if done.returncode != 0:
+    if done.returncode != 0 or path is None:
         raise Stop(f"{package} does not compile (the reason is above)")
     return path
 

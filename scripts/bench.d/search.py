@@ -46,6 +46,7 @@ class Searches:
         if chosen["outrigger"] and chosen["outrigger"]["num_candidates"] is not None:
             entrants.append((everyone[-1], None))
         final_samples = self.measure([(peer, candidates, source, connections) for peer, candidates in entrants for source in SOURCES for connections in (8, 1)])
+        fetched = self.fetch_from_merged(everyone, entrants, final_samples)
         usage = {peer.name: peer.usage(self.servers) for peer in everyone}
         for peer in everyone:
             peer.drop()
@@ -59,10 +60,23 @@ class Searches:
             "curves": curves,
             "chosen": chosen,
             "at_target": {peer.name: interpolate(curves[peer.name]) for peer in everyone},
-            "results": conclude(final_samples, chosen),
+            "results": conclude(final_samples),
+            "fetch_from_merged": fetched,
             "usage": usage,
             "samples": curve_samples + final_samples,
         }
+
+    def fetch_from_merged(self, everyone, entrants, samples):
+        """With `_source`, Elasticsearch fetches Outrigger's hits too, and searches many segments for them: so once more after a merge, as the peers had."""
+        natives = [row for row in conclude(samples) if row["peer"] in peers.ELASTICSEARCH and row["source"] == "title" and row["connections"] == 8]
+        outriggers = [(peer, candidates, "title", 8) for peer, candidates in entrants if peer.outrigger]
+        if self.quick or not natives or not outriggers:
+            return None
+        best = max(natives, key=lambda row: row["qps"])["peer"]
+        self.servers.es.expect("POST", f"/{everyone[-1].index}/_forcemerge?max_num_segments=1")
+        everyone[-1].wait_until_searchable(self.dataset)
+        native = [(peer, candidates, "title", 8) for peer, candidates in entrants if peer.name == best]
+        return conclude(self.measure(outriggers[:1] + native))
 
     def requests(self, peer, candidates, source):
         path = self.servers.folder / f"{self.dataset.name}-{peer.name}-{candidates}-{source}.requests"
@@ -127,7 +141,7 @@ def interpolate(points):
     return round(math.exp(math.log(low["qps"]) * (1 - share) + math.log(high["qps"]) * share), 1)
 
 
-def conclude(samples, chosen):
+def conclude(samples):
     """Medians, and within each round Outrigger against the best Elasticsearch type at its chosen setting."""
     results = []
     kinds = sorted({(s["peer"], s["num_candidates"], s["source"], s["connections"]) for s in samples}, key=str)
@@ -189,6 +203,12 @@ def final_table(name, result):
             f"| {row['qps']:,.0f} | {row['p50_us'] / 1000:.2f} ms | {row['p99_us'] / 1000:.2f} ms | {against} "
             f"| {cores['elasticsearch']:.2f}, {cores['outrigger']:.2f}, {row['client_cores']:.2f} |"
         )
+    for row in result["fetch_from_merged"] or []:
+        if ratio := row.get("to_best_native"):
+            lines.append(
+                f"\nOutrigger's documents merged to one segment as well, `_source` title, 8 connections: {row['qps']:,.0f} queries/s, "
+                f"{ratio['median']:.2f}× [{ratio['low95']:.2f}–{ratio['high95']:.2f}] {row['best_native']}."
+            )
     missing = [peer for peer, point in result["chosen"].items() if point is None]
     if missing:
         lines.append(f"\nDid not reach {TARGET}: {', '.join(missing)}.")

@@ -114,7 +114,7 @@ class Outrigger:
 
 
 def source_version():
-    """The commit that the binaries were built from, as far as git can say."""
+    """The commit of the sources here, as far as git can say."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     return done.stdout.strip() or "unknown"

@@ -52,7 +52,7 @@ def main():
             "label": arguments.label,
             "quick": arguments.quick,
             "machine": machine.describe(cores) | {"load_at_start": load_at_start},
-            "versions": {"outrigger": source_version()},
+            "versions": {"outrigger": arguments.commit or source_version()},
             "parts": {},
         }
         with Servers(arguments.elasticsearch, arguments.heap, binary) as servers:
@@ -81,6 +81,7 @@ def parse():
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared/data", metavar="DIR", help="where the sets are (default: ../shared/data)")
     parser.add_argument("--quick", action="store_true", help="a smoke run; its figures mean little")
     parser.add_argument("--binary", type=pathlib.Path, help="an Outrigger that is built already (default: cargo build --release)")
+    parser.add_argument("--commit", help="what the record calls the version of --binary (default: that of the sources here)")
     parser.add_argument("--loadgen", type=pathlib.Path, help="a load generator that is built already")
     parser.add_argument("--elasticsearch", default="9.2.0", metavar="VERSION", help="default: %(default)s")
     parser.add_argument("--heap", default="4g", help="Elasticsearch's heap (default: %(default)s)")
