@@ -13,7 +13,6 @@ pub(crate) type ListNo = u32;
 pub(crate) struct Coarse {
     metric: Metric,
     dims: usize,
-    centroids: Vec<f32>,
     squares: Vec<f32>,
     panels: Panels,
     bytes: BytePanels,
@@ -32,15 +31,14 @@ pub(crate) fn spherical(metric: Metric) -> bool {
 }
 
 impl Coarse {
-    pub(crate) fn new(metric: Metric, dims: usize, centroids: Vec<f32>) -> Self {
+    pub(crate) fn new(metric: Metric, dims: usize, centroids: &[f32]) -> Self {
         assert!(!centroids.is_empty() && centroids.len().is_multiple_of(dims));
         Self {
             metric,
             dims,
             squares: centroids.chunks_exact(dims).map(|c| ivf_kernels::dot(c, c)).collect(),
-            panels: kmeans::panels(&centroids, dims, spherical(metric)),
-            bytes: BytePanels::pack(&centroids, dims),
-            centroids,
+            panels: kmeans::panels(centroids, dims, spherical(metric)),
+            bytes: BytePanels::pack(centroids, dims),
             reaches: Vec::new(),
             residuals: Vec::new(),
         }
@@ -50,13 +48,18 @@ impl Coarse {
         self.squares.len()
     }
 
-    pub(crate) fn centroid(&self, list: ListNo) -> &[f32] {
-        &self.centroids[list as usize * self.dims..][..self.dims]
+    /// Writes the centroid of a list into `row`.
+    pub(crate) fn centroid(&self, list: ListNo, row: &mut [f32]) {
+        self.panels.unpack(list as usize, row);
     }
 
     /// All centroids, end to end.
-    pub(crate) fn centroids(&self) -> &[f32] {
-        &self.centroids
+    pub(crate) fn centroids(&self) -> Vec<f32> {
+        let mut centroids = vec![0.0; self.nlist() * self.dims];
+        for (list, row) in centroids.chunks_exact_mut(self.dims).enumerate() {
+            self.panels.unpack(list, row);
+        }
+        centroids
     }
 
     /// The list of each row.
@@ -107,9 +110,6 @@ impl Coarse {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        size_of_val(&self.centroids[..])
-            + size_of_val(&self.squares[..])
-            + self.panels.memory_bytes()
-            + self.bytes.memory_bytes()
+        size_of_val(&self.squares[..]) + self.panels.memory_bytes() + self.bytes.memory_bytes()
     }
 }

@@ -61,7 +61,15 @@ pub(crate) struct Docs {
     pub(crate) keys: Vec<u8>,
     /// Where each key ends.
     pub(crate) ends: Vec<u32>,
-    pub(crate) orders: Vec<SeqNo>,
+    pub(crate) orders: Orders,
+}
+
+/// Orders of the slots of one chunk. Most chunks know one primary term only.
+#[derive(Clone, Default)]
+pub(crate) struct Orders {
+    pub(crate) seq_nos: Vec<u64>,
+    /// One for all, or one for each.
+    pub(crate) terms: Vec<u64>,
 }
 
 impl Store {
@@ -133,6 +141,9 @@ impl Store {
         docs.keys.extend_from_slice(key);
         docs.ends.push(u32::try_from(docs.keys.len()).expect("a chunk's keys fit"));
         docs.orders.push(order);
+        if docs.len() == 1 << self.shift {
+            docs.keys.shrink_to_fit();
+        }
         self.slots += 1;
         self.live += 1;
         slot
@@ -161,7 +172,7 @@ impl Store {
 
     pub(crate) fn order(&self, slot: Slot) -> SeqNo {
         let (chunk, at) = self.place(slot);
-        self.chunks[chunk].docs.orders[at]
+        self.chunks[chunk].docs.orders.get(at)
     }
 
     pub(crate) fn key(&self, slot: Slot) -> &[u8] {
@@ -319,13 +330,73 @@ impl Docs {
     fn is_sound(&self, count: usize) -> bool {
         let ends_fit = self.ends.last().is_some_and(|&end| end as usize == self.keys.len());
         let in_order = self.ends.is_sorted();
-        let counts = self.ends.len() == count && self.orders.len() == count;
-        counts && ends_fit && in_order && (0..count).all(|at| keys::decode(self.key(at)).is_some())
+        let counts = self.ends.len() == count && self.orders.seq_nos.len() == count;
+        let terms = self.orders.terms.len() == 1 || self.orders.terms.len() == count;
+        counts && terms && ends_fit && in_order && (0..count).all(|at| keys::decode(self.key(at)).is_some())
     }
 
     fn memory_bytes(&self) -> usize {
         self.keys.capacity()
             + self.ends.capacity() * size_of::<u32>()
-            + self.orders.capacity() * size_of::<SeqNo>()
+            + (self.orders.seq_nos.capacity() + self.orders.terms.capacity()) * size_of::<u64>()
+    }
+}
+
+impl Orders {
+    #[inline]
+    fn get(&self, at: usize) -> SeqNo {
+        let primary_term = if self.terms.len() == 1 { self.terms[0] } else { self.terms[at] };
+        SeqNo { primary_term, seq_no: self.seq_nos[at] }
+    }
+
+    fn push(&mut self, order: SeqNo) {
+        let before = self.seq_nos.len();
+        self.seq_nos.push(order.seq_no);
+        match *self.terms.as_slice() {
+            [] => self.terms.push(order.primary_term),
+            [term] if term == order.primary_term => {}
+            [term] => {
+                self.terms.resize(before, term);
+                self.terms.push(order.primary_term);
+            }
+            _ => self.terms.push(order.primary_term),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_come_back_whether_terms_differ_or_not() {
+        for terms in [&[1u64][..], &[1, 1, 1], &[1, 2], &[1, 1, 2, 2, 1], &[3, 1, 1, 1]] {
+            let mut orders = Orders::default();
+            for (at, &primary_term) in terms.iter().enumerate() {
+                orders.push(SeqNo { primary_term, seq_no: 10 - at as u64 });
+            }
+            for (at, &primary_term) in terms.iter().enumerate() {
+                assert_eq!(orders.get(at), SeqNo { primary_term, seq_no: 10 - at as u64 }, "{terms:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_does_not_see_what_happens_later() {
+        let order = |seq_no| SeqNo { primary_term: 1, seq_no };
+        let mut store = Store::new(3);
+        for n in 0..5_000u64 {
+            store.push(&n.to_le_bytes(), order(n), &[n as f32; 3]);
+        }
+        let before = store.clone();
+        store.kill(17);
+        store.kill(4_999);
+        store.push(b"late", order(9_999), &[1.0; 3]);
+        assert_eq!((before.live(), before.slots()), (5_000, 5_000));
+        assert!(!before.is_dead(17) && store.is_dead(17));
+        assert_eq!(before.live_slots().count(), 5_000);
+        assert_eq!(store.live_slots().count(), 4_999);
+        assert_eq!(store.died_since(&before), [17, 4_999]);
+        assert_eq!((store.row(5_000), store.key(5_000)), (&[1.0; 3][..], &b"late"[..]));
     }
 }

@@ -31,8 +31,9 @@ mod tests {
         for power in 0..=12 {
             let len = 1usize << power;
             let before = values(power as u64 + 1, len);
-            let sign =
-                |row: usize, column: usize| if (row & column).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
+            let sign = |row: usize, column: usize| {
+                if (row & column).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 }
+            };
             for level in Level::supported() {
                 let mut after = before.clone();
                 hadamard_at(level, &mut after);

@@ -57,6 +57,15 @@ impl Panels {
         self.count == 0
     }
 
+    /// Writes a centroid, as it was packed, into `row`.
+    pub fn unpack(&self, number: usize, row: &mut [f32]) {
+        assert!(number < self.count && row.len() == self.dims);
+        let panel = &self.packed[number / PANEL_PAIR * self.dims * PANEL_PAIR..];
+        for (dim, value) in row.iter_mut().enumerate() {
+            *value = panel[dim * PANEL_PAIR + number % PANEL_PAIR];
+        }
+    }
+
     /// Bytes of memory held.
     pub fn memory_bytes(&self) -> usize {
         (self.packed.capacity() + self.offsets.capacity()) * size_of::<f32>()
@@ -164,6 +173,9 @@ mod tests {
                 let chosen = &packed[centroid as usize * dims..(centroid as usize + 1) * dims];
                 assert!((scalar::l2_squared(chosen, row) - best).abs() < 1e-4);
                 assert!((scalar::dot(row, row) + 2.0 * rank - best).abs() < 1e-4);
+                let mut unpacked = vec![0.0; dims];
+                panels.unpack(centroid as usize, &mut unpacked);
+                assert_eq!(unpacked, chosen);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ivf_kernels::BLOCK;
-use knn_types::{Epoch, FieldSpec, IndexKey, SeqNo};
+use knn_types::{Epoch, FieldSpec, IndexKey};
 
 use super::disk::Disk;
 use super::format::{Order, Reader};
@@ -19,7 +19,7 @@ use crate::heads::Tombstones;
 use crate::lists::{Drift, List, Lists, PADDING, Part};
 use crate::mapped::MappedFloats;
 use crate::rotation::Rotation;
-use crate::store::{Docs, GROUP_CHUNKS, Store};
+use crate::store::{Docs, GROUP_CHUNKS, Orders, Store};
 
 /// A state that was on disk.
 pub(crate) struct Restored {
@@ -103,8 +103,8 @@ fn read_docs(bytes: &[u8]) -> Option<Vec<Docs>> {
     let mut chunks = Vec::new();
     while !reader.is_at_end() {
         let (keys, ends) = (reader.run()?, reader.run()?);
-        let orders: Vec<Order> = reader.run()?;
-        chunks.push(Docs { keys, ends, orders: orders.into_iter().map(SeqNo::from).collect() });
+        let orders = Orders { seq_nos: reader.run()?, terms: reader.run()? };
+        chunks.push(Docs { keys, ends, orders });
     }
     (chunks.len() <= GROUP_CHUNKS).then_some(chunks)
 }
@@ -137,7 +137,7 @@ fn read_lists(
     }
     let residuals: Vec<f32> = reader.values(centroids.len() / spec.dims)?;
     let coder = Coder::for_field(spec.metric, spec.dims);
-    let mut coarse = Coarse::new(spec.metric, spec.dims, centroids);
+    let mut coarse = Coarse::new(spec.metric, spec.dims, &centroids);
     coarse.set_residuals(&residuals);
     let generation = Generation {
         id: next_id(),

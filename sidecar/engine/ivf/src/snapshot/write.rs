@@ -133,9 +133,11 @@ fn group_bytes(store: &Store, group: usize, name: &str) -> u64 {
     if name == rows_name(group) {
         store.group(group).map(|(rows, _)| size_of_val(rows) as u64).sum()
     } else {
-        let docs = store
-            .group(group)
-            .map(|(_, docs)| 24 + docs.keys.len() + docs.ends.len() * 4 + docs.orders.len() * 16);
+        let docs = store.group(group).map(|(_, docs)| {
+            32 + docs.keys.len()
+                + docs.ends.len() * 4
+                + (docs.orders.seq_nos.len() + docs.orders.terms.len()) * 8
+        });
         docs.sum::<usize>() as u64
     }
 }
@@ -147,7 +149,8 @@ fn write_group(writer: &mut Writer, store: &Store, group: usize, name: &str) -> 
         } else {
             writer.run(&docs.keys)?;
             writer.run(&docs.ends)?;
-            writer.run(&docs.orders.iter().map(|&order| Order::from(order)).collect::<Vec<_>>())?;
+            writer.run(&docs.orders.seq_nos)?;
+            writer.run(&docs.orders.terms)?;
         }
     }
     Ok(())
@@ -162,7 +165,7 @@ fn write_state(writer: &mut Writer, state: &State) -> std::io::Result<()> {
         writer.values(&[Order::from(*order)])?;
     }
     if let Some(lists) = &state.lists {
-        writer.run(lists.generation.coarse.centroids())?;
+        writer.run(&lists.generation.coarse.centroids())?;
         writer.values(lists.generation.coarse.residuals())?;
         let (shape, groups) = (lists.generation.coder.shape(), lists.generation.coder.groups());
         for list in &lists.lists {
