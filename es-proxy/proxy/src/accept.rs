@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -26,9 +26,6 @@ use crate::proxy::{Proxy, Worker};
 
 /// Connections that may wait in the kernel to be accepted.
 const BACKLOG: i32 = 1024;
-
-/// A client must have sent the head of its request by then; idle connections are not affected.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection on its way to a worker, with its place among `max_connections`.
 type Handed = (StdStream, OwnedSemaphorePermit);
@@ -171,8 +168,9 @@ async fn serve_connection(
         .preserve_header_case(true)
         .auto_date_header(false)
         .max_buf_size(max_head_bytes)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        // hyper's limit for reading a head also ends idle connections; Elasticsearch keeps those for ever,
+        // and clients rely on it. `max_connections` bounds what slow clients can hold.
+        .header_read_timeout(None)
         .serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {

@@ -1,8 +1,10 @@
 //! Bodies on their way: what we send to Elasticsearch, what we send to clients, and reading the
 //! beginning of a body without losing it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -27,21 +29,38 @@ pub(crate) struct RequestBody {
     rest: Option<Incoming>,
     left: u64,
     limit: u64,
+    /// Told apart from the body itself, which hyper owns while it is sent.
+    sent_whole: Rc<Cell<bool>>,
 }
 
 impl RequestBody {
     pub(crate) fn empty() -> Self {
-        Self { read: VecDeque::new(), rest: None, left: 0, limit: 0 }
+        Self::new(VecDeque::new(), None, 0)
     }
 
     pub(crate) fn full(bytes: Bytes) -> Self {
         let limit = bytes.len() as u64;
-        Self { read: VecDeque::from([bytes]), rest: None, left: limit, limit }
+        Self::new(VecDeque::from([bytes]), None, limit)
     }
 
     /// Streams the client's body, up to `limit` bytes.
     pub(crate) fn streamed(body: Incoming, limit: u64) -> Self {
-        Self { read: VecDeque::new(), rest: Some(body), left: limit, limit }
+        Self::new(VecDeque::new(), Some(body), limit)
+    }
+
+    fn new(read: VecDeque<Bytes>, rest: Option<Incoming>, limit: u64) -> Self {
+        let body = Self { read, rest, left: limit, limit, sent_whole: Rc::default() };
+        body.note_progress();
+        body
+    }
+
+    /// Becomes true when the last byte has been handed to the connection.
+    pub(crate) fn sent_whole(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.sent_whole)
+    }
+
+    fn note_progress(&self) {
+        self.sent_whole.set(self.is_empty());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -102,7 +121,11 @@ impl Body for RequestBody {
             }
             let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
             match ready!(Pin::new(rest).poll_frame(cx)) {
-                None => return Poll::Ready(None),
+                None => {
+                    self.rest = None;
+                    self.note_progress();
+                    return Poll::Ready(None);
+                }
                 Some(Err(error)) => return Poll::Ready(Some(Err(BodyFailure::Client(error.to_string())))),
                 // Trailers of a request mean nothing to Elasticsearch and are dropped.
                 Some(Ok(frame)) => match frame.into_data() {
@@ -115,6 +138,7 @@ impl Body for RequestBody {
             Some(left) => self.left = left,
             None => return Poll::Ready(Some(Err(BodyFailure::TooLarge(self.limit)))),
         }
+        self.note_progress();
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 

@@ -201,3 +201,20 @@ async fn a_large_response_is_streamed_not_held() {
     // What the kernel buffers on two hops is far less than half.
     assert!(sent < 256 << 20, "{sent} bytes were taken from Elasticsearch for a client that does not read");
 }
+
+#[tokio::test]
+async fn a_connection_whose_request_was_not_read_is_never_used_again() {
+    // As Elasticsearch does: refused by the head alone, the body is left unread.
+    let refusing =
+        Upstream::refusing_heads("HTTP/1.1 417 Expectation Failed\r\ncontent-length: 0\r\n\r\n").await;
+    let proxy = proxy_with(refusing.address, |config| config.workers = 1).await;
+    for _ in 0..10 {
+        let refused = "POST /a/_doc HTTP/1.1\r\nHost: es\r\nExpect: nothing\r\nContent-Length: 17\r\n\r\nGET /stolen HTTP/";
+        assert!(send(proxy, refused).await.starts_with("HTTP/1.1 417"));
+        let first = refusing.request().await;
+        assert!(first.starts_with("POST /a/_doc "), "{first}");
+        send(proxy, "GET /_cluster/mine HTTP/1.1\r\nHost: es\r\n\r\n").await;
+        let next = refusing.request().await;
+        assert!(next.starts_with("GET /_cluster/mine "), "{next}");
+    }
+}

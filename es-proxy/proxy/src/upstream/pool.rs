@@ -2,7 +2,9 @@
 //!
 //! A connection goes back to the pool when its response body has been read to the end, and is closed
 //! when the body is dropped before: closing is how Elasticsearch learns that a client has gone and
-//! cancels the search task.
+//! cancels the search task. It is closed too when the response came before the request was read whole:
+//! what Elasticsearch did not read of it would be taken for the beginning of the next request, which may
+//! be somebody else's.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -12,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::EXPECT;
 use http::{Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -86,7 +89,10 @@ impl Pool {
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
         *request.version_mut() = Version::HTTP_11;
         let repeatable = request.method().is_safe() && request.body().is_empty();
+        // Elasticsearch refuses an expectation that it does not know without reading the body.
+        let expects = request.headers().contains_key(EXPECT);
         loop {
+            let sent_whole = request.body().sent_whole();
             let (mut sender, reused) = match self.inner.checkout().await {
                 Some(sender) => (sender, true),
                 None => (self.inner.connect().await?, false),
@@ -94,7 +100,10 @@ impl Pool {
             let spare = (repeatable && reused).then(|| clone_head(&request));
             let sent = timeout(self.inner.response_timeout, sender.try_send_request(request)).await;
             match sent {
-                Ok(Ok(response)) => return Ok(self.inner.lend(response, sender)),
+                Ok(Ok(response)) => {
+                    let reusable = sent_whole.get() && !expects;
+                    return Ok(self.inner.lend(response, reusable.then_some(sender)));
+                }
                 Ok(Err(mut failure)) => match (failure.take_message(), spare) {
                     (Some(unsent), _) if reused => request = unsent,
                     (None, Some(again)) => request = again,
@@ -163,8 +172,9 @@ impl Inner {
         UpstreamError::Timeout { address: address.to_string(), what, limit }
     }
 
-    fn lend(self: &Rc<Self>, response: Response<Incoming>, sender: Sender) -> Response<UpstreamBody> {
-        response.map(|body| UpstreamBody { body, sender: Some(sender), pool: Rc::downgrade(self) }.settled())
+    /// The response, with its connection where that may serve again; without, it ends with the body.
+    fn lend(self: &Rc<Self>, response: Response<Incoming>, sender: Option<Sender>) -> Response<UpstreamBody> {
+        response.map(|body| UpstreamBody { body, sender, pool: Rc::downgrade(self) }.settled())
     }
 
     fn give_back(&self, sender: Sender) {

@@ -124,6 +124,8 @@ pub async fn read_response(stream: &mut TcpStream) -> String {
 enum Script {
     Answer(&'static str),
     AnswerAndClose(&'static str),
+    /// Answers by the head alone and takes the body for the next request.
+    RefuseHead(&'static str),
     HangUp,
     Stream(usize),
 }
@@ -155,6 +157,10 @@ impl Upstream {
 
     pub async fn closing_after_each(response: &'static str) -> Self {
         Self::start(None, Script::AnswerAndClose(response)).await
+    }
+
+    pub async fn refusing_heads(response: &'static str) -> Self {
+        Self::start(None, Script::RefuseHead(response)).await
     }
 
     pub async fn hanging_up() -> Self {
@@ -223,11 +229,14 @@ async fn play(
     seen: &mpsc::UnboundedSender<String>,
     sent: &AtomicUsize,
 ) {
-    while let Some(request) = read_request(&mut stream).await {
+    let with_body = !matches!(script, Script::RefuseHead(_));
+    while let Some(request) = read_request(&mut stream, with_body).await {
         let _ = seen.send(request);
         match script {
             Script::HangUp => return,
-            Script::Answer(response) => stream.write_all(response.as_bytes()).await.unwrap(),
+            Script::Answer(response) | Script::RefuseHead(response) => {
+                stream.write_all(response.as_bytes()).await.unwrap()
+            }
             Script::AnswerAndClose(response) => {
                 stream.write_all(response.as_bytes()).await.unwrap();
                 return;
@@ -247,8 +256,8 @@ async fn play(
     }
 }
 
-/// One request with its body; `None` at the end of the connection.
-async fn read_request(stream: &mut TcpStream) -> Option<String> {
+/// One request; `None` at the end of the connection.
+async fn read_request(stream: &mut TcpStream, with_body: bool) -> Option<String> {
     let mut read = Vec::new();
     let mut byte = [0];
     while !read.ends_with(b"\r\n\r\n") {
@@ -258,6 +267,9 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
         read.push(byte[0]);
     }
     let head = String::from_utf8_lossy(&read).to_lowercase();
+    if !with_body {
+        return String::from_utf8(read).ok();
+    }
     if let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length: ")) {
         let mut body = vec![0; length.trim().parse().ok()?];
         stream.read_exact(&mut body).await.ok()?;
