@@ -16,17 +16,17 @@ CANDIDATES = {"outrigger": (None, 20, 50, 100, 200), "other": (None, 20, 30, 40,
 UNMERGED_CANDIDATES = 50
 
 
-def run(servers, client, datasets, quick):
+def run(servers, client, datasets, quick, rounds=5):
     """Loads every peer with 4 clients, then measures. Returns the part of the record."""
-    return {dataset.name: Searches(servers, client, dataset, quick).run() for dataset in datasets}
+    return {dataset.name: Searches(servers, client, dataset, quick, rounds).run() for dataset in datasets}
 
 
 class Searches:
     """One set of vectors."""
 
-    def __init__(self, servers, client, dataset, quick):
+    def __init__(self, servers, client, dataset, quick, rounds):
         self.servers, self.client, self.dataset = servers, client, dataset
-        self.rounds, self.seconds = (2, 0.5) if quick else (5, 1.5)
+        self.rounds, self.seconds = (2, 0.5) if quick else (rounds, 1.5)
         self.quick = quick
         self.source = random.Random(3)
 

@@ -80,6 +80,7 @@ def parse():
     parser.add_argument("--dataset", action="append", choices=("mini", "sift", "wordnet"), help="one set of vectors; may be repeated (default: all there are)")
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared/data", metavar="DIR", help="where the sets are (default: ../shared/data)")
     parser.add_argument("--quick", action="store_true", help="a smoke run; its figures mean little")
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds of searches (default: %(default)s)")
     parser.add_argument("--binary", type=pathlib.Path, help="an Outrigger that is built already (default: cargo build --release)")
     parser.add_argument("--commit", help="what the record calls the version of --binary (default: that of the sources here)")
     parser.add_argument("--loadgen", type=pathlib.Path, help="a load generator that is built already")
@@ -103,7 +104,8 @@ def run_part(name, arguments, servers, load):
     if arguments.quick or (name == "ingest" and arguments.only is None):
         wanted = wanted[:1]
     sets = [dataset.read(each, folder, QUICK_BASE if arguments.quick else None) for each in wanted]
-    return module(name).run(servers, load, sets, arguments.quick)
+    options = {"rounds": arguments.rounds} if name == "search" else {}
+    return module(name).run(servers, load, sets, arguments.quick, **options)
 
 
 def heading(record):
