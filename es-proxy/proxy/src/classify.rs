@@ -78,6 +78,10 @@ pub(crate) fn classify(method: &Method, raw_path: &str, query: Option<&str>) -> 
         [target, "_mapping"] if is_target(target) && matches!(*method, Method::PUT | Method::POST) => {
             Route::PutMapping { target: (*target).to_owned() }
         }
+        ["_field_caps"] | [_, "_field_caps"] if matches!(*method, Method::GET | Method::POST) => {
+            Route::ShowMapping
+        }
+        ["_cluster", "state", ..] if *method == Method::GET => Route::ShowMapping,
         ["_all" | "*"]
         | [_, "_mapping"]
         | ["_mapping"]
@@ -156,6 +160,8 @@ mod tests {
             (Method::GET, "/_all", Route::ShowMapping),
             (Method::GET, "/a,b/_mapping", Route::ShowMapping),
             (Method::GET, "/_mapping/field/v", Route::ShowMapping),
+            (Method::GET, "/_cluster/state/metadata/a", Route::ShowMapping),
+            (Method::POST, "/a/_field_caps?fields=*", Route::ShowMapping),
             (Method::HEAD, "/a", Route::Pass),
             (Method::DELETE, "/a", Route::IndexLife),
             (Method::PUT, "/a/_mapping", Route::PutMapping { target: "a".into() }),

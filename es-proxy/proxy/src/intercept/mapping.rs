@@ -151,7 +151,7 @@ pub(crate) async fn show(worker: &Worker, request: ClientRequest) -> Reply {
     let Some(uri) = without_output_params(&request.parts.uri, &params) else {
         return pass::through(worker, request, Served::pass("mapping_format")).await;
     };
-    let mut asked = request_like(&request.parts, Method::GET, uri, "".into());
+    let mut asked = request_like(&request.parts, request.parts.method.clone(), uri, "".into());
     if let Some(content_type) = request.parts.headers.get(CONTENT_TYPE) {
         asked.parts.headers.insert(CONTENT_TYPE, content_type.clone());
     }

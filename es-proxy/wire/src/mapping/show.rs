@@ -45,12 +45,14 @@ fn show_field(field: &[Member<'_>], splice: &mut Splice<'_>) -> Result<bool, Mal
     let Some(meta_at) = position(field, "meta") else { return Ok(false) };
     let Ok(meta) = members(field[meta_at].value) else { return Ok(false) };
     let Some(key_at) = position(&meta, META_KEY) else { return Ok(false) };
-    let Some(options) = spec_options(&unquote(meta[key_at].value)?) else { return Ok(false) };
-    let shown = shown_options(&options);
-
-    match position(field, "index_options") {
-        Some(at) => splice.replace(field[at].value, shown),
-        None => splice.insert_after(field[type_at].value, format!(",\"index_options\":{shown}")),
+    // `_field_caps` lists the values of all indices and shows no options: there is only the key to hide.
+    if !meta[key_at].value.starts_with('[') {
+        let Some(options) = spec_options(&unquote(meta[key_at].value)?) else { return Ok(false) };
+        let shown = shown_options(&options);
+        match position(field, "index_options") {
+            Some(at) => splice.replace(field[at].value, shown),
+            None => splice.insert_after(field[type_at].value, format!(",\"index_options\":{shown}")),
+        }
     }
     if meta.len() > 1 {
         remove(&meta, key_at, splice);

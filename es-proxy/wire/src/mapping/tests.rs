@@ -31,6 +31,8 @@ fn reason_of(definition: &str) -> String {
     create(&with_field(definition)).unwrap_err().reason
 }
 
+const NESTED: &str = r#""index_options":{"type":"hnsw"}"#;
+
 const THEIRS: &str = r#"{"type":"int8_flat","rescore_vector":{"oversample":3.0}}"#;
 
 #[test]
@@ -97,7 +99,7 @@ fn explicit_ivf_works_below_nested() {
     let body = with_field(
         r#"{"type":"nested","properties":{"w":{"type":"dense_vector","index_options":{"type":"ivf"}}}}"#,
     );
-    assert!(create(&body).unwrap().unwrap().contains("int8_flat"));
+    assert!(create(&body).unwrap().unwrap().contains(NESTED), "Elasticsearch keeps a graph there");
 }
 
 #[test]
@@ -191,6 +193,15 @@ fn shown_as_ivf_in_every_response_with_mappings() {
         assert_eq!(show_ivf(&crate::pretty::pretty(theirs)).unwrap(), crate::pretty::pretty(ours));
         assert_eq!(show_ivf(ours), None);
     }
+}
+
+#[test]
+fn field_caps_hide_the_key() {
+    let response = format!(
+        r#"{{"indices":["a"],"fields":{{"v":{{"dense_vector":{{"type":"dense_vector","searchable":true,"meta":{{"{META_KEY}":["default"],"own":["1"]}}}}}},"w":{{"dense_vector":{{"type":"dense_vector","meta":{{"{META_KEY}":["default"]}}}}}}}}}}"#
+    );
+    let shown = r#"{"indices":["a"],"fields":{"v":{"dense_vector":{"type":"dense_vector","searchable":true,"meta":{"own":["1"]}}},"w":{"dense_vector":{"type":"dense_vector"}}}}"#;
+    assert_eq!(show_ivf(&response).unwrap(), shown);
 }
 
 #[test]

@@ -30,6 +30,10 @@ impl From<MappingError> for Stop {
     }
 }
 
+/// What `ivf` below `nested` becomes: such fields are not answered here yet, and the types without a graph
+/// pick children by estimates or match every document (9.2), so Elasticsearch keeps its own graph.
+const NESTED: &str = r#"{"type":"hnsw"}"#;
+
 /// Translates the body of `PUT /{index}` (`{"mappings":{…}}`). `None`: nothing to change.
 pub fn translate_create(body: &str, ctx: &MappingContext<'_>) -> Result<Option<String>, MappingError> {
     translate(body, ctx, |walk, body| match Object::parse(body)?.get("mappings") {
@@ -142,7 +146,7 @@ impl<'a> Walk<'a> {
         let definition = field.definition;
         // There is one: without `type` we would not be here.
         let Some((_, last)) = definition.entries.last() else { return Err(Stop::NotOurs) };
-        let theirs = self.ctx.caps.index_options;
+        let theirs = if field.below_nested { NESTED } else { self.ctx.caps.index_options };
         match definition.get("index_options") {
             Some(ours) => self.splice.replace(ours.get(), theirs),
             None => self.splice.insert_after(last.get(), format!(",\"index_options\":{theirs}")),
