@@ -38,22 +38,24 @@ class Dataset:
     def title(self, number):
         return f"document {number} of the set {self.name}, with a title of sixty characters"[:60]
 
-    def bulk_file(self, index):
-        """All documents as prepared _bulk requests, kept in the cache."""
-        path = cache() / f"bulk-{self.key}-{index}.requests"
+    def bulk_file(self, index, folder):
+        """All documents as prepared _bulk requests for one index; kept in the cache for any index."""
+        path = cache() / f"bulk-{self.key}.requests"
         if not path.exists():
             say(f"writing {len(self.base):,} documents as bulk requests")
             beside = path.with_suffix(".new")
-            write_requests(beside, self.bulk_requests(index))
+            write_requests(beside, self.bulk_requests())
             beside.rename(path)
-        return path
+        mine = folder / "bulk.requests"
+        mine.write_bytes(path.read_bytes().replace(b"POST /INDEX/_bulk ", f"POST /{index}/_bulk ".encode()))
+        return mine
 
-    def bulk_requests(self, index):
+    def bulk_requests(self):
         for first in range(0, len(self.base), BULK):
             lines = []
             for number in range(first, min(first + BULK, len(self.base))):
                 lines.append(f'{{"index":{{"_id":"{number}"}}}}\n{{"title":"{self.title(number)}","v":{self.vector(self.base[number])}}}\n')
-            yield "POST", f"/{index}/_bulk", "".join(lines).encode()
+            yield "POST", "/INDEX/_bulk", "".join(lines).encode()
 
     def search_requests(self, index, candidates, source):
         """One knn search for each query."""

@@ -25,7 +25,7 @@ def run(servers, client, datasets, quick):
 
 def load(servers, client, peer, dataset, clients, merge, before_merge=None):
     """Loads one peer; returns what it took. `before_merge` may look at the index as it is then."""
-    requests = dataset.bulk_file(peer.index)
+    requests = dataset.bulk_file(peer.index, servers.folder)
     empty = peer.outrigger and peer.outrigger.usage()
     peer.create(dataset)
     sent = client.once(peer.server, requests, clients, "application/x-ndjson")

@@ -142,12 +142,11 @@ def unpack(name, root):
     shutil.rmtree(root, ignore_errors=True)
     archives = root / "archives"
     (archives / "partial").mkdir(parents=True)
-    package = "nginx-light" if name == "nginx" else name
     options = ["-o", "Debug::NoLocking=1", "-o", f"Dir::Cache::archives={archives}", "-o", "APT::Sandbox::User=root"]
-    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "--download-only", *options, package]
+    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "--reinstall", "--download-only", *options, name]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
-        raise Stop(f"Debian's {package} cannot be fetched (is `apt-get update` needed?):\n{done.stdout[-800:]}")
+        raise Stop(f"Debian's {name} cannot be fetched (is `apt-get update` needed?):\n{done.stdout[-800:]}")
     for archive in archives.glob("*.deb"):
         subprocess.run(["dpkg-deb", "-x", archive, root], check=True)
     (root / ".ready").touch()
