@@ -145,15 +145,22 @@ async fn existing_in(worker: &Worker, parts: &Parts, target: &str) -> Vec<(Strin
 pub(crate) async fn show(worker: &Worker, request: ClientRequest) -> Reply {
     let params = request.parts.uri.query().map_or_else(|| Some(Params::default()), Params::parse);
     let plain_json = wants_json(&request.parts.headers, params.as_ref());
-    let (Some(params), true, true) = (params, plain_json, request.body.is_empty()) else {
+    let ClientRequest { parts, body } = request;
+    let (body, read) = match body.peek(worker.shared.config.max_intercept_bytes).await {
+        Ok(peeked) => peeked,
+        Err(failure) => return worker.failed(&parts.headers, &body_failure(failure)),
+    };
+    let request = ClientRequest { parts, body };
+    let (Some(params), true, Some(body)) = (params, plain_json, read) else {
         return pass::through(worker, request, Served::pass("mapping_format")).await;
     };
     let Some(uri) = without_output_params(&request.parts.uri, &params) else {
         return pass::through(worker, request, Served::pass("mapping_format")).await;
     };
     let mut asked = request_like(&request.parts, request.parts.method.clone(), uri, "".into());
-    if let Some(content_type) = request.parts.headers.get(CONTENT_TYPE) {
-        asked.parts.headers.insert(CONTENT_TYPE, content_type.clone());
+    asked.body = RequestBody::full(body);
+    if let Some(encoding) = request.parts.headers.get(CONTENT_ENCODING) {
+        asked.parts.headers.insert(CONTENT_ENCODING, encoding.clone());
     }
     let response = match worker.send(asked).await {
         Ok(response) if response.status() == StatusCode::OK => response,
