@@ -26,8 +26,11 @@ const MARGIN: f64 = 0.6;
 const DEPTH_SHARE: f64 = 0.15;
 /// Sampled queries.
 const QUERIES: usize = 384;
-/// Sampled queries that measure depth, which costs a search for each allowed error.
-const DEPTH_QUERIES: usize = 128;
+/// True neighbours that must lie beyond a place for it to be read off the sample.
+const RARE: usize = 10;
+/// Allowed errors at whose number of lists depth is measured; looser ones use it too, since fewer
+/// lists bring fewer rivals.
+const DEPTH_ERRORS: [f32; 3] = [0.1, 0.01, 0.001];
 /// Neighbours looked for; a value is left out where the index is not well larger.
 const NEIGHBOURS: [usize; 3] = [10, 100, 1_000];
 /// Allowed errors that get a point.
@@ -59,17 +62,27 @@ pub(crate) fn calibrate(store: &Store, lists: &Lists, list_of: &[ListNo]) -> Cur
     });
     let mut curve = Curve::default();
     for k in ks {
-        let mut before = (1, k);
-        for error in ERRORS {
+        let efforts = ERRORS.map(|error| {
             let allowed = f64::from(error) * MARGIN;
             let (nprobe, reached) =
                 nprobe_for(&samples, k, 1.0 - allowed * (1.0 - DEPTH_SHARE), lists.nlist());
-            let nprobe = nprobe.max(before.0);
-            let depth = depth_for(&samples, store, lists, k, nprobe, allowed * DEPTH_SHARE).max(before.1);
-            let recall = (reached - allowed * DEPTH_SHARE) as f32;
-            curve.points.push(Point { k, error, nprobe, depth, recall });
-            before = (nprobe, depth);
+            (error, nprobe, reached, allowed * DEPTH_SHARE)
+        });
+        let mut depths: Option<Depths> = None;
+        let mut points: Vec<Point> = Vec::new();
+        // From the strictest, so that what is measured there serves the looser ones.
+        for (error, nprobe, reached, loss) in efforts.into_iter().rev() {
+            if DEPTH_ERRORS.contains(&error) {
+                depths = Some(Depths::measure(&samples, store, lists, k, nprobe));
+            }
+            let depth = depths.as_ref().map_or(k, |depths| depths.at(loss)).max(k);
+            points.push(Point { k, error, nprobe, depth, recall: (reached - loss) as f32 });
         }
+        points.reverse();
+        for at in 1..points.len() {
+            points[at].depth = points[at].depth.max(points[at - 1].depth);
+        }
+        curve.points.extend(points);
     }
     curve
 }
@@ -165,36 +178,50 @@ fn nprobe_for(samples: &[Sample], k: usize, share: f64, nlist: usize) -> (usize,
     (nlist, 1.0)
 }
 
-/// The fewest candidates, by estimate, that hold all but `loss` of the true neighbours found.
-fn depth_for(samples: &[Sample], store: &Store, lists: &Lists, k: usize, nprobe: usize, loss: f64) -> usize {
-    let widest = 40 * k + 1_000;
-    let positions = |scratch: &mut Scratch, sample: &Sample| -> Vec<usize> {
-        scratch.prepare(&lists.generation, store.row(sample.slot));
-        scratch.choose(nprobe);
-        scratch.scan(lists, store, widest + 1);
-        let mut candidates: Vec<(f32, Slot)> =
-            scratch.candidates().filter(|(_, slot)| *slot != sample.slot).collect();
-        candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let wanted: HashSet<Slot> = sample
-            .truth
-            .iter()
-            .zip(&sample.places)
-            .take(k)
-            .filter(|(_, place)| **place < nprobe)
-            .map(|(slot, _)| *slot)
-            .collect();
-        let mut positions: Vec<usize> = candidates
-            .iter()
-            .enumerate()
-            .filter(|(_, (_, slot))| wanted.contains(slot))
-            .map(|(at, _)| at + 1)
-            .collect();
-        positions.resize(wanted.len(), widest);
-        positions
-    };
-    let few = &samples[..samples.len().min(DEPTH_QUERIES)];
-    let mut positions: Vec<usize> = few.par_iter().map_init(Scratch::default, positions).flatten().collect();
-    positions.sort_unstable();
-    let kept = ((1.0 - loss) * positions.len() as f64).ceil() as usize;
-    positions.get(kept.saturating_sub(1)).copied().unwrap_or(k)
+/// At which place, by estimate, true neighbours stand among the candidates of a search.
+struct Depths {
+    /// Ascending, one per true neighbour in a visited list.
+    places: Vec<usize>,
+}
+
+impl Depths {
+    fn measure(samples: &[Sample], store: &Store, lists: &Lists, k: usize, nprobe: usize) -> Self {
+        let widest = 16 * k + 1_000;
+        let places_of = |scratch: &mut Scratch, sample: &Sample| -> Vec<usize> {
+            scratch.prepare(&lists.generation, store.row(sample.slot));
+            scratch.choose(nprobe);
+            scratch.scan(lists, store, widest + 1);
+            let mut candidates: Vec<(f32, Slot)> =
+                scratch.candidates().filter(|(_, slot)| *slot != sample.slot).collect();
+            candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+            let nearest = sample.truth.iter().zip(&sample.places).take(k);
+            let wanted: HashSet<Slot> =
+                nearest.filter(|(_, place)| **place < nprobe).map(|(slot, _)| *slot).collect();
+            let found = candidates.iter().enumerate().filter(|(_, (_, slot))| wanted.contains(slot));
+            let mut places: Vec<usize> = found.map(|(at, _)| at + 1).collect();
+            places.resize(wanted.len(), widest);
+            places
+        };
+        let mut places: Vec<usize> =
+            samples.par_iter().map_init(Scratch::default, places_of).flatten().collect();
+        places.sort_unstable();
+        Self { places }
+    }
+
+    /// The fewest candidates that hold all but `loss` of the true neighbours. What is rarer than the
+    /// sample can show follows the power law of what it does show.
+    fn at(&self, loss: f64) -> usize {
+        let rarest = RARE as f64 / self.places.len().max(1) as f64;
+        if loss >= rarest || self.places.len() < 8 * RARE {
+            return self.quantile(loss);
+        }
+        let (common, rare) = (self.quantile(4.0 * rarest) as f64, self.quantile(rarest) as f64);
+        let exponent = (rare / common).ln() / 4f64.ln();
+        (rare * (rarest / loss).powf(exponent)).ceil() as usize
+    }
+
+    fn quantile(&self, loss: f64) -> usize {
+        let kept = ((1.0 - loss) * self.places.len() as f64).ceil() as usize;
+        self.places.get(kept.saturating_sub(1)).copied().unwrap_or(1)
+    }
 }
