@@ -13,12 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::adapters::{Admin, ClusterOfSync, EngineSource, UpstreamSource};
 use crate::config::Config;
 use crate::gauges::Gauges;
-use crate::{data_dir, logging};
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn serve(config: Config) -> anyhow::Result<()> {
-    logging::start(&config.log, config.log_format);
-    let data_dir = data_dir::open(&config.data_dir)?;
     let listener = es_proxy::bind(config.proxy.listen)
         .with_context(|| format!("cannot listen on {} (listen)", config.proxy.listen))?;
     let admin_listener = es_proxy::bind(config.admin_listen)
@@ -32,7 +29,6 @@ pub(crate) fn serve(config: Config) -> anyhow::Result<()> {
         .context("cannot start threads")?;
     let result = runtime.block_on(run(config, listener, admin_listener));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    drop(data_dir);
     result
 }
 

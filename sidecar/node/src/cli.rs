@@ -25,7 +25,7 @@ const EXAMPLES: &str = "Examples:
 
 Every flag can be set as OUTRIGGER_<FLAG> in the environment and as <flag> in the file, with _ for -.
 Flags win over the environment, the environment over the file.
-Exit status: 0 stopped by a signal, 1 failed, 78 wrong configuration.";
+Exit status: 0 stopped by a signal, 1 failed, 2 wrong command line, 78 wrong configuration.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {

@@ -43,12 +43,26 @@ fn main() -> ExitCode {
             print!("{config}");
             ExitCode::SUCCESS
         }
-        Command::Serve(_) => match assemble::serve(config) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("outrigger: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Serve(_) => serve(config),
+    }
+}
+
+fn serve(config: Config) -> ExitCode {
+    logging::start(&config.log, config.log_format);
+    let data_dir = match data_dir::open(&config.data_dir) {
+        Ok(data_dir) => data_dir,
+        Err(error) => {
+            eprintln!("outrigger: wrong configuration: {error:#}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let served = assemble::serve(config);
+    drop(data_dir);
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outrigger: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
