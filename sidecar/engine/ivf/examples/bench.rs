@@ -1,11 +1,14 @@
 //! Recall and speed of one index in process, one thread per search.
 //!
-//! `bench BASE.npy METRIC [QUERIES.npy | last:N] [k]`: BASE and QUERIES are .npy of f32, f16 or u8;
-//! `last:N` takes the last N rows of BASE as queries. Prints a line per effort.
+//! `bench BASE METRIC (QUERIES | last:N) [k]`: files as `ivf_index::tool` reads them; `last:N` takes
+//! the last N rows of BASE as queries. Prints a line per effort, then the cost of a publish, of a
+//! snapshot and of opening it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ivf_index::tool::{metric_named, read_vectors};
 use ivf_index::{Engine, EngineConfig};
 use knn_types::{
     Change, ChangeKind, DocKey, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex, Metric, Query,
@@ -15,29 +18,18 @@ use knn_types::{
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [base, metric, queries, rest @ ..] = args.as_slice() else {
-        return Err("usage: bench BASE.npy METRIC (QUERIES.npy | last:N) [k]".into());
+        return Err("usage: bench BASE METRIC (QUERIES | last:N) [k]".into());
     };
-    let metric = [Metric::L2, Metric::Cosine, Metric::Dot, Metric::MaxInnerProduct]
-        .into_iter()
-        .find(|known| known.name() == metric)
-        .ok_or("metric: l2, cosine, dot or mip")?;
+    let metric = metric_named(metric).ok_or("metric: l2, cosine, dot or mip")?;
     let k: usize = rest.first().map_or(Ok(10), |k| k.parse())?;
-    let (mut rows, dims) = read_npy(base)?;
-    let queries = match queries.strip_prefix("last:") {
-        Some(count) => rows.split_off(rows.len() - count.parse::<usize>()? * dims),
-        None => read_npy(queries)?.0,
+    let mut base = read_vectors(Path::new(base))?;
+    let mut queries = match queries.strip_prefix("last:") {
+        Some(count) => base.split_last(count.parse()?).ok_or("not so many rows")?,
+        None => read_vectors(Path::new(queries))?,
     };
-    let normalise = |rows: &mut [f32]| {
-        if metric == Metric::Cosine {
-            for row in rows.chunks_exact_mut(dims) {
-                let norm = ivf_kernels::dot(row, row).sqrt();
-                row.iter_mut().for_each(|x| *x /= norm);
-            }
-        }
-    };
-    let mut queries = queries;
-    normalise(&mut rows);
-    normalise(&mut queries);
+    base.prepare(metric);
+    queries.prepare(metric);
+    let (rows, queries, dims) = (base.values(), queries.values(), base.dims());
     println!(
         "{} rows, {} queries, {dims} dims, kernels {}",
         rows.len() / dims,
@@ -45,8 +37,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ivf_kernels::level().name()
     );
 
-    let index = build(&rows, dims, metric)?;
-    let truth = truth(&rows, &queries, dims, metric, k);
+    let dir = tempfile::tempdir()?;
+    let spec = FieldSpec { dims, metric, options: IvfOptions::default() };
+    let index = build(dir.path(), rows, &spec)?;
+    let truth = truth(rows, queries, dims, metric, k);
     let stats = index.stats();
     println!(
         "nlist {} nprobe {} calibrated recall {:?} imbalance {:.2} memory {:.1} B/vector beyond {} of originals",
@@ -58,21 +52,39 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         dims * 4,
     );
     for num_candidates in [k * 3 / 2, k * 3, k * 10, k * 100, k * 1000] {
-        measure(&*index, &queries, dims, k, num_candidates.min(10_000), None, &truth)?;
+        measure(&*index, queries, dims, k, num_candidates.min(10_000), None, &truth)?;
     }
     let mut nprobe = 8;
     while nprobe <= stats.nlist.min(512) {
-        measure(&*index, &queries, dims, k, k * 3 / 2, Some(nprobe), &truth)?;
+        measure(&*index, queries, dims, k, k * 3 / 2, Some(nprobe), &truth)?;
         nprobe *= 2;
     }
-    publish_cost(&*index, &rows, dims)?;
-    Ok(())
+    publish_cost(&*index, rows, dims)?;
+    let started = Instant::now();
+    index.snapshot()?;
+    println!("snapshot of {} MiB written in {:.2?}", index.stats().disk_bytes >> 20, started.elapsed());
+    let started = Instant::now();
+    let again = open(dir.path(), &spec)?;
+    println!("opened in {:.2?}", started.elapsed());
+    let stats = again.stats();
+    println!("memory {:.1} B/vector with originals mapped", stats.memory_bytes as f64 / stats.docs as f64);
+    measure(&*again, queries, dims, k, k * 3 / 2, None, &truth)
 }
 
-fn build(rows: &[f32], dims: usize, metric: Metric) -> Result<Arc<dyn KnnIndex>, Box<dyn std::error::Error>> {
-    let engine = Engine::open(EngineConfig { train_threads: 2, ..EngineConfig::default() })?;
+fn open(dir: &Path, spec: &FieldSpec) -> Result<Arc<dyn KnnIndex>, Box<dyn std::error::Error>> {
+    let config =
+        EngineConfig { data_dir: Some(dir.to_path_buf()), train_threads: 2, ..EngineConfig::default() };
     let key = IndexKey { index_uuid: "bench".into(), shard: 0, history_uuid: "h".into(), field: "v".into() };
-    let index = engine.open(&key, &FieldSpec { dims, metric, options: IvfOptions::default() })?;
+    Ok(Engine::open(config)?.open(&key, spec)?)
+}
+
+fn build(
+    dir: &Path,
+    rows: &[f32],
+    spec: &FieldSpec,
+) -> Result<Arc<dyn KnnIndex>, Box<dyn std::error::Error>> {
+    let dims = spec.dims;
+    let index = open(dir, spec)?;
     let started = Instant::now();
     for (number, chunk) in rows.chunks(1_000 * dims).enumerate() {
         let first = number * 1_000;
@@ -185,39 +197,4 @@ fn upsert(number: usize, primary_term: u64, row: &[f32]) -> Change {
 
 fn epoch(up_to: usize) -> Epoch {
     Epoch { cursor: up_to as i64, max_seq_no: up_to as i64, primary_term: 1 }
-}
-
-/// Rows of a two-dimensional .npy file as float32, and their length.
-fn read_npy(path: &str) -> Result<(Vec<f32>, usize), Box<dyn std::error::Error>> {
-    let bytes = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
-    if !bytes.starts_with(b"\x93NUMPY\x01") {
-        return Err(format!("{path}: not a .npy file of version 1").into());
-    }
-    let header_end = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    let header = std::str::from_utf8(&bytes[10..header_end])?;
-    let shape =
-        header.split("'shape': (").nth(1).and_then(|rest| rest.split(')').next()).ok_or("no shape")?;
-    let dims: usize = shape.split(',').nth(1).ok_or("not two-dimensional")?.trim().parse()?;
-    let data = &bytes[header_end..];
-    let rows = if header.contains("f4") {
-        data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-    } else if header.contains("f2") {
-        data.chunks_exact(2).map(|b| half(u16::from_le_bytes([b[0], b[1]]))).collect()
-    } else if header.contains("u1") {
-        data.iter().map(|&b| f32::from(b)).collect()
-    } else {
-        return Err(format!("{path}: unknown type in {header}").into());
-    };
-    Ok((rows, dims))
-}
-
-/// A half-precision number.
-fn half(bits: u16) -> f32 {
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1_023));
-    match exponent {
-        0 => sign * fraction * 2f32.powi(-24),
-        31 => f32::NAN,
-        _ => sign * (1.0 + fraction / 1_024.0) * 2f32.powi(exponent - 15),
-    }
 }

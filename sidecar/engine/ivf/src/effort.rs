@@ -24,17 +24,20 @@ pub(crate) struct Effort {
     pub(crate) depth: usize,
 }
 
-/// One measured point.
+/// One measured point of the curve from effort to recall.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Point {
-    pub(crate) k: usize,
+pub struct Point {
+    /// Hits wanted.
+    pub k: usize,
     /// Allowed error.
-    pub(crate) error: f32,
-    pub(crate) nprobe: usize,
-    pub(crate) depth: usize,
+    pub error: f32,
+    /// Lists to visit.
+    pub nprobe: usize,
+    /// Entries to compare by their full vectors.
+    pub depth: usize,
     /// Recall that was measured with this effort (better than `1 - error`: there is a margin).
-    pub(crate) recall: f32,
+    pub recall: f32,
 }
 
 /// Measured points by `k`, then by falling error; effort never falls along either.

@@ -25,9 +25,12 @@ mod search;
 mod snapshot;
 mod staged;
 mod store;
+pub mod tool;
 mod topk;
 mod view;
 mod writer;
 
 pub use config::EngineConfig;
+pub use effort::Point;
 pub use engine::Engine;
+pub use snapshot::Summary;

@@ -55,6 +55,11 @@ impl Disk {
         Self { root: data_dir.join(directory_name(key)), faults }
     }
 
+    /// The directory of an index whose key is not known.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_path_buf(), faults: Faults::none() }
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -203,7 +208,7 @@ pub(crate) fn is_directory_name(name: &str) -> bool {
 
 /// The key that the newest readable snapshot below a directory was written for.
 pub(crate) fn stored_key(directory: &Path) -> Option<IndexKey> {
-    let disk = Disk { root: directory.to_path_buf(), faults: Faults::none() };
+    let disk = Disk::at(directory);
     disk.snapshots().into_iter().find_map(|number| {
         let bytes = fs::read(disk.snapshot(number).join("manifest.json")).ok()?;
         Manifest::parse(&bytes).ok().map(|manifest| manifest.key())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use knn_types::{Epoch, FieldSpec, IndexKey};
+use knn_types::{Epoch, FieldSpec, IndexKey, IvfOptions, Metric};
 use serde::{Deserialize, Serialize};
 
 use crate::effort::Point;
@@ -62,6 +62,13 @@ impl Manifest {
 
     pub(crate) fn epoch(&self) -> Epoch {
         Epoch { cursor: self.cursor, max_seq_no: self.max_seq_no, primary_term: self.primary_term }
+    }
+
+    /// The field, its options apart.
+    pub(crate) fn spec(&self) -> Option<FieldSpec> {
+        let metrics = [Metric::L2, Metric::Cosine, Metric::Dot, Metric::MaxInnerProduct];
+        let metric = metrics.into_iter().find(|metric| metric.name() == self.metric)?;
+        Some(FieldSpec { dims: self.dims, metric, options: IvfOptions::default() })
     }
 
     /// Whether the snapshot is of this field as it is now.

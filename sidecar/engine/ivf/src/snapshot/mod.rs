@@ -19,7 +19,8 @@ mod read;
 mod write;
 
 pub(crate) use disk::{Disk, Faults, directory_name, is_directory_name, stored_key};
-pub(crate) use read::{Restored, restore};
+pub use read::Summary;
+pub(crate) use read::{Restored, restore, summary, verify};
 pub(crate) use write::{Saved, State, remove_all, save};
 
 #[cfg(test)]

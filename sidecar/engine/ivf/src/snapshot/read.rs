@@ -1,11 +1,12 @@
 //! Opening a snapshot. Whatever is wrong with the files, the answer is "damaged", with a reason.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ivf_kernels::BLOCK;
 use knn_types::{Epoch, FieldSpec, IndexKey};
+use serde::Serialize;
 
 use super::disk::Disk;
 use super::format::{Order, Reader};
@@ -13,7 +14,7 @@ use super::manifest::{FileEntry, Manifest, TrainedEntry};
 use super::write::{MANIFEST_NAME, STATE_NAME, Saved, docs_name, rows_name};
 use crate::coarse::Coarse;
 use crate::coder::Coder;
-use crate::effort::Curve;
+use crate::effort::{Curve, Point};
 use crate::generation::{Generation, Trained, next_id};
 use crate::heads::Tombstones;
 use crate::lists::{Drift, List, Lists, PADDING, Part};
@@ -40,6 +41,61 @@ pub(crate) fn restore(disk: &Disk, key: &IndexKey, spec: &FieldSpec) -> Option<R
         }
     }
     None
+}
+
+/// What the newest readable manifest of an index says.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// `settings.index.uuid`, shard, `history_uuid` and field.
+    pub key: String,
+    /// Values per vector.
+    pub dims: usize,
+    /// `l2`, `cosine`, `dot` or `mip`.
+    pub metric: String,
+    /// `_seq_no` up to which nothing is missing.
+    pub cursor: i64,
+    /// Entries, dead ones included.
+    pub slots: usize,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Vectors when centroids were trained.
+    pub trained_on: Option<usize>,
+    /// Effort against recall, as calibration measured it.
+    pub curve: Vec<Point>,
+}
+
+/// What is known of the index in a directory without reading its data.
+pub(crate) fn summary(root: &Path) -> Option<Summary> {
+    let manifest = Disk::at(root).snapshots().into_iter().find_map(|number| {
+        let bytes = read(&Disk::at(root).snapshot(number).join(MANIFEST_NAME)).ok()?;
+        Manifest::parse(&bytes).ok()
+    })?;
+    let trained_on = manifest.trained.as_ref().map(|trained| trained.vectors);
+    Some(Summary {
+        key: manifest.key().to_string(),
+        dims: manifest.dims,
+        metric: manifest.metric,
+        cursor: manifest.cursor,
+        slots: manifest.slots,
+        disk_bytes: manifest.files.iter().map(|file| file.bytes).sum(),
+        trained_on,
+        curve: manifest.trained.map(|trained| trained.curve).unwrap_or_default(),
+    })
+}
+
+/// Reads all of every snapshot in a directory of an index; tells what is wrong with each.
+pub(crate) fn verify(root: &Path) -> Vec<(PathBuf, Result<(), String>)> {
+    let disk = Disk::at(root);
+    let check = |number: u64| {
+        let path = disk.snapshot(number);
+        let result =
+            read(&path.join(MANIFEST_NAME)).and_then(|bytes| Manifest::parse(&bytes)).and_then(|manifest| {
+                let spec = manifest.spec().ok_or("a metric that this program does not know")?;
+                load(&path, number, &manifest.key(), &spec).map(|_| ())
+            });
+        (path, result)
+    };
+    disk.snapshots().into_iter().map(check).collect()
 }
 
 /// `Ok(None)`: sound, but of another key or another kind of field.

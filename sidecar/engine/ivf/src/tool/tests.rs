@@ -1,0 +1,90 @@
+//! The tools from end to end, and the file formats they read.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+fn write_npy(path: &Path, kind: &str, rows: usize, dims: usize, data: &[u8]) {
+    let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({rows}, {dims}), }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(data);
+    fs::write(path, bytes).unwrap();
+}
+
+fn rows(count: usize, dims: usize, seed: u64) -> Vec<u8> {
+    use rand::{Rng, SeedableRng};
+    let mut rng = rand_xoshiro::Xoshiro256Plus::seed_from_u64(seed);
+    (0..count * dims).map(|at| ((at / dims % 50) * 4) as u8 + rng.gen_range(0..40)).collect()
+}
+
+#[test]
+fn formats_are_read_and_broken_ones_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let npy = dir.path().join("a.npy");
+    let cases: [(&str, &[u8], [f32; 4]); 4] = [
+        ("|u1", &[1, 2, 255, 4], [1.0, 2.0, 255.0, 4.0]),
+        ("|i1", &[1, 2, 255, 4], [1.0, 2.0, -1.0, 4.0]),
+        ("<f2", &[0x00, 0x3c, 0x00, 0xc0, 0x00, 0x00, 0x01, 0x00], [1.0, -2.0, 0.0, 5.960_464_5e-8]),
+        ("<f4", bytemuck::cast_slice(&[1.5f32, -2.5, 0.0, 3e9]), [1.5, -2.5, 0.0, 3e9]),
+    ];
+    for (kind, data, want) in cases {
+        write_npy(&npy, kind, 2, 2, data);
+        assert_eq!(read_vectors(&npy).unwrap(), Vectors::new(want.to_vec(), 2).unwrap(), "{kind}");
+    }
+    let fvecs = dir.path().join("a.fvecs");
+    fs::write(&fvecs, [&2u32.to_le_bytes()[..], bytemuck::cast_slice(&[1f32, 2.0])].concat()).unwrap();
+    assert_eq!(read_vectors(&fvecs).unwrap().values(), [1.0, 2.0]);
+    let bvecs = dir.path().join("a.bvecs");
+    fs::write(&bvecs, [&[2, 0, 0, 0, 7, 8][..], &[2, 0, 0, 0, 9, 10]].concat()).unwrap();
+    assert_eq!(read_vectors(&bvecs).unwrap().values(), [7.0, 8.0, 9.0, 10.0]);
+    for (kind, data) in [("|u1", &[1u8, 2, 3][..]), ("<i8", &[0; 32]), ("<f2", &[0, 0x7c, 0, 0, 0, 0, 0, 0])]
+    {
+        write_npy(&npy, kind, 2, 2, data);
+        assert!(matches!(read_vectors(&npy), Err(ToolError::File { .. })), "{kind}");
+    }
+    fs::write(&bvecs, [2, 0, 0, 0, 7]).unwrap();
+    fs::write(&npy, b"\x93NUMPY\x01\x00\xff\xff").unwrap();
+    assert!(read_vectors(&bvecs).is_err() && read_vectors(&npy).is_err());
+    assert!(read_vectors(&dir.path().join("none.npy")).is_err());
+}
+
+#[test]
+fn build_search_stats_and_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, queries, data) = (dir.path().join("b.npy"), dir.path().join("q.npy"), dir.path().join("data"));
+    write_npy(&base, "|u1", 6_000, 16, &rows(6_000, 16, 1));
+    write_npy(&queries, "|u1", 60, 16, &rows(60, 16, 2));
+    let built = build(&base, &data, Metric::L2, IvfOptions::default(), 1).unwrap();
+    assert_eq!((built.vectors, built.dims), (6_000, 16));
+    assert!(built.nlist > 10 && built.disk_bytes > 6_000 * 16 * 4);
+
+    let options = SearchOptions { truth_from: Some(base.clone()), ..SearchOptions::default() };
+    let report = search(&data, &queries, &options).unwrap();
+    assert!(report.recall.unwrap() >= 0.93, "{report:?}");
+    assert!(report.qps > 0.0 && report.p99_us >= report.p50_us && report.queries == 60);
+    let all = SearchOptions { nprobe: Some(built.nlist), threads: 3, ..options.clone() };
+    assert!(search(&data, &queries, &all).unwrap().recall.unwrap() > 0.999);
+    let strict = SearchOptions { recall: Some(0.99), ..options };
+    assert!(search(&data, &queries, &strict).unwrap().nprobe > report.nprobe);
+
+    let summaries = stats(&data).unwrap();
+    assert_eq!(summaries.len(), 1);
+    assert_eq!((summaries[0].slots, summaries[0].metric.as_str()), (6_000, "l2"));
+    assert!(
+        summaries[0].curve.windows(2).all(|pair| pair[0].k < pair[1].k || pair[0].nprobe <= pair[1].nprobe)
+    );
+
+    let verdicts = verify(&data).unwrap();
+    assert!(verdicts.len() == 1 && verdicts[0].damage.is_none(), "{verdicts:?}");
+    let state = verdicts[0].path.join("state.bin");
+    let mut bytes = fs::read(&state).unwrap();
+    bytes[100] ^= 4;
+    fs::write(&state, bytes).unwrap();
+    assert!(verify(&data).unwrap()[0].damage.as_ref().unwrap().contains("state.bin"));
+    assert!(verdicts[0].path.exists(), "verify changes nothing");
+    assert!(search(&data, &queries, &SearchOptions::default()).is_err(), "nothing sound to search");
+    assert!(stats(&dir.path().join("nowhere")).is_err());
+}
