@@ -10,6 +10,7 @@ ELASTICSEARCH = ("int8_hnsw", "bbq_hnsw", "bbq_disk")
 ALL = (*ELASTICSEARCH, "outrigger")
 SEARCHABLE_WITHIN = 300
 LISTS_WITHIN = 600
+EXACT_FOR_GOOD_AFTER = 20
 
 
 @dataclasses.dataclass
@@ -68,11 +69,15 @@ class Peer:
         return bool(shard) and shard["state"] == "ready" and shard["docs"] == total and not shard["behind_operations"]
 
     def wait_for_lists(self):
-        """Until the index is trained; a set below the crossover to lists stays exact for good."""
+        """Until the index is trained. A set below the crossover to lists stays exact for good, and is not waited for long."""
         deadline = time.monotonic() + LISTS_WITHIN
+        exact_until = time.monotonic() + EXACT_FOR_GOOD_AFTER
         while (shard := self.shard())["build"] != "lists":
-            if time.monotonic() > deadline:
-                return shard
+            now = time.monotonic()
+            if shard["build"] != "exact":
+                exact_until = now + EXACT_FOR_GOOD_AFTER
+            if now > min(deadline, exact_until):
+                break
             time.sleep(0.1)
         return shard
 

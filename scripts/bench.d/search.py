@@ -209,6 +209,12 @@ def final_table(name, result):
                 f"\nOutrigger's documents merged to one segment as well, `_source` title, 8 connections: {row['qps']:,.0f} queries/s, "
                 f"{ratio['median']:.2f}× [{ratio['low95']:.2f}–{ratio['high95']:.2f}] {row['best_native']}."
             )
+    usage = result["usage"]["outrigger"]
+    own = usage["outrigger"]
+    lines.append(
+        f"\nAfter the searches: Outrigger {own['rss'] / 1e6:.0f} MB resident ({own['anonymous'] / 1e6:.0f} MB maps no file), {own['disk'] / 1e6:.0f} MB on disk; "
+        f"Elasticsearch, all peers together, {usage['elasticsearch']['rss'] / 1e6:.0f} MB resident."
+    )
     missing = [peer for peer, point in result["chosen"].items() if point is None]
     if missing:
         lines.append(f"\nDid not reach {TARGET}: {', '.join(missing)}.")
