@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::poll::{self, Polled};
 use crate::pull;
 use crate::registry::IndexEntry;
+use crate::sleep;
 use crate::upstream::UpstreamError;
 
 /// After a change the feed looks often for so long.
@@ -154,7 +155,7 @@ fn earliest_retry(ctx: &Context) -> Option<Instant> {
     ctx.registry.all().into_iter().filter_map(of_entry).min()
 }
 
-fn report_lag(ctx: &Context) {
+fn report_lag(ctx: &Arc<Context>) {
     let now = Instant::now();
     let of_entry = |entry: Arc<IndexEntry>| {
         let (mut operations, mut time) = (0, Duration::ZERO);
@@ -163,6 +164,7 @@ fn report_lag(ctx: &Context) {
             operations += shard_operations;
             time = time.max(shard_time);
         }
+        sleep::wake_indebted(ctx, &entry, operations);
         (entry.info.load().name.to_string(), operations, time)
     };
     let mut lags: Vec<_> = ctx.registry.all().into_iter().map(of_entry).collect();

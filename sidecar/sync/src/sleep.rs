@@ -4,6 +4,8 @@
 //! index has an explicit `refresh_interval`; the next search refreshes first. Our own points in time
 //! count as searches there, so following such an index would keep it refreshing for ever. Instead it
 //! is *asleep* here too: its refreshes are not pulled until somebody searches or waits for a refresh.
+//! What is written meanwhile is a debt that the next search would have to wait for, so an index that is
+//! written to in earnest while nobody searches is woken whenever the debt has grown to [`MAX_DEBT`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -50,6 +52,22 @@ impl Activity {
         last == 0 || idle > self.idle_after_millis.load(Ordering::Relaxed)
     }
 }
+
+/// Operations that a sleeping index may owe: a few seconds of pulling.
+const MAX_DEBT: u64 = 20_000;
+
+/// Wakes an index in the background that sleeps on too large a debt.
+pub(crate) fn wake_indebted(ctx: &Arc<Context>, entry: &Arc<IndexEntry>, debt: u64) {
+    if debt <= MAX_DEBT || !entry.asleep() || entry.activity.waking.try_lock().is_err() {
+        return;
+    }
+    tracing::debug!(index = %entry.info.load().name, debt, "woken: much was written while nobody searched");
+    let (ctx, entry) = (Arc::clone(ctx), Arc::clone(entry));
+    ctx.tasks.clone().spawn(async move { wake(&ctx, &entry.uuid, DEBT_LIMIT).await });
+}
+
+/// How long paying a debt may take before it is tried again.
+const DEBT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Does to Elasticsearch what a client's search would have done, and waits until what it then shows
 /// is published. Only then the index counts as searched, so that nobody overtakes.

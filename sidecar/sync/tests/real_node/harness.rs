@@ -41,6 +41,13 @@ pub(crate) fn es(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
 }
 
+/// Whether this machine's Java can run that version.
+pub(crate) fn can_run(version: &str) -> bool {
+    let output = Command::new(script()).arg("versions").output().expect("scripts/es can be run");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    lines.lines().any(|line| line.starts_with(&format!("{version}\tJava ")))
+}
+
 impl Node {
     /// Starts a node, or takes the one that an earlier test started, alone and with no index on it.
     pub(crate) async fn take(version: &'static str) -> (Self, MutexGuard<'static, ()>) {

@@ -89,3 +89,20 @@ pub(crate) async fn an_idle_index_sleeps_and_wakes(node: &Node) {
     assert_eq!(follower.engine.documents(&uuid, "v").len(), 11);
     follower.sync.shutdown().await;
 }
+
+pub(crate) async fn a_sleeping_index_does_not_run_into_debt(node: &Node) {
+    node.create("t-debt", json!({"number_of_shards": 1}), json!({"v": ivf(2, Similarity::L2Norm)})).await;
+    let config = SyncConfig { search_idle_after: Duration::from_millis(200), ..SyncConfig::default() };
+    let follower = Follower::with(node, FakeEngine::default(), config);
+    follower.ready().await;
+    let uuid = follower.uuid("t-debt");
+    eventually("it falls asleep", || follower.sync.stats("t-debt").unwrap().asleep).await;
+    for batch in 0..5usize {
+        let line = |i: usize| index_line(&format!("d{i}"), &json!({"v": [i, 1]}));
+        let lines: Vec<_> = (batch * 5000..(batch + 1) * 5000).map(line).collect();
+        node.bulk("t-debt", &lines, false).await;
+    }
+    // Nobody searches and nobody refreshes.
+    eventually("most of it is learnt", || follower.engine.documents(&uuid, "v").len() > 20_000).await;
+    follower.sync.shutdown().await;
+}
