@@ -10,6 +10,9 @@ use crate::lists::{Entry, Lists};
 use crate::staged::{Staged, StagedChange, replaces};
 use crate::store::Store;
 
+/// Changes that are coded at a time.
+const RECODED: usize = 512;
+
 /// Codes that were made before the writer was locked.
 #[derive(Default)]
 pub(crate) struct CodedBatch {
@@ -93,6 +96,9 @@ impl Writer {
         // In the order of the shard, so that the same history gives the same slots.
         let mut changes: Vec<_> = std::mem::take(&mut self.staged).into_iter().collect();
         changes.sort_unstable_by_key(|(_, change)| change.order);
+        if let Some(lists) = &self.lists {
+            recode(&lists.generation, &mut changes);
+        }
         for (key, change) in changes {
             if let Some(old) = self.heads.remove(&self.store, &key) {
                 self.store.kill(old);
@@ -102,9 +108,8 @@ impl Writer {
                     self.tombstones.remove(&key);
                     let slot = self.store.push(&key, change.order, &vector);
                     self.heads.insert(&self.store, slot);
-                    if let Some(lists) = &mut self.lists {
-                        let entry = fitting_entry(&lists.generation, change.coded, vector);
-                        lists.push(slot, &entry);
+                    if let (Some(lists), Some((_, entry))) = (&mut self.lists, &change.coded) {
+                        lists.push(slot, entry);
                     }
                 }
                 None => self.tombstones.insert(key, change.order),
@@ -142,10 +147,20 @@ impl Writer {
     }
 }
 
-/// The code that was made when the change was staged, or a new one if centroids changed since.
-fn fitting_entry(generation: &Generation, coded: Option<(u64, Entry)>, mut vector: Vec<f32>) -> Entry {
-    match coded {
-        Some((made_for, entry)) if made_for == generation.id => entry,
-        _ => generation.encode_entries(&mut vector).pop().expect("one row, one entry"),
+/// Codes the changes whose code is missing or belongs to other centroids.
+fn recode(generation: &Generation, changes: &mut [(Box<[u8]>, StagedChange)]) {
+    let fits =
+        |change: &StagedChange| change.coded.as_ref().is_some_and(|(made_for, _)| *made_for == generation.id);
+    let mut stale: Vec<&mut StagedChange> = changes
+        .iter_mut()
+        .map(|(_, change)| change)
+        .filter(|change| change.vector.is_some() && !fits(change))
+        .collect();
+    for batch in stale.chunks_mut(RECODED) {
+        let mut rows: Vec<f32> =
+            batch.iter().filter_map(|change| change.vector.as_deref()).flatten().copied().collect();
+        for (change, entry) in batch.iter_mut().zip(generation.encode_entries(&mut rows)) {
+            change.coded = Some((generation.id, entry));
+        }
     }
 }
