@@ -40,6 +40,7 @@ impl KnnEngine for Engine {
     fn open(&self, key: &IndexKey, spec: &FieldSpec) -> Result<Arc<dyn KnnIndex>, EngineError> {
         let mut open = self.open.lock();
         if let Some(index) = open.get(key) {
+            index.set_options(spec.options);
             return Ok(index.clone());
         }
         let disk = self.config.data_dir.as_ref().map(|dir| Disk::new(dir, key, self.faults.clone()));

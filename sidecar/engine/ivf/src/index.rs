@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use knn_types::{
-    BuildState, Change, ChangeKind, DocKey, EngineError, Epoch, FieldSpec, IndexKey, IndexStats, KnnIndex,
-    KnnView, Query, SeqNo,
+    BuildState, Change, ChangeKind, DocKey, EngineError, Epoch, FieldSpec, IndexKey, IndexStats, IvfOptions,
+    KnnIndex, KnnView, Query, SeqNo,
 };
 use parking_lot::Mutex;
 use rayon::ThreadPool;
@@ -24,7 +24,9 @@ use crate::writer::{CodedBatch, Writer};
 /// See [`KnnIndex`].
 pub(crate) struct Index {
     key: IndexKey,
-    pub(crate) spec: FieldSpec,
+    dims: usize,
+    /// The options may change while the index is open; dimensions and metric never do.
+    spec: Mutex<FieldSpec>,
     pub(crate) exact_below: usize,
     pub(crate) pool: Arc<ThreadPool>,
     costs: Arc<Costs>,
@@ -77,7 +79,8 @@ impl Index {
             disk,
             disk_bytes: AtomicU64::new(saved.newest.as_ref().map_or(0, |newest| newest.bytes)),
             saved: Mutex::new(saved),
-            spec: *spec,
+            dims: spec.dims,
+            spec: Mutex::new(*spec),
             exact_below,
             pool,
             costs,
@@ -85,6 +88,20 @@ impl Index {
             published: ArcSwap::from_pointee(view),
             maintenance: Mutex::new(()),
             training: AtomicBool::new(false),
+        }
+    }
+
+    /// The field as it is now.
+    pub(crate) fn spec(&self) -> FieldSpec {
+        *self.spec.lock()
+    }
+
+    /// Takes over changed options: effort at once, the number of lists with the next training.
+    pub(crate) fn set_options(&self, options: IvfOptions) {
+        let mut writer = self.writer.lock();
+        if self.spec().options != options {
+            self.spec.lock().options = options;
+            self.show(&mut writer);
         }
     }
 
@@ -101,7 +118,7 @@ impl Index {
     /// in order.
     pub(crate) fn show(&self, writer: &mut Writer) {
         writer.version += 1;
-        self.published.store(Arc::new(view_of(writer, &self.spec, &self.costs)));
+        self.published.store(Arc::new(view_of(writer, &self.spec(), &self.costs)));
     }
 
     /// See [`KnnIndex::snapshot`]. Vectors that are on disk afterwards leave the memory.
@@ -119,7 +136,7 @@ impl Index {
             let tombstones = writer.tombstones.iter().map(|(key, order)| (key.into(), order)).collect();
             let state = State {
                 key: self.key.clone(),
-                spec: self.spec,
+                spec: self.spec(),
                 epoch: writer.epoch,
                 store: writer.store.clone(),
                 lists: writer.lists.clone(),
@@ -147,7 +164,7 @@ impl Index {
 
     /// Codes the vectors of a batch before the writer is locked.
     fn code(&self, changes: &[Change]) -> Result<CodedBatch, EngineError> {
-        let want = self.spec.dims;
+        let want = self.dims;
         let mut rows = Vec::new();
         let view = self.published.load();
         for change in changes {
@@ -291,7 +308,7 @@ impl KnnIndex for Index {
             memory_bytes: view.store.memory_bytes()
                 + lists.map_or(0, |lists| lists.memory_bytes() as u64)
                 + side_bytes
-                + staged * (self.spec.dims as u64 * 4 + 160),
+                + staged * (self.dims as u64 * 4 + 160),
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
         }
     }

@@ -218,3 +218,29 @@ fn a_delete_with_the_order_held_removes_and_an_older_upsert_stays_out() {
         ],
     );
 }
+
+#[test]
+fn changed_options_take_effect_while_the_index_is_open() {
+    let config = EngineConfig { data_dir: None, exact_below: 100, ..EngineConfig::default() };
+    let engine = Engine::open(config).unwrap();
+    let key = IndexKey { index_uuid: "u".into(), shard: 0, history_uuid: "h".into(), field: "v".into() };
+    let spec = |nprobe| FieldSpec {
+        dims: 4,
+        metric: Metric::L2,
+        options: IvfOptions { nprobe, ..IvfOptions::default() },
+    };
+    let index = engine.open(&key, &spec(None)).unwrap();
+    let upsert = |n: u64| Change {
+        doc: DocKey::new(n.to_string()),
+        order: SeqNo { primary_term: 1, seq_no: n },
+        kind: ChangeKind::Upsert((0..4).map(|d| ((n * 7 + d * 13) % 101) as f32).collect()),
+    };
+    index.stage((0..3000).map(upsert).collect()).unwrap();
+    index.publish(Epoch { cursor: 2999, max_seq_no: 2999, primary_term: 1 }).unwrap();
+    while index.maintain().unwrap() {}
+    for nprobe in [1, 3] {
+        let again = engine.open(&key, &spec(Some(nprobe))).unwrap();
+        assert_eq!(again.stats().nprobe, nprobe as usize);
+        assert_eq!(index.view().len(), 3000, "nothing is lost");
+    }
+}

@@ -14,7 +14,8 @@ use crate::{Change, DocKey, Epoch, FieldSpec, IndexKey, SeqNo};
 pub trait KnnEngine: Send + Sync {
     /// Opens the index of `key`: from its newest sound snapshot if there is one with the same
     /// `spec.dims` and `spec.metric`, else empty. Damaged files are set aside and logged, never
-    /// an error. Opening twice gives the same index.
+    /// an error. Opening twice gives the same index, with the options of the last call: effort changes
+    /// at once, the number of lists with the next training.
     fn open(&self, key: &IndexKey, spec: &FieldSpec) -> Result<Arc<dyn KnnIndex>, EngineError>;
 
     /// Forgets `key` and deletes its files. Views that are in use stay usable.
