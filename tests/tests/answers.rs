@@ -108,7 +108,7 @@ async fn a_refresh_acknowledged_through_us_is_in_the_next_search() {
         };
         let found = through.knn("seen", &vector, 1).await;
         assert!(found.way.starts_with("answer"), "{}", found.way);
-        assert_eq!(found.ids(), [id.clone()], "{}", found.text);
+        assert_eq!(found.ids(), std::slice::from_ref(&id), "{}", found.text);
         if n % 3 == 0 {
             through.delete(&format!("/seen/_doc/{id}?refresh=true")).await.ok();
             assert_ne!(through.knn("seen", &vector, 1).await.ids(), [id]);

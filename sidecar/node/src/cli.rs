@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::config::Layer;
+use crate::engine_tool::EngineTool;
 
 /// Fast vector search beside Elasticsearch: a transparent proxy with an IVF index of its own.
 #[derive(Parser)]
@@ -35,4 +36,14 @@ pub(crate) enum Command {
     /// Print the configuration that `serve` would use, as a file it can read, secrets masked.
     #[command(args_override_self = true)]
     Config(Layer),
+    /// The index by itself, without any Elasticsearch.
+    #[command(after_help = ENGINE_EXAMPLES)]
+    Engine(EngineTool),
 }
+
+const ENGINE_EXAMPLES: &str = "Examples:
+    outrigger engine build --data base.npy --metric cosine --dir /tmp/index --threads 2
+    outrigger engine search --dir /tmp/index --queries queries.npy --truth-from base.npy
+    outrigger engine search --dir /tmp/index --queries queries.npy --truth-from base.npy --recall 0.9
+    outrigger engine stats --dir /var/lib/outrigger
+    outrigger engine verify --dir /var/lib/outrigger";

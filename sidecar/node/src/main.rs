@@ -8,6 +8,7 @@ mod assemble;
 mod cli;
 mod config;
 mod data_dir;
+mod engine_tool;
 mod gauges;
 mod logging;
 mod units;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
-use crate::config::Config;
+use crate::config::{Config, Layer};
 
 /// Returns freed memory to the system steadily, which glibc's allocator does not under this load.
 #[global_allocator]
@@ -27,23 +28,30 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const EXIT_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let layer = match &cli.command {
-        Command::Serve(layer) | Command::Config(layer) => layer.clone(),
-    };
-    let config = match Config::load(layer) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("outrigger: wrong configuration: {error:#}");
-            return ExitCode::from(EXIT_CONFIG);
-        }
-    };
-    match cli.command {
-        Command::Config(_) => {
+    match Cli::parse().command {
+        Command::Serve(layer) => configured(layer, serve),
+        Command::Config(layer) => configured(layer, |config| {
             print!("{config}");
             ExitCode::SUCCESS
+        }),
+        Command::Engine(command) => match engine_tool::run(command) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("outrigger: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn configured(layer: Layer, run: fn(Config) -> ExitCode) -> ExitCode {
+    match Config::load(layer) {
+        Ok(config) => run(config),
+        Err(error) => {
+            eprintln!("outrigger: wrong configuration: {error:#}");
+            ExitCode::from(EXIT_CONFIG)
         }
-        Command::Serve(_) => serve(config),
     }
 }
 

@@ -1,0 +1,135 @@
+//! `outrigger engine …`: the index by itself, without any Elasticsearch, for benchmarks and for
+//! curious people. Reports are JSON on standard output.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use ivf_index::tool::{self, SearchOptions};
+use knn_types::{IvfOptions, Metric};
+use serde::Serialize;
+
+/// `outrigger engine`.
+#[derive(Args)]
+pub(crate) struct EngineTool {
+    #[command(subcommand)]
+    command: EngineCommand,
+    /// Print each report as one line of JSON, for scripts.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// What to do with an index below a directory.
+#[derive(Subcommand)]
+enum EngineCommand {
+    /// Build an index of the vectors in a file: .npy (f32, f16, u8, i8), .fvecs or .bvecs.
+    Build(BuildArgs),
+    /// Search it with every vector of a file; recall, latencies and memory.
+    Search(SearchArgs),
+    /// What is known of the indexes below a directory, with the curve from effort to recall.
+    Stats {
+        /// Directory of `build`, or the data_dir of a sidecar that is not running.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Read every byte of every snapshot; exit status 1 when something is damaged.
+    Verify {
+        /// Directory of `build`, or a data_dir.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+/// See [`EngineCommand::Build`].
+#[derive(Args)]
+struct BuildArgs {
+    /// File of vectors.
+    #[arg(long)]
+    data: PathBuf,
+    /// l2, cosine, dot or mip.
+    #[arg(long, value_parser = metric)]
+    metric: Metric,
+    /// Where to write; an index that `build` made there before is replaced.
+    #[arg(long)]
+    dir: PathBuf,
+    /// Number of lists [default: by the number of vectors].
+    #[arg(long)]
+    nlist: Option<u32>,
+    /// Threads for training.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+}
+
+/// See [`EngineCommand::Search`].
+#[derive(Args)]
+struct SearchArgs {
+    /// Directory of `build`.
+    #[arg(long)]
+    dir: PathBuf,
+    /// File of query vectors.
+    #[arg(long)]
+    queries: PathBuf,
+    /// Hits per query.
+    #[arg(long, default_value_t = 10)]
+    k: usize,
+    /// Elasticsearch's effort [default: 1.5 k].
+    #[arg(long)]
+    num_candidates: Option<usize>,
+    /// Recall to aim for, as the option of a field.
+    #[arg(long, conflicts_with = "nprobe")]
+    recall: Option<f32>,
+    /// Visit exactly so many lists.
+    #[arg(long)]
+    nprobe: Option<usize>,
+    /// Threads that search, each one query at a time.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// The file that the index was built from: recall is measured against an exact search of it.
+    #[arg(long)]
+    truth_from: Option<PathBuf>,
+}
+
+fn metric(name: &str) -> Result<Metric, String> {
+    tool::metric_named(name).ok_or_else(|| format!("[{name}] is none of l2, cosine, dot, mip"))
+}
+
+/// Runs a command; false when `verify` found damage.
+pub(crate) fn run(tool: EngineTool) -> anyhow::Result<bool> {
+    let print = |report: &dyn Report| report.print(tool.json);
+    match tool.command {
+        EngineCommand::Build(args) => {
+            let options = IvfOptions { nlist: args.nlist, ..IvfOptions::default() };
+            print(&tool::build(&args.data, &args.dir, args.metric, options, args.threads)?)?;
+        }
+        EngineCommand::Search(args) => {
+            let options = SearchOptions {
+                k: args.k,
+                num_candidates: args.num_candidates,
+                recall: args.recall,
+                nprobe: args.nprobe,
+                threads: args.threads,
+                truth_from: args.truth_from,
+            };
+            print(&tool::search(&args.dir, &args.queries, &options)?)?;
+        }
+        EngineCommand::Stats { dir } => tool::stats(&dir)?.iter().try_for_each(|summary| print(summary))?,
+        EngineCommand::Verify { dir } => {
+            let verdicts = tool::verify(&dir)?;
+            verdicts.iter().try_for_each(|verdict| print(verdict))?;
+            return Ok(verdicts.iter().all(|verdict| verdict.damage.is_none()));
+        }
+    }
+    Ok(true)
+}
+
+/// Anything that can be printed.
+trait Report {
+    fn print(&self, on_one_line: bool) -> anyhow::Result<()>;
+}
+
+impl<T: Serialize> Report for T {
+    fn print(&self, on_one_line: bool) -> anyhow::Result<()> {
+        let text = if on_one_line { serde_json::to_string(self) } else { serde_json::to_string_pretty(self) };
+        println!("{}", text?);
+        Ok(())
+    }
+}
