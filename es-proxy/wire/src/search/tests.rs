@@ -1,11 +1,9 @@
 //! Which searches are ours, and what we understand of them.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Capabilities, Catalog, Params};
+use crate::{Capabilities, Params};
 
 fn read_as(version: &str, query: &str, body: &str) -> Result<KnnSearch, &'static str> {
     let caps = Capabilities::of(version.parse().unwrap()).unwrap();
