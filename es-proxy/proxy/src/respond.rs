@@ -62,8 +62,8 @@ pub(crate) fn error_with_body(
 
 /// 429 as from a full thread pool, with the time to wait.
 pub(crate) fn rejected(request: &HeaderMap, refused: &crate::brake::Refused) -> Response<ResponseBody> {
-    let mut response =
-        error(request, StatusCode::TOO_MANY_REQUESTS, "es_rejected_execution_exception", &refused.reason);
+    let body = es_wire::rejected_body(&refused.reason);
+    let mut response = error_with_body(request, StatusCode::TOO_MANY_REQUESTS, body);
     let seconds = refused.retry_after.as_secs_f64().ceil().max(1.0) as u64;
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response

@@ -41,7 +41,7 @@ pub(crate) async fn template(worker: &Worker, request: ClientRequest) -> Reply {
     let (mut response, served) = translate(worker, request, translate_template, None).await;
     // `_simulate` answers with mappings.
     if response.status() == StatusCode::OK {
-        response = shown(worker, response).await;
+        response = shown(response).await;
     }
     (response, served)
 }
@@ -202,7 +202,6 @@ pub(crate) async fn show(worker: &Worker, request: ClientRequest) -> Reply {
 
 /// Shows `ivf` in a response that is already on its way; left alone when compressed or not JSON.
 async fn shown(
-    _worker: &Worker,
     response: http::Response<crate::body::ResponseBody>,
 ) -> http::Response<crate::body::ResponseBody> {
     let (head, body) = response.into_parts();
