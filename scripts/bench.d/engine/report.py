@@ -1,0 +1,80 @@
+"""A record as a page of tables."""
+
+
+def page(record):
+    """Markdown of all parts."""
+    computer, versions = record["machine"], record["versions"]
+    lines = [
+        f"# scripts/bench engine, {record['date']}",
+        "",
+        f"{computer['cpu']} (family {computer['cpu_family_model'][0]}, model {computer['cpu_family_model'][1]}), {computer['cores_used']} cores, {computer['memory']} of memory; "
+        f"load average {computer['load_at_start'][0]:.1f} at the start, {computer['load_at_end'][0]:.1f} at the end; {', '.join(f'{name} {version}' for name, version in versions.items())}.",
+        "",
+        "Every search runs on one thread, every build on two. Settings of all sides were chosen on one half of the queries and measured on the other, in alternating rounds. "
+        "Outrigger's ratio compares like with like: one query a call, or one batch where it has such a mode. Bytes per vector of the others are those of their files, with full vectors in them.",
+    ]
+    if noisy(record):
+        lines += ["", "**The machine was busy with other work**: ratios between alternating rounds count, absolute figures do not."]
+    if record["skipped"]:
+        lines += ["", f"Not installed and so not measured: {', '.join(record['skipped'])}."]
+    for name, part in record["parts"].items():
+        lines += ["", *WRITERS[name](part)]
+    return "\n".join(lines) + "\n"
+
+
+def noisy(record):
+    return record["machine"]["load_at_start"][0] > 1 or record["quick"]
+
+
+def table(head, rows):
+    widths = ["---"] + ["---:"] * (len(head) - 1)
+    return ["| " + " | ".join(map(str, line)) + " |" for line in (head, widths, *rows)]
+
+
+def recall(part):
+    lines = ["## Queries per second at equal recall"]
+    for name, one in part.items():
+        about = one["dataset"]
+        lines += ["", f"### {name}: {about['base']:,} × {about['dims']}, {about['metric']}", "", f"{about['origin']}; {about['queries_per_half']:,} queries in each half."]
+        for k, depth in one["depths"].items():
+            for target, rows in depth["targets"].items():
+                lines += ["", f"recall@{k} ≥ {target} (other processes took {depth['other_cores']} cores meanwhile)", ""]
+                lines += table(("index", "asked", "setting", "recall", "q/s", "Outrigger's ratio", "95 %"), [recall_row(row) for row in rows])
+                if short := depth["short_of"][target]:
+                    lines += ["", f"Never got there: {'; '.join(short)}."]
+        lines += ["", "Built once for these searches:", ""]
+        lines += table(("index", "build s", "bytes/vector"), [(peer, b.get("seconds", "failed"), size(b)) for peer, b in one["builds"].items()])
+    return lines
+
+
+def recall_row(row):
+    ratio = (row.get("ratio") or {}).get(row["mode"]) or (row.get("ratio") or {}).get("single")
+    shown = (f"{ratio['median']:.2f}", f"{ratio['low95']:.2f}–{ratio['high95']:.2f}") if ratio else ("", "")
+    setting = ", ".join(f"{name} {value}" for name, value in row["setting"].items())
+    asked = "one a call" if row["mode"] == "single" else "one batch"
+    return (row["peer"], asked, setting, f"{row['recall']:.4f}", f"{row['qps']['median']:,.0f}", *shown)
+
+
+def size(build):
+    if "disk_bytes_per_vector" in build:
+        return f"{build['bytes_per_vector']} in memory, vectors in mapped files not counted"
+    return build.get("bytes_per_vector", "")
+
+
+def build(part):
+    lines = ["## Build: from vectors to an index on disk, two threads"]
+    for name, one in part.items():
+        about = one["dataset"]
+        lines += ["", f"{name}: {about['base']:,} × {about['dims']}; median of {one['rounds']}", ""]
+        rows = [(peer, built["failed"], "", "") if "failed" in built else build_row(peer, built) for peer, built in one["peers"].items()]
+        lines += table(("index", "s", "times Outrigger's", "bytes/vector"), rows)
+        if any(built.get("not_written_to_disk") for built in one["peers"].values()):
+            lines += ["", "scann is not written to disk."]
+    return lines
+
+
+def build_row(peer, built):
+    return (peer, f"{built['seconds']['median']:.2f}", f"{built['times_outrigger']['median']:.1f}", size(built))
+
+
+WRITERS = {"recall": recall, "build": build}
