@@ -167,7 +167,7 @@ fn train(store: &Store, spec: &FieldSpec) -> Result<Lists, EngineError> {
         metric: spec.metric,
         rotation,
         coder: Coder::for_field(spec.metric, dims),
-        coarse: Coarse::new(spec.metric, dims, &centroids),
+        coarse: Coarse::new(spec.metric, dims, centroids),
         trained: Trained { vectors: store.live(), residual: 0.0 },
         curve: Curve::default(),
     });

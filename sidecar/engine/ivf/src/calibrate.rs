@@ -5,10 +5,6 @@
 //! from the data than the data from itself, and a sample has noise: allowed errors are scaled by
 //! [`MARGIN`] before they are met.
 
-use std::collections::HashSet;
-
-use ivf_kernels::{PANEL_PAIR, Panels};
-use knn_types::Metric;
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_xoshiro::Xoshiro256Plus;
@@ -19,6 +15,7 @@ use crate::effort::{Curve, Point};
 use crate::lists::Lists;
 use crate::search::Scratch;
 use crate::store::{Slot, Store};
+use crate::truth::nearest_neighbours;
 
 /// Share of an allowed error that the sample may show.
 const MARGIN: f64 = 0.6;
@@ -31,8 +28,9 @@ const RARE: usize = 10;
 /// Allowed errors at whose number of lists depth is measured; looser ones use it too, since fewer
 /// lists bring fewer rivals.
 const DEPTH_ERRORS: [f32; 3] = [0.1, 0.01, 0.001];
-/// Neighbours looked for; a value is left out where the index is not well larger.
-const NEIGHBOURS: [usize; 3] = [10, 100, 1_000];
+/// Neighbours looked for, and by how many of the queries: many neighbours of few queries say as much
+/// as few of many. A value is left out where the index is not well larger.
+const NEIGHBOURS: [(usize, usize); 3] = [(10, 384), (100, 192), (1_000, 96)];
 /// Allowed errors that get a point.
 const ERRORS: [f32; 8] = [0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001];
 
@@ -48,24 +46,29 @@ struct Sample {
 /// Measures the curve of freshly built lists. `list_of` names the list of each slot.
 pub(crate) fn calibrate(store: &Store, lists: &Lists, list_of: &[ListNo]) -> Curve {
     let live: Vec<Slot> = store.live_slots().collect();
-    let ks: Vec<usize> = NEIGHBOURS.into_iter().filter(|k| k * 20 <= live.len()).collect();
-    let Some(&most) = ks.last() else { return Curve::default() };
+    let ks: Vec<(usize, usize)> = NEIGHBOURS.into_iter().filter(|(k, _)| k * 20 <= live.len()).collect();
+    if ks.is_empty() {
+        return Curve::default();
+    }
     let mut rng = Xoshiro256Plus::seed_from_u64(0x0ca1_1b4a);
     let chosen = index::sample(&mut rng, live.len(), QUERIES.min(live.len()));
     let queries: Vec<Slot> = chosen.iter().map(|at| live[at]).collect();
-    let mut samples: Vec<Sample> = queries
-        .par_chunks(PANEL_PAIR)
-        .flat_map(|group| truths(store, lists.generation.metric, group, most))
-        .collect();
+    let wanted = |at: usize| ks.iter().rev().find(|(_, queries)| at < *queries).map_or(0, |(k, _)| *k);
+    let asked: Vec<(Slot, usize)> =
+        queries.iter().enumerate().map(|(at, &slot)| (slot, wanted(at))).collect();
+    let truths = nearest_neighbours(store, lists.generation.metric, &asked);
+    let sample = |(&slot, truth): (&Slot, Vec<Slot>)| Sample { slot, truth, places: Vec::new() };
+    let mut samples: Vec<Sample> = queries.iter().zip(truths).map(sample).collect();
     samples.par_iter_mut().for_each_init(Scratch::default, |scratch, sample| {
         sample.places = places(scratch, store, lists, list_of, sample);
     });
     let mut curve = Curve::default();
-    for k in ks {
+    for (k, queries) in ks {
+        let samples = &samples[..queries.min(samples.len())];
         let efforts = ERRORS.map(|error| {
             let allowed = f64::from(error) * MARGIN;
             let (nprobe, reached) =
-                nprobe_for(&samples, k, 1.0 - allowed * (1.0 - DEPTH_SHARE), lists.nlist());
+                nprobe_for(samples, k, 1.0 - allowed * (1.0 - DEPTH_SHARE), lists.nlist());
             (error, nprobe, reached, allowed * DEPTH_SHARE)
         });
         let mut depths: Option<Depths> = None;
@@ -73,7 +76,7 @@ pub(crate) fn calibrate(store: &Store, lists: &Lists, list_of: &[ListNo]) -> Cur
         // From the strictest, so that what is measured there serves the looser ones.
         for (error, nprobe, reached, loss) in efforts.into_iter().rev() {
             if DEPTH_ERRORS.contains(&error) {
-                depths = Some(Depths::measure(&samples, store, lists, k, nprobe));
+                depths = Some(Depths::measure(samples, store, lists, k, nprobe));
             }
             let depth = depths.as_ref().map_or(k, |depths| depths.at(loss)).max(k);
             points.push(Point { k, error, nprobe, depth, recall: (reached - loss) as f32 });
@@ -85,67 +88,6 @@ pub(crate) fn calibrate(store: &Store, lists: &Lists, list_of: &[ListNo]) -> Cur
         curve.points.extend(points);
     }
     curve
-}
-
-/// The exact nearest neighbours of a group of queries, in one pass over all vectors.
-fn truths(store: &Store, metric: Metric, group: &[Slot], count: usize) -> Vec<Sample> {
-    let queries: Vec<f32> = group.iter().flat_map(|&slot| store.row(slot)).copied().collect();
-    let panels = Panels::pack(&queries, store.dims(), |_| 0.0);
-    let mut best: Vec<Nearest> = group.iter().map(|_| Nearest::new(count)).collect();
-    for (first, rows, dead) in store.chunks() {
-        // Ranks of rows in 32 panels' width: half the square less the product, or less the product.
-        panels.for_each_step(rows, |row, _, scores| {
-            let end = (row + scores.len()).min(rows.len() / store.dims());
-            for (at, scores) in (row..end).zip(scores) {
-                if dead[at / 64] >> (at % 64) & 1 == 1 {
-                    continue;
-                }
-                let slot = first + at as Slot;
-                let vector = &rows[at * store.dims()..(at + 1) * store.dims()];
-                let offset = if metric == Metric::L2 { ivf_kernels::dot(vector, vector) * 0.5 } else { 0.0 };
-                for ((best, &query), score) in best.iter_mut().zip(group).zip(scores) {
-                    if query != slot {
-                        best.offer(offset - score, slot);
-                    }
-                }
-            }
-        });
-    }
-    let sample =
-        |(&slot, best): (&Slot, Nearest)| Sample { slot, truth: best.into_slots(), places: Vec::new() };
-    group.iter().zip(best).map(sample).collect()
-}
-
-/// The `count` smallest of many, cut back whenever twice as many are held.
-struct Nearest {
-    count: usize,
-    limit: f32,
-    held: Vec<(f32, Slot)>,
-}
-
-impl Nearest {
-    fn new(count: usize) -> Self {
-        Self { count, limit: f32::INFINITY, held: Vec::with_capacity(2 * count) }
-    }
-
-    #[inline]
-    fn offer(&mut self, rank: f32, slot: Slot) {
-        if rank < self.limit {
-            self.held.push((rank, slot));
-            if self.held.len() == 2 * self.count {
-                let (_, last, _) =
-                    self.held.select_nth_unstable_by(self.count - 1, |a, b| a.0.total_cmp(&b.0));
-                self.limit = last.0;
-                self.held.truncate(self.count);
-            }
-        }
-    }
-
-    fn into_slots(mut self) -> Vec<Slot> {
-        self.held.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        self.held.truncate(self.count);
-        self.held.into_iter().map(|(_, slot)| slot).collect()
-    }
 }
 
 /// How many lists a search visits before the list of each true neighbour.
@@ -191,14 +133,17 @@ impl Depths {
             scratch.prepare(&lists.generation, store.row(sample.slot));
             scratch.choose(nprobe);
             scratch.scan(lists, store, widest + 1);
-            let mut candidates: Vec<(f32, Slot)> =
+            let candidates: Vec<(f32, Slot)> =
                 scratch.candidates().filter(|(_, slot)| *slot != sample.slot).collect();
-            candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
             let nearest = sample.truth.iter().zip(&sample.places).take(k);
-            let wanted: HashSet<Slot> =
+            let mut wanted: Vec<Slot> =
                 nearest.filter(|(_, place)| **place < nprobe).map(|(slot, _)| *slot).collect();
-            let found = candidates.iter().enumerate().filter(|(_, (_, slot))| wanted.contains(slot));
-            let mut places: Vec<usize> = found.map(|(at, _)| at + 1).collect();
+            wanted.sort_unstable();
+            let mut ranks: Vec<f32> = candidates.iter().map(|(rank, _)| *rank).collect();
+            ranks.sort_unstable_by(f32::total_cmp);
+            let found = candidates.iter().filter(|(_, slot)| wanted.binary_search(slot).is_ok());
+            let place = |(rank, _): &(f32, Slot)| ranks.partition_point(|other| other < rank) + 1;
+            let mut places: Vec<usize> = found.map(place).collect();
             places.resize(wanted.len(), widest);
             places
         };

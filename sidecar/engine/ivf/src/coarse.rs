@@ -1,10 +1,10 @@
 //! The coarse quantizer: which list a vector belongs to, and which lists a query should visit.
 //! All vectors here are rotated.
 
-use ivf_kernels::{BytePanels, ByteQuery, Panels};
+use ivf_kernels::ByteQuery;
 use knn_types::Metric;
 
-use crate::kmeans;
+use crate::nearest::{Centroids, Prepared};
 
 /// Number of a list.
 pub(crate) type ListNo = u32;
@@ -13,9 +13,7 @@ pub(crate) type ListNo = u32;
 pub(crate) struct Coarse {
     metric: Metric,
     dims: usize,
-    squares: Vec<f32>,
-    panels: Panels,
-    bytes: BytePanels,
+    centroids: Centroids,
     /// For inner products of vectors of any length: how far, per unit of query length, the nearest
     /// members of a list may be expected to lie before its centroid. Else empty.
     reaches: Vec<f32>,
@@ -31,52 +29,47 @@ pub(crate) fn spherical(metric: Metric) -> bool {
 }
 
 impl Coarse {
-    pub(crate) fn new(metric: Metric, dims: usize, centroids: &[f32]) -> Self {
-        assert!(!centroids.is_empty() && centroids.len().is_multiple_of(dims));
+    pub(crate) fn new(metric: Metric, dims: usize, centroids: Vec<f32>) -> Self {
         Self {
             metric,
             dims,
-            squares: centroids.chunks_exact(dims).map(|c| ivf_kernels::dot(c, c)).collect(),
-            panels: kmeans::panels(centroids, dims, spherical(metric)),
-            bytes: BytePanels::pack(centroids, dims),
+            centroids: Centroids::new(centroids, dims, spherical(metric)),
             reaches: Vec::new(),
             residuals: Vec::new(),
         }
     }
 
     pub(crate) fn nlist(&self) -> usize {
-        self.squares.len()
+        self.centroids.len()
     }
 
-    /// Writes the centroid of a list into `row`.
-    pub(crate) fn centroid(&self, list: ListNo, row: &mut [f32]) {
-        self.panels.unpack(list as usize, row);
+    /// The centroid of a list.
+    pub(crate) fn centroid(&self, list: ListNo) -> &[f32] {
+        self.centroids.row(list as usize)
     }
 
     /// All centroids, end to end.
-    pub(crate) fn centroids(&self) -> Vec<f32> {
-        let mut centroids = vec![0.0; self.nlist() * self.dims];
-        for (list, row) in centroids.chunks_exact_mut(self.dims).enumerate() {
-            self.panels.unpack(list, row);
-        }
-        centroids
+    pub(crate) fn centroids(&self) -> &[f32] {
+        self.centroids.rows()
     }
 
     /// The list of each row.
     pub(crate) fn assign(&self, rows: &[f32]) -> Vec<ListNo> {
-        let mut nearest = vec![(0, 0.0); rows.len() / self.dims];
-        self.panels.nearest(rows, &mut nearest);
+        let nearest = self.centroids.nearest(&Prepared::new(rows, self.dims));
         nearest.into_iter().map(|(list, _)| list).collect()
     }
 
     /// For each list the rank of its centroid, which is also the base of its entries' estimates:
     /// negated inner product, or squared distance.
     pub(crate) fn bases(&self, query: &[f32], bytes: &ByteQuery, bases: &mut Vec<f32>) {
-        self.bytes.products(bytes, bases);
+        self.centroids.bytes().products(bytes, bases);
         match self.metric {
             Metric::L2 => {
                 let square = ivf_kernels::dot(query, query);
-                bases.iter_mut().zip(&self.squares).for_each(|(base, c)| *base = square + c - 2.0 * *base);
+                bases
+                    .iter_mut()
+                    .zip(self.centroids.squares())
+                    .for_each(|(base, c)| *base = square + c - 2.0 * *base);
             }
             _ => bases.iter_mut().for_each(|base| *base = -*base),
         }
@@ -110,6 +103,6 @@ impl Coarse {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        size_of_val(&self.squares[..]) + self.panels.memory_bytes() + self.bytes.memory_bytes()
+        self.centroids.memory_bytes() + size_of_val(&self.residuals[..]) + size_of_val(&self.reaches[..])
     }
 }

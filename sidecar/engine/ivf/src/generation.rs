@@ -56,15 +56,14 @@ impl Generation {
         let groups = self.coder.groups();
         rows.chunks_exact_mut(dims).for_each(|row| self.rotation.apply(row));
         let lists = self.coarse.assign(rows);
-        let mut centroid = vec![0.0; dims];
         let mut coded = Coded { nibbles: vec![0; lists.len() * groups], ..Coded::default() };
         for ((row, &list), nibbles) in
             rows.chunks_exact_mut(dims).zip(&lists).zip(coded.nibbles.chunks_exact_mut(groups))
         {
-            self.coarse.centroid(list, &mut centroid);
-            row.iter_mut().zip(&centroid).for_each(|(x, c)| *x -= c);
+            let centroid = self.coarse.centroid(list);
+            row.iter_mut().zip(centroid).for_each(|(x, c)| *x -= c);
             coded.residuals.push(ivf_kernels::dot(row, row));
-            coded.factors.push(self.coder.encode(self.metric, row, &centroid, nibbles));
+            coded.factors.push(self.coder.encode(self.metric, row, centroid, nibbles));
         }
         coded.lists = lists;
         coded

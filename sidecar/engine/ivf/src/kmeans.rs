@@ -1,18 +1,14 @@
 //! Centroids from a sample: k-means in two levels, then a few flat rounds over all of them.
 //!
-//! The top level is `linfa-clustering`; below it each part is a small problem of its own, solved
-//! with the panel kernel, which at equal recall is an order of magnitude faster.
+//! Each part of the top level is a small problem of its own. `linfa-clustering` is the reference of
+//! the tests; at equal recall the kernels here are an order of magnitude faster.
 
-use linfa::DatasetBase;
-use linfa::traits::Fit;
-use linfa_clustering::{KMeans, KMeansInit};
-use ndarray::ArrayView2;
 use rand::seq::index;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256Plus;
 use rayon::prelude::*;
 
-use ivf_kernels::Panels;
+use crate::nearest::{Centroids, Prepared};
 
 /// Rounds of each small problem.
 const ROUNDS: usize = 10;
@@ -65,28 +61,13 @@ pub(crate) fn train(problem: &Problem<'_>) -> Vec<f32> {
 
 fn top_level(problem: &Problem<'_>, count: usize, rng: &mut Xoshiro256Plus) -> Vec<f32> {
     let sample = random_rows(problem, count * TOP_SAMPLE, rng);
-    let shape = (sample.len() / problem.dims, problem.dims);
-    let records = ArrayView2::from_shape(shape, &sample).expect("whole rows");
-    let fitted = KMeans::params_with_rng(count, rng.clone())
-        .n_runs(1)
-        .max_n_iterations(ROUNDS as u64)
-        .tolerance(1e-4)
-        .init_method(KMeansInit::Random)
-        .fit(&DatasetBase::from(records));
-    match fitted {
-        Ok(model) => scaled(problem, model.centroids().iter().copied().collect()),
-        Err(error) => {
-            // Values so large that squared distances overflow; our own loop then does what it can.
-            tracing::debug!(%error, "top level of k-means by the fallback");
-            let small = Problem { sample: &sample, count, ..*problem };
-            lloyd(&small, random_rows(&small, count, rng), ROUNDS)
-        }
-    }
+    let small = Problem { sample: &sample, count, ..*problem };
+    lloyd(&small, random_rows(&small, count, rng), ROUNDS)
 }
 
 /// The rows of the sample by their nearest top-level centroid.
 fn split(problem: &Problem<'_>, top: &[f32]) -> Vec<Vec<f32>> {
-    let nearest = assign(problem, top);
+    let nearest = assign(&prepared(problem), problem, top.to_vec());
     let mut parts = vec![Vec::new(); top.len() / problem.dims];
     for (row, &(part, _)) in problem.sample.chunks_exact(problem.dims).zip(&nearest) {
         parts[part as usize].extend_from_slice(row);
@@ -113,11 +94,13 @@ fn shares(parts: &[Vec<f32>], count: usize, dims: usize) -> Vec<usize> {
 /// Lloyd's rounds from given centroids.
 fn lloyd(problem: &Problem<'_>, mut centroids: Vec<f32>, rounds: usize) -> Vec<f32> {
     let dims = problem.dims;
+    let count = centroids.len() / dims;
     let mut rng = Xoshiro256Plus::seed_from_u64(problem.seed);
+    let prepared = if rounds > 0 { prepared(problem) } else { Vec::new() };
     for _ in 0..rounds {
-        let nearest = assign(problem, &centroids);
-        let mut sums = vec![0f32; centroids.len()];
-        let mut counts = vec![0usize; centroids.len() / dims];
+        let nearest = assign(&prepared, problem, centroids);
+        let mut sums = vec![0f32; count * dims];
+        let mut counts = vec![0usize; count];
         for (row, &(to, _)) in problem.sample.chunks_exact(dims).zip(&nearest) {
             let to = to as usize;
             counts[to] += 1;
@@ -153,20 +136,15 @@ fn refill_empty(
     }
 }
 
-fn assign(problem: &Problem<'_>, centroids: &[f32]) -> Vec<(u32, f32)> {
-    let panels = panels(centroids, problem.dims, problem.spherical);
-    let mut nearest = vec![(0, 0.0); problem.sample.len() / problem.dims];
-    problem
-        .sample
-        .par_chunks(TASK_ROWS * problem.dims)
-        .zip(nearest.par_chunks_mut(TASK_ROWS))
-        .for_each(|(rows, nearest)| panels.nearest(rows, nearest));
-    nearest
+/// The sample in tasks.
+fn prepared<'a>(problem: &Problem<'a>) -> Vec<Prepared<'a>> {
+    let tasks = problem.sample.par_chunks(TASK_ROWS * problem.dims);
+    tasks.map(|rows| Prepared::new(rows, problem.dims)).collect()
 }
 
-/// Centroids packed for assignment: by product for unit vectors, else by distance.
-pub(crate) fn panels(centroids: &[f32], dims: usize, spherical: bool) -> Panels {
-    Panels::pack(centroids, dims, |c| if spherical { 0.0 } else { ivf_kernels::dot(c, c) / 2.0 })
+fn assign(prepared: &[Prepared<'_>], problem: &Problem<'_>, centroids: Vec<f32>) -> Vec<(u32, f32)> {
+    let centroids = Centroids::new(centroids, problem.dims, problem.spherical);
+    prepared.par_iter().flat_map_iter(|rows| centroids.nearest(rows)).collect()
 }
 
 fn random_rows(problem: &Problem<'_>, count: usize, rng: &mut Xoshiro256Plus) -> Vec<f32> {
@@ -195,6 +173,11 @@ fn scaled(problem: &Problem<'_>, mut centroids: Vec<f32>) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use linfa::DatasetBase;
+    use linfa::traits::Fit;
+    use linfa_clustering::KMeans;
+    use ndarray::ArrayView2;
+
     use super::*;
 
     /// Rows around `centres` well apart; a good clustering leaves only the noise.
@@ -213,7 +196,7 @@ mod tests {
         let sample = clustered(60, 50, dims);
         let problem = Problem { sample: &sample, dims, count, spherical: false, seed: 1 };
         let inertia = |centroids: &[f32]| -> f64 {
-            let nearest = assign(&problem, centroids);
+            let nearest = assign(&prepared(&problem), &problem, centroids.to_vec());
             sample
                 .chunks_exact(dims)
                 .zip(&nearest)

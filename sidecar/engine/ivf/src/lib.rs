@@ -20,6 +20,7 @@ mod kmeans;
 mod lists;
 mod maintain;
 mod mapped;
+mod nearest;
 mod rotation;
 mod search;
 mod snapshot;
@@ -27,6 +28,7 @@ mod staged;
 mod store;
 pub mod tool;
 mod topk;
+mod truth;
 mod view;
 mod writer;
 

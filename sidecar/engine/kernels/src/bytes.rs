@@ -52,8 +52,10 @@ impl BytePanels {
             let largest = row.iter().fold(0f32, |most, x| most.max(x.abs()));
             let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
             let panel = &mut lines[number / PANEL * panel_lines..];
+            let inverse = 1.0 / scale;
             for (dim, value) in row.iter().enumerate() {
-                let byte = (value / scale).round() as i8;
+                // Cut off where nothing is negative: rounds to the nearest without a call.
+                let byte = ((value * inverse + 128.5) as i32 - 128) as i8;
                 panel[dim / 4].0[number % PANEL * 4 + dim % 4] = byte as u8;
                 shifts[number] += 128 * i32::from(byte);
             }
@@ -65,6 +67,30 @@ impl BytePanels {
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.count
+    }
+
+    /// Values per row.
+    pub(crate) fn dims(&self) -> usize {
+        self.dims
+    }
+
+    /// Number of panels.
+    pub(crate) fn panels(&self) -> usize {
+        self.scales.len() / PANEL
+    }
+
+    /// Lines, scales and shifts of one panel.
+    pub(crate) fn panel(&self, number: usize) -> (&[Line], &[f32; PANEL], &[i32; PANEL]) {
+        let panel_lines = self.dims.div_ceil(4);
+        let lines = &self.lines[number * panel_lines..][..panel_lines];
+        let scales = self.scales[number * PANEL..].first_chunk().expect("padded to whole panels");
+        let shifts = self.shifts[number * PANEL..].first_chunk().expect("padded to whole panels");
+        (lines, scales, shifts)
+    }
+
+    /// Largest scale of a row; rounding moves each value by at most half of it.
+    pub fn largest_scale(&self) -> f32 {
+        self.scales.iter().copied().fold(0.0, f32::max)
     }
 
     /// Whether there is no row.

@@ -1,28 +1,27 @@
-//! Distance kernels: float32 rows against one query, float32 rows against panels of centroids,
-//! int8 centroids against one query, fast-scan over packed nibble codes, and the Hadamard step of
+//! Distance kernels: float32 rows against one query, int8 centroids against one query or many rows, fast-scan over packed nibble codes, and the Hadamard step of
 //! the rotation.
 //!
 //! Each operation exists as portable Rust in [`scalar`] and, on x86-64, as AVX2 and AVX-512 twins
 //! that are tested against it. The [`Level`] in use is chosen once per process; see [`level`].
 //! Nothing here allocates in a loop, and only the `x86` modules contain `unsafe`.
 
+mod byte_rows;
 mod bytes;
 mod fastscan;
 mod float;
 mod hadamard;
 mod level;
 mod line;
-mod panels;
 pub mod scalar;
 #[cfg(test)]
 mod testing;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use byte_rows::{Bounds, ByteRows};
 pub use bytes::{BytePanels, ByteQuery};
 pub use fastscan::{BLOCK, BlockShape, Candidates, Lut, scan};
 pub use float::{dot, l2_squared, prefetch_row};
 pub use hadamard::hadamard;
 pub use level::{LEVEL_VARIABLE, Level, level};
 pub use line::Line;
-pub use panels::{PANEL_PAIR, Panels, ROW_BLOCK};

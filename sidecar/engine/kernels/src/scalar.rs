@@ -1,8 +1,9 @@
 //! The portable twins: what every other kernel must agree with.
 
 use crate::Line;
+use crate::byte_rows::{STEP_ROWS, StepPanels, StepRanks, StepRows};
+use crate::bytes::PANEL;
 use crate::fastscan::{BLOCK, BlockShape, Lut};
-use crate::panels::{PANEL_PAIR, ROW_BLOCK};
 
 /// Inner product. Eight sums side by side, so that the compiler may use whatever registers there are.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -50,22 +51,6 @@ pub fn hadamard(values: &mut [f32]) {
     }
 }
 
-/// One step of [`crate::Panels`]: eight rows against 32 transposed centroids.
-#[inline(always)]
-pub fn panel_step(panel: &[f32], rows: [&[f32]; ROW_BLOCK], scores: &mut [[f32; PANEL_PAIR]; ROW_BLOCK]) {
-    let (panel, rest) = panel.as_chunks::<PANEL_PAIR>();
-    assert!(rest.is_empty() && rows.iter().all(|row| row.len() == panel.len()));
-    for (row, scores) in rows.iter().zip(scores) {
-        let mut sums = [0f32; PANEL_PAIR];
-        for (centroids, &value) in panel.iter().zip(*row) {
-            for (sum, centroid) in sums.iter_mut().zip(centroids) {
-                *sum += value * centroid;
-            }
-        }
-        *scores = sums;
-    }
-}
-
 /// One panel of [`crate::BytePanels`]: sums of unsigned query bytes times signed row bytes.
 pub fn byte_panel(panel: &[Line], query: &[u8]) -> [i32; 16] {
     let (query, rest) = query.as_chunks::<4>();
@@ -77,6 +62,51 @@ pub fn byte_panel(panel: &[Line], query: &[u8]) -> [i32; 16] {
         }
     }
     sums
+}
+
+/// Rounds a row to bytes shifted by 128; returns the scale.
+#[inline(always)]
+pub(crate) fn round_row(row: &[f32], bytes: &mut [u8]) -> f32 {
+    let largest = row.iter().fold(0f32, |most, x| if x.abs() > most { x.abs() } else { most });
+    let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+    let inverse = 1.0 / scale;
+    // Never negative after the shift, so that cutting off rounds to the nearest.
+    bytes.iter_mut().zip(row).for_each(|(byte, x)| *byte = (x * inverse + 128.5) as i32 as u8);
+    scale
+}
+
+/// One step of [`crate::BytePanels::below`].
+pub(crate) fn byte_step(
+    panels: &StepPanels<'_>,
+    rows: &StepRows<'_>,
+    ranks: &mut StepRanks,
+) -> [u32; STEP_ROWS] {
+    byte_step_with(byte_panel, panels, rows, ranks)
+}
+
+/// The same with any kernel for one row and one panel.
+#[inline(always)]
+pub(crate) fn byte_step_with(
+    byte_panel: impl Fn(&[Line], &[u8]) -> [i32; PANEL],
+    panels: &StepPanels<'_>,
+    rows: &StepRows<'_>,
+    ranks: &mut StepRanks,
+) -> [u32; STEP_ROWS] {
+    let width = rows.bytes.len() / STEP_ROWS;
+    let mut below = [0; STEP_ROWS];
+    for (number, row) in rows.bytes.chunks_exact(width).enumerate() {
+        for half in 0..2 {
+            let sums = byte_panel(panels.lines[half], row);
+            for (at, sum) in sums.into_iter().enumerate() {
+                let scale = panels.scales[half][at] * rows.scales[number];
+                let product = (sum - panels.shifts[half][at]) as f32 * scale;
+                let centroid = half * PANEL + at;
+                ranks[number][centroid] = panels.offsets[centroid] - product;
+                below[number] |= u32::from(ranks[number][centroid] < rows.limits[number]) << centroid;
+            }
+        }
+    }
+    below
 }
 
 /// See [`crate::scan`]: writes survivors from the start of `ranks` and `slots`, returns how many.

@@ -193,7 +193,7 @@ fn read_lists(
     }
     let residuals: Vec<f32> = reader.values(centroids.len() / spec.dims)?;
     let coder = Coder::for_field(spec.metric, spec.dims);
-    let mut coarse = Coarse::new(spec.metric, spec.dims, &centroids);
+    let mut coarse = Coarse::new(spec.metric, spec.dims, centroids);
     coarse.set_residuals(&residuals);
     let generation = Generation {
         id: next_id(),

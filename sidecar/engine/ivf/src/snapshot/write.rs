@@ -165,7 +165,7 @@ fn write_state(writer: &mut Writer, state: &State) -> std::io::Result<()> {
         writer.values(&[Order::from(*order)])?;
     }
     if let Some(lists) = &state.lists {
-        writer.run(&lists.generation.coarse.centroids())?;
+        writer.run(lists.generation.coarse.centroids())?;
         writer.values(lists.generation.coarse.residuals())?;
         let (shape, groups) = (lists.generation.coder.shape(), lists.generation.coder.groups());
         for list in &lists.lists {

@@ -20,7 +20,7 @@ use crate::{Engine, EngineConfig};
 pub use measure::{SearchOptions, SearchReport, search};
 pub use vectors::{Vectors, read_vectors};
 
-/// Documents that are staged at a time.
+/// Documents that are staged and published at a time.
 const BATCH: usize = 4_096;
 
 /// Why a tool gave up.
@@ -179,9 +179,10 @@ fn fill(index: &dyn KnnIndex, vectors: &Vectors) -> Result<(), ToolError> {
             }
         };
         index.stage(batch.chunks_exact(vectors.dims()).map(change).collect())?;
+        // At once, so that the memory of one batch serves the next.
+        let last = row_number as i64 - 1;
+        index.publish(Epoch { cursor: last, max_seq_no: last, primary_term: 1 })?;
     }
-    let last = vectors.len() as i64 - 1;
-    index.publish(Epoch { cursor: last, max_seq_no: last, primary_term: 1 })?;
     Ok(())
 }
 

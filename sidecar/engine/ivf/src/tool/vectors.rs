@@ -127,12 +127,14 @@ fn npy(bytes: &[u8]) -> Result<Vectors, &'static str> {
 
 /// A half-precision number.
 fn half(bits: u16) -> f32 {
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1_023));
-    match exponent {
-        0 => sign * fraction * 2f32.powi(-24),
-        31 if fraction == 0.0 => sign * f32::INFINITY,
-        31 => f32::NAN,
-        _ => sign * (1.0 + fraction / 1_024.0) * 2f32.powi(exponent - 15),
-    }
+    /// 2^112: the difference between the biases of the exponents.
+    const REBIAS: f32 = f32::from_bits(0x7780_0000);
+    let sign = u32::from(bits >> 15) << 31;
+    let magnitude = match bits & 0x7fff {
+        0x7c00 => f32::INFINITY,
+        0x7c01.. => f32::NAN,
+        // Subnormal numbers too: the product normalises them.
+        magnitude => f32::from_bits(u32::from(magnitude) << 13) * REBIAS,
+    };
+    f32::from_bits(magnitude.to_bits() | sign)
 }

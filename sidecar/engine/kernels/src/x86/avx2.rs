@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use crate::byte_rows::{STEP_ROWS, StepPanels, StepRanks, StepRows};
 use crate::fastscan::{BLOCK, BlockShape, Lut};
-use crate::panels::{PANEL_PAIR, ROW_BLOCK, Scores};
 use crate::{Line, scalar};
 
 /// See [`crate::dot`].
@@ -103,43 +103,34 @@ fn hadamard_wide(values: &mut [f32]) {
     scalar::hadamard(values);
 }
 
-/// See [`crate::Panels`].
+/// See [`scalar::round_row`].
 #[inline]
-pub(crate) fn panel_step(panel: &[f32], rows: [&[f32]; ROW_BLOCK], scores: &mut Scores) {
-    assert!(rows.iter().all(|row| row.len() * PANEL_PAIR == panel.len()));
-    // SAFETY: reached only where AVX2 and FMA were detected; every row has one value per line of the panel.
-    unsafe { panel_step_unchecked(panel, rows, scores) }
+pub(crate) fn round_row(row: &[f32], bytes: &mut [u8]) -> f32 {
+    // SAFETY: reached only where AVX2 and FMA were detected.
+    unsafe { round_row_wide(row, bytes) }
 }
 
-/// # Safety
-/// The CPU has AVX2 and FMA; `panel` holds 32 values for each value of a row.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn panel_step_unchecked(panel: &[f32], rows: [&[f32]; ROW_BLOCK], scores: &mut Scores) {
-    let dims = rows[0].len();
-    // Four rows by sixteen centroids fill eight of the sixteen registers with sums.
-    for (rows, scores) in rows.chunks_exact(4).zip(scores.chunks_exact_mut(4)) {
-        for half in [0, 16] {
-            let mut sums = [[_mm256_setzero_ps(); 2]; 4];
-            for dim in 0..dims {
-                // SAFETY: dim * 32 + half + 16 <= dims * 32 = panel.len().
-                let (low, high) = unsafe {
-                    (load(panel, dim * PANEL_PAIR + half), load(panel, dim * PANEL_PAIR + half + 8))
-                };
-                for (row, sums) in rows.iter().zip(&mut sums) {
-                    // SAFETY: dim < dims, the length of every row.
-                    let value = _mm256_set1_ps(unsafe { *row.get_unchecked(dim) });
-                    sums[0] = _mm256_fmadd_ps(value, low, sums[0]);
-                    sums[1] = _mm256_fmadd_ps(value, high, sums[1]);
-                }
-            }
-            for (sums, scores) in sums.iter().zip(scores.iter_mut()) {
-                for (part, &sum) in sums.iter().enumerate() {
-                    // SAFETY: half + part * 8 + 8 <= 32, the length of a row of scores.
-                    unsafe { _mm256_storeu_ps(scores.as_mut_ptr().add(half + part * 8), sum) };
-                }
-            }
-        }
-    }
+/// The scalar code, compiled for AVX2.
+#[target_feature(enable = "avx2")]
+fn round_row_wide(row: &[f32], bytes: &mut [u8]) -> f32 {
+    scalar::round_row(row, bytes)
+}
+
+/// See [`crate::BytePanels::below`].
+#[inline]
+pub(crate) fn byte_step(
+    panels: &StepPanels<'_>,
+    rows: &StepRows<'_>,
+    ranks: &mut StepRanks,
+) -> [u32; STEP_ROWS] {
+    // SAFETY: reached only where AVX2 and FMA were detected.
+    unsafe { byte_step_wide(panels, rows, ranks) }
+}
+
+/// The scalar code around this level's kernel for one row and one panel.
+#[target_feature(enable = "avx2")]
+fn byte_step_wide(panels: &StepPanels<'_>, rows: &StepRows<'_>, ranks: &mut StepRanks) -> [u32; STEP_ROWS] {
+    scalar::byte_step_with(byte_panel, panels, rows, ranks)
 }
 
 /// See [`crate::BytePanels`].

@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use crate::byte_rows::{STEP_ROWS, StepPanels, StepRanks, StepRows};
 use crate::fastscan::{BLOCK, BlockShape, Lut};
-use crate::panels::{PANEL_PAIR, ROW_BLOCK, Scores};
 use crate::{Line, scalar};
 
 /// See [`crate::dot`].
@@ -108,38 +108,6 @@ fn hadamard_wide(values: &mut [f32]) {
     scalar::hadamard(values);
 }
 
-/// See [`crate::Panels`].
-#[inline]
-pub(crate) fn panel_step(panel: &[f32], rows: [&[f32]; ROW_BLOCK], scores: &mut Scores) {
-    assert!(rows.iter().all(|row| row.len() * PANEL_PAIR == panel.len()));
-    // SAFETY: reached only where AVX-512 was detected; every row has one value per line of the panel.
-    unsafe { panel_step_unchecked(panel, rows, scores) }
-}
-
-/// # Safety
-/// The CPU has AVX-512 F; `panel` holds 32 values for each value of a row.
-#[target_feature(enable = "avx512f")]
-unsafe fn panel_step_unchecked(panel: &[f32], rows: [&[f32]; ROW_BLOCK], scores: &mut Scores) {
-    let mut sums = [[_mm512_setzero_ps(); 2]; ROW_BLOCK];
-    for dim in 0..rows[0].len() {
-        // SAFETY: dim * 32 + 32 <= panel.len().
-        let (low, high) = unsafe { (load(panel, dim * PANEL_PAIR), load(panel, dim * PANEL_PAIR + 16)) };
-        for (row, sums) in rows.iter().zip(&mut sums) {
-            // SAFETY: all rows are as long as the first one.
-            let value = _mm512_set1_ps(unsafe { *row.get_unchecked(dim) });
-            sums[0] = _mm512_fmadd_ps(value, low, sums[0]);
-            sums[1] = _mm512_fmadd_ps(value, high, sums[1]);
-        }
-    }
-    for (sums, scores) in sums.iter().zip(scores) {
-        // SAFETY: a row of scores has room for both registers.
-        unsafe {
-            _mm512_storeu_ps(scores.as_mut_ptr(), sums[0]);
-            _mm512_storeu_ps(scores.as_mut_ptr().add(16), sums[1]);
-        }
-    }
-}
-
 /// See [`crate::BytePanels`].
 #[inline]
 pub(crate) fn byte_panel(panel: &[Line], query: &[u8]) -> [i32; 16] {
@@ -166,6 +134,81 @@ unsafe fn byte_panel_unchecked(panel: &[Line], query: &[u8]) -> [i32; 16] {
     // SAFETY: `rows` is as large as the register.
     unsafe { _mm512_storeu_si512(rows.as_mut_ptr().cast(), sum) };
     rows
+}
+
+/// See [`scalar::round_row`].
+#[inline]
+pub(crate) fn round_row(row: &[f32], bytes: &mut [u8]) -> f32 {
+    // SAFETY: reached only where AVX-512 was detected.
+    unsafe { round_row_wide(row, bytes) }
+}
+
+/// The scalar code, compiled for AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn round_row_wide(row: &[f32], bytes: &mut [u8]) -> f32 {
+    scalar::round_row(row, bytes)
+}
+
+/// See [`crate::BytePanels::below`].
+#[inline]
+pub(crate) fn byte_step(
+    panels: &StepPanels<'_>,
+    rows: &StepRows<'_>,
+    ranks: &mut StepRanks,
+) -> [u32; STEP_ROWS] {
+    assert!(panels.lines.iter().all(|lines| lines.len() * 4 * STEP_ROWS == rows.bytes.len()));
+    // SAFETY: reached only where AVX-512 with VNNI was detected; every row has four bytes for each
+    // line of both panels.
+    unsafe { byte_step_unchecked(panels, rows, ranks) }
+}
+
+/// # Safety
+/// The CPU has AVX-512 F and VNNI; `rows` holds [`STEP_ROWS`] times four bytes for each line of
+/// either panel.
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn byte_step_unchecked(
+    panels: &StepPanels<'_>,
+    rows: &StepRows<'_>,
+    ranks: &mut StepRanks,
+) -> [u32; STEP_ROWS] {
+    let width = rows.bytes.len() / STEP_ROWS;
+    let mut sums = [[_mm512_setzero_si512(); 2]; STEP_ROWS];
+    for (at, (one, other)) in panels.lines[0].iter().zip(panels.lines[1]).enumerate() {
+        // SAFETY: lines are 64 aligned bytes.
+        let (one, other) =
+            unsafe { (_mm512_load_si512(one.0.as_ptr().cast()), _mm512_load_si512(other.0.as_ptr().cast())) };
+        for (row, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: row * width + at * 4 + 4 <= rows.bytes.len().
+            let four =
+                unsafe { rows.bytes.as_ptr().add(row * width + at * 4).cast::<i32>().read_unaligned() };
+            let four = _mm512_set1_epi32(four);
+            sums[0] = _mm512_dpbusd_epi32(sums[0], four, one);
+            sums[1] = _mm512_dpbusd_epi32(sums[1], four, other);
+        }
+    }
+    let halves = [0, 1].map(|half| {
+        // SAFETY: arrays of sixteen numbers, and the half of one of 32.
+        unsafe {
+            (
+                _mm512_loadu_ps(panels.scales[half].as_ptr()),
+                _mm512_loadu_si512(panels.shifts[half].as_ptr().cast()),
+                _mm512_loadu_ps(panels.offsets.as_ptr().add(half * 16)),
+            )
+        }
+    });
+    let mut below = [0; STEP_ROWS];
+    for (row, sums) in sums.iter().enumerate() {
+        for (half, (sum, (scales, shifts, offsets))) in sums.iter().zip(halves).enumerate() {
+            let scale = _mm512_mul_ps(scales, _mm512_set1_ps(rows.scales[row]));
+            let product = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(*sum, shifts)), scale);
+            let rank = _mm512_sub_ps(offsets, product);
+            let mask = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(rank, _mm512_set1_ps(rows.limits[row]));
+            below[row] |= u32::from(mask) << (half * 16);
+            // SAFETY: a row of ranks has room for both halves.
+            unsafe { _mm512_storeu_ps(ranks[row].as_mut_ptr().add(half * 16), rank) };
+        }
+    }
+    below
 }
 
 /// See [`crate::scan`].
