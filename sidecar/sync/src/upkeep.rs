@@ -49,6 +49,10 @@ pub(crate) async fn run(ctx: Arc<Context>) {
                 continue;
             }
             let _keeps_files = entry.tasks.token();
+            if field.index.is_damaged() {
+                begin_anew(&ctx, &entry, &field);
+                continue;
+            }
             attend(&ctx, &field).await;
         }
     }
@@ -64,6 +68,24 @@ fn fields(ctx: &Context) -> Vec<(Arc<IndexEntry>, Arc<FieldIndex>)> {
         })
     };
     ctx.registry.all().into_iter().flat_map(of_entry).collect()
+}
+
+/// Lets go of an index whose files are damaged: the next pull opens it anew and reads everything.
+fn begin_anew(ctx: &Context, entry: &IndexEntry, field: &Arc<FieldIndex>) {
+    let Some(shard) = entry.shards.iter().find(|shard| shard.number == field.key.shard) else { return };
+    {
+        let mut state = shard.state.lock();
+        let name = &field.key.field;
+        if !state.fields.get(name).is_some_and(|held| Arc::ptr_eq(held, field)) {
+            return;
+        }
+        state.fields.remove(name);
+        state.pull_again();
+    }
+    ctx.metrics.error("engine");
+    tracing::error!(index = %field.key, "stored vectors are damaged; the index is read again from Elasticsearch");
+    entry.refresh_states();
+    ctx.reschedule.notify_one();
 }
 
 async fn attend(ctx: &Arc<Context>, field: &Arc<FieldIndex>) {

@@ -89,13 +89,13 @@ impl Build {
             Some(moved) => {
                 for old in now.died_since(&self.base) {
                     let slot = moved.slots[old as usize];
-                    moved.heads.remove(&self.store, now.key(old));
+                    moved.heads.remove(&self.store, &now.key(old));
                     self.store.kill(slot);
                 }
                 for &slot in &new {
                     let alive = !now.is_dead(slot);
                     moved.slots.push(if alive {
-                        let to = self.store.push(now.key(slot), now.order(slot), now.row(slot));
+                        let to = self.store.push(&now.key(slot), now.order(slot), now.row(slot));
                         moved.heads.insert(&self.store, to);
                         to
                     } else {
@@ -130,7 +130,7 @@ fn compacted(base: &Store) -> (Store, Option<Moved>) {
     let mut store = Store::new(base.dims());
     let mut slots = vec![PADDING; base.slots()];
     for slot in base.live_slots() {
-        slots[slot as usize] = store.push(base.key(slot), base.order(slot), base.row(slot));
+        slots[slot as usize] = store.push(&base.key(slot), base.order(slot), base.row(slot));
     }
     let heads = Heads::of(&store);
     (store, Some(Moved { slots, heads }))

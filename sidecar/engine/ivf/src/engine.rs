@@ -39,9 +39,13 @@ impl Engine {
 impl KnnEngine for Engine {
     fn open(&self, key: &IndexKey, spec: &FieldSpec) -> Result<Arc<dyn KnnIndex>, EngineError> {
         let mut open = self.open.lock();
-        if let Some(index) = open.get(key) {
-            index.set_options(spec.options);
-            return Ok(index.clone());
+        match open.get(key) {
+            Some(index) if index.is_damaged() => index.set_aside(),
+            Some(index) => {
+                index.set_options(spec.options);
+                return Ok(index.clone());
+            }
+            None => {}
         }
         let disk = self.config.data_dir.as_ref().map(|dir| Disk::new(dir, key, self.faults.clone()));
         let index = Arc::new(Index::open(key, spec, self.config.exact_below, Arc::clone(&self.pool), disk));

@@ -29,17 +29,17 @@ impl Heads {
     }
 
     pub(crate) fn get(&self, store: &Store, key: &[u8]) -> Option<Slot> {
-        self.table.find(self.hasher.hash_one(key), |&slot| store.key(slot) == key).copied()
+        self.table.find(self.hasher.hash_one(key), |&slot| *store.key(slot) == *key).copied()
     }
 
     /// Adds a slot whose document is not in the table.
     pub(crate) fn insert(&mut self, store: &Store, slot: Slot) {
-        let hash = self.hasher.hash_one(store.key(slot));
-        self.table.insert_unique(hash, slot, |&other| self.hasher.hash_one(store.key(other)));
+        let hash = self.hasher.hash_one(&*store.key(slot));
+        self.table.insert_unique(hash, slot, |&other| self.hasher.hash_one(&*store.key(other)));
     }
 
     pub(crate) fn remove(&mut self, store: &Store, key: &[u8]) -> Option<Slot> {
-        let found = self.table.find_entry(self.hasher.hash_one(key), |&slot| store.key(slot) == key);
+        let found = self.table.find_entry(self.hasher.hash_one(key), |&slot| *store.key(slot) == *key);
         found.ok().map(|entry| entry.remove().0)
     }
 

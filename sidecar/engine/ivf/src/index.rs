@@ -114,6 +114,16 @@ impl Index {
         }
     }
 
+    /// Gives the index's files another name, so that nobody opens them again.
+    pub(crate) fn set_aside(&self) {
+        let mut saved = self.saved.lock();
+        saved.removed = true;
+        let reason = self.published.load().store.damage().what();
+        if let Some(disk) = &self.disk {
+            disk.snapshots().into_iter().for_each(|number| disk.set_aside(number, &reason));
+        }
+    }
+
     /// Makes the writer's state what searches see. Called with the writer locked, so states appear
     /// in order.
     pub(crate) fn show(&self, writer: &mut Writer) {
@@ -195,7 +205,7 @@ impl Index {
             (writer.store.clone(), staged)
         };
         for slot in store.live_slots() {
-            if staged.is_empty() || !staged.contains_key(store.key(slot)) {
+            if staged.is_empty() || !staged.contains_key(&*store.key(slot)) {
                 visit(&|| store.doc(slot), store.order(slot));
             }
         }
@@ -277,6 +287,10 @@ impl KnnIndex for Index {
 
     fn maintain(&self) -> Result<bool, EngineError> {
         self.upkeep()
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.published.load().store.damage().found()
     }
 
     fn snapshot(&self) -> Result<bool, EngineError> {

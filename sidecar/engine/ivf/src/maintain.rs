@@ -7,6 +7,7 @@ use knn_types::{EngineError, FieldSpec};
 use crate::build::{self, Build, Centroids, nlist_for};
 use crate::index::Index;
 use crate::lists::Lists;
+use crate::store::Store;
 use crate::view::View;
 
 /// Share of dead slots beyond which the originals are rewritten.
@@ -77,13 +78,23 @@ fn drifted(lists: &Lists) -> bool {
         && energy > DRIFT_ENERGY * f64::from(trained.residual)
 }
 
+/// Checks one more file of vectors that no search has used as a whole. Returns whether there are more.
+fn scrub(store: &Store) -> Result<bool, EngineError> {
+    let mut unchecked = store.files().into_iter().filter(|file| !file.is_checked());
+    if let Some(file) = unchecked.next() {
+        file.check_all();
+        store.sound()?;
+    }
+    Ok(unchecked.next().is_some())
+}
+
 impl Index {
     /// See [`knn_types::KnnIndex::maintain`].
     pub(crate) fn upkeep(&self) -> Result<bool, EngineError> {
         let _one_at_a_time = self.maintenance.lock();
         let view = self.published.load_full();
         match due(&view, self.exact_below) {
-            Due::Nothing => return Ok(false),
+            Due::Nothing => return scrub(&view.store),
             Due::Freeze => self.freeze(&view),
             Due::Rebuild { centroids, compact } => {
                 self.training.store(centroids == Centroids::Train, Ordering::Relaxed);
@@ -107,6 +118,8 @@ impl Index {
         }
         let mut writer = self.writer.lock();
         build.catch_up(&writer.store);
+        // Nothing may come of rows that are damaged.
+        writer.store.sound()?;
         writer.store = build.store;
         writer.lists = build.lists;
         if let Some(moved) = build.moved {

@@ -74,7 +74,7 @@ fn rerank(
     let mut best = TopK::new(k);
     for (number, &slot) in candidates.iter().enumerate() {
         if let Some(&later) = candidates.get(number + ROWS_AHEAD) {
-            ivf_kernels::prefetch_row(store.row(later));
+            store.prefetch(later);
         }
         exact::offer(store, generation.metric, query, slot, &mut best);
     }

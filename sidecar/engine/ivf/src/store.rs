@@ -5,13 +5,16 @@
 //! touches: the last chunk for new rows, and a few words per chunk in which something died. Chunks
 //! of a snapshot keep their vectors in its files.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use knn_types::{DocKey, SeqNo};
+use knn_types::{DocKey, EngineError, SeqNo};
 
+use crate::docs::Docs;
 use crate::keys;
-use crate::mapped::MappedFloats;
+use crate::keyset::Key;
+use crate::mapped::{Damage, MappedFloats};
 
 /// Position of an entry in an index.
 pub(crate) type Slot = u32;
@@ -33,6 +36,8 @@ pub(crate) struct Store {
     live: usize,
     /// Stores with the same lineage have the same slots, as far as both reach.
     lineage: u64,
+    /// What is wrong with mapped rows, if anything is.
+    damage: Arc<Damage>,
 }
 
 #[derive(Clone)]
@@ -54,40 +59,24 @@ enum Rows {
     },
 }
 
-/// Documents of the slots of one chunk.
-#[derive(Clone, Default)]
-pub(crate) struct Docs {
-    /// Encoded keys end to end.
-    pub(crate) keys: Vec<u8>,
-    /// Where each key ends.
-    pub(crate) ends: Vec<u32>,
-    pub(crate) orders: Orders,
-}
-
-/// Orders of the slots of one chunk. Most chunks know one primary term only.
-#[derive(Clone, Default)]
-pub(crate) struct Orders {
-    pub(crate) seq_nos: Vec<u64>,
-    /// One for all, or one for each.
-    pub(crate) terms: Vec<u64>,
-}
-
 impl Store {
     pub(crate) fn new(dims: usize) -> Self {
         static LINEAGES: AtomicU64 = AtomicU64::new(1);
         let lineage = LINEAGES.fetch_add(1, Ordering::Relaxed);
-        Self { dims, shift: chunk_slots(dims).ilog2(), chunks: Vec::new(), slots: 0, live: 0, lineage }
+        let (shift, damage) = (chunk_slots(dims).ilog2(), Arc::default());
+        Self { dims, shift, chunks: Vec::new(), slots: 0, live: 0, lineage, damage }
     }
 
     /// The store of a snapshot: a file of rows and the documents of its chunks for each group, and
-    /// the dead slots as bits. `None` if the parts do not fit together.
+    /// the dead slots as bits. `None` if the parts do not fit together. The files note `damage`.
     pub(crate) fn restore(
         dims: usize,
         slots: usize,
         groups: Vec<(Arc<MappedFloats>, Vec<Docs>)>,
         dead: &[u64],
+        damage: Arc<Damage>,
     ) -> Option<Self> {
-        let mut store = Self::new(dims);
+        let mut store = Self { damage, ..Self::new(dims) };
         let (per_chunk, words) = (chunk_slots(dims), chunk_words(dims));
         if dead.len() != slots.div_ceil(per_chunk) * words {
             return None;
@@ -96,7 +85,7 @@ impl Store {
             for (at, docs) in docs.into_iter().enumerate() {
                 let held = (slots.checked_sub(store.slots)?).min(per_chunk);
                 let (start, len) = (at * per_chunk * dims, held * dims);
-                if held == 0 || start + len > file.values().len() || !docs.is_sound(held) {
+                if held == 0 || start + len > file.len() || docs.len() != held {
                     return None;
                 }
                 let dead: Box<[u64]> = dead[store.chunks.len() * words..][..words].into();
@@ -126,6 +115,17 @@ impl Store {
         self.lineage
     }
 
+    /// Where mapped rows note that they are damaged. Whoever read rows asks there before believing
+    /// what came of them.
+    pub(crate) fn damage(&self) -> &Arc<Damage> {
+        &self.damage
+    }
+
+    /// An error if rows that were read may be wrong.
+    pub(crate) fn sound(&self) -> Result<(), EngineError> {
+        if self.damage.found() { Err(EngineError::Damaged(self.damage.what())) } else { Ok(()) }
+    }
+
     pub(crate) fn push(&mut self, key: &[u8], order: SeqNo, vector: &[f32]) -> Slot {
         assert_eq!(vector.len(), self.dims);
         // The last number is the name of padding.
@@ -137,13 +137,7 @@ impl Store {
         let capacity = (1usize << self.shift) * self.dims;
         let chunk = Arc::make_mut(self.chunks.last_mut().expect("just pushed"));
         Arc::make_mut(&mut chunk.rows).append(vector, capacity);
-        let docs = Arc::make_mut(&mut chunk.docs);
-        docs.keys.extend_from_slice(key);
-        docs.ends.push(u32::try_from(docs.keys.len()).expect("a chunk's keys fit"));
-        docs.orders.push(order);
-        if docs.len() == 1 << self.shift {
-            docs.keys.shrink_to_fit();
-        }
+        Arc::make_mut(&mut chunk.docs).push(key, order, 1 << self.shift);
         self.slots += 1;
         self.live += 1;
         slot
@@ -167,21 +161,28 @@ impl Store {
     #[inline]
     pub(crate) fn row(&self, slot: Slot) -> &[f32] {
         let (chunk, at) = self.place(slot);
-        &self.chunks[chunk].rows.values()[at * self.dims..(at + 1) * self.dims]
+        self.chunks[chunk].rows.values(at * self.dims..(at + 1) * self.dims)
+    }
+
+    /// Asks the processor for a row that will be compared soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: Slot) {
+        let (chunk, at) = self.place(slot);
+        ivf_kernels::prefetch_row(self.chunks[chunk].rows.unchecked(at * self.dims..(at + 1) * self.dims));
     }
 
     pub(crate) fn order(&self, slot: Slot) -> SeqNo {
         let (chunk, at) = self.place(slot);
-        self.chunks[chunk].docs.orders.get(at)
+        self.chunks[chunk].docs.order(at)
     }
 
-    pub(crate) fn key(&self, slot: Slot) -> &[u8] {
+    pub(crate) fn key(&self, slot: Slot) -> Key<'_> {
         let (chunk, at) = self.place(slot);
         self.chunks[chunk].docs.key(at)
     }
 
     pub(crate) fn doc(&self, slot: Slot) -> DocKey {
-        keys::decode(self.key(slot)).expect("the store holds encoded keys only")
+        keys::decode(&self.key(slot)).expect("the store holds encoded keys only")
     }
 
     /// All slots that are not dead, ascending.
@@ -195,7 +196,12 @@ impl Store {
     /// Chunk by chunk: first slot, rows end to end, and the dead ones as bits.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = (Slot, &[f32], &[u64])> + '_ {
         let chunks = self.chunks.iter().enumerate();
-        chunks.map(move |(number, chunk)| ((number << self.shift) as Slot, chunk.rows.values(), &*chunk.dead))
+        chunks.map(move |(number, chunk)| ((number << self.shift) as Slot, chunk.rows.all(), &*chunk.dead))
+    }
+
+    /// Which slots are dead, chunk by chunk.
+    pub(crate) fn dead_bits(&self) -> impl Iterator<Item = &u64> + '_ {
+        self.chunks.iter().flat_map(|chunk| &*chunk.dead)
     }
 
     /// Number of groups of chunks, and whether no slot can be added to one.
@@ -210,26 +216,39 @@ impl Store {
     /// Rows and documents of the chunks of a group.
     pub(crate) fn group(&self, group: usize) -> impl Iterator<Item = (&[f32], &Docs)> + '_ {
         let chunks = self.chunks[group * GROUP_CHUNKS..].iter().take(GROUP_CHUNKS);
-        chunks.map(|chunk| (chunk.rows.values(), &*chunk.docs))
+        chunks.map(|chunk| (chunk.rows.all(), &*chunk.docs))
     }
 
-    /// Lets the chunks of a full group read their rows from `file`, which holds the same.
+    /// Slots in a group.
+    pub(crate) fn group_slots(&self, group: usize) -> usize {
+        let whole = GROUP_CHUNKS << self.shift;
+        self.slots.saturating_sub(group * whole).min(whole)
+    }
+
+    /// Lets the chunks of a group read their rows from `file`, as far as it has all of a chunk's rows.
     pub(crate) fn map_group(&mut self, group: usize, file: &Arc<MappedFloats>) {
-        assert!(self.group_is_full(group));
-        let len = (1usize << self.shift) * self.dims;
-        assert_eq!(file.values().len(), len * GROUP_CHUNKS);
-        for (at, chunk) in self.chunks[group * GROUP_CHUNKS..].iter_mut().take(GROUP_CHUNKS).enumerate() {
-            if matches!(*chunk.rows, Rows::Held(_)) {
-                let rows = Arc::new(Rows::Mapped { file: Arc::clone(file), start: at * len, len });
-                Arc::make_mut(chunk).rows = rows;
+        let mut start = 0;
+        for chunk in self.chunks[group * GROUP_CHUNKS..].iter_mut().take(GROUP_CHUNKS) {
+            let len = chunk.docs.len() * self.dims;
+            if start + len <= file.len() {
+                let rows = Rows::Mapped { file: Arc::clone(file), start, len };
+                Arc::make_mut(chunk).rows = Arc::new(rows);
             }
+            start += (1usize << self.shift) * self.dims;
         }
     }
 
-    /// Whether some chunk of a full group has its rows in memory.
-    pub(crate) fn group_is_held(&self, group: usize) -> bool {
-        let mut chunks = self.chunks[group * GROUP_CHUNKS..].iter().take(GROUP_CHUNKS);
-        chunks.any(|chunk| matches!(*chunk.rows, Rows::Held(_)))
+    /// Files that rows are read from, each once if its chunks follow each other.
+    pub(crate) fn files(&self) -> Vec<Arc<MappedFloats>> {
+        let mut files: Vec<Arc<MappedFloats>> = Vec::new();
+        for chunk in &self.chunks {
+            if let Rows::Mapped { file, .. } = &*chunk.rows
+                && files.last().is_none_or(|last| !Arc::ptr_eq(last, file))
+            {
+                files.push(Arc::clone(file));
+            }
+        }
+        files
     }
 
     /// Slots of `before` that lived then and are dead now. `before` is an earlier state of this one.
@@ -246,12 +265,11 @@ impl Store {
 
     /// Bytes of memory held, about; mapped rows are not.
     pub(crate) fn memory_bytes(&self) -> u64 {
+        /// Counters of the three shared parts of a chunk, and its place in the list of chunks.
+        const SHARED: usize = 3 * 16 + 8;
+        let fixed = SHARED + size_of::<Chunk>() + size_of::<Rows>();
         let chunks = self.chunks.iter().map(|chunk| {
-            let rows = match &*chunk.rows {
-                Rows::Held(rows) => rows.capacity() * size_of::<f32>(),
-                Rows::Mapped { .. } => 0,
-            };
-            rows + chunk.docs.memory_bytes() + size_of_val(&*chunk.dead)
+            fixed + chunk.rows.held_bytes() + chunk.docs.memory_bytes() + size_of_val(&*chunk.dead)
         });
         chunks.sum::<usize>() as u64
     }
@@ -291,10 +309,25 @@ impl Chunk {
 
 impl Rows {
     #[inline]
-    fn values(&self) -> &[f32] {
+    fn values(&self, range: Range<usize>) -> &[f32] {
+        match self {
+            Rows::Held(rows) => &rows[range],
+            Rows::Mapped { file, start, .. } => file.values(start + range.start..start + range.end),
+        }
+    }
+
+    #[inline]
+    fn unchecked(&self, range: Range<usize>) -> &[f32] {
+        match self {
+            Rows::Held(rows) => &rows[range],
+            Rows::Mapped { file, start, .. } => file.unchecked(start + range.start..start + range.end),
+        }
+    }
+
+    fn all(&self) -> &[f32] {
         match self {
             Rows::Held(rows) => rows,
-            Rows::Mapped { file, start, len } => &file.values()[*start..start + len],
+            Rows::Mapped { len, .. } => self.values(0..*len),
         }
     }
 
@@ -307,79 +340,25 @@ impl Rows {
             rows.extend_from_slice(row);
         }
     }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            Rows::Held(rows) => rows.capacity() * size_of::<f32>(),
+            Rows::Mapped { .. } => 0,
+        }
+    }
 }
 
 /// A copy is made to be changed: it is held in memory.
 impl Clone for Rows {
     fn clone(&self) -> Self {
-        Rows::Held(self.values().to_vec())
-    }
-}
-
-impl Docs {
-    pub(crate) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn key(&self, at: usize) -> &[u8] {
-        let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
-        &self.keys[start..self.ends[at] as usize]
-    }
-
-    /// Whether there are so many documents, each with a key.
-    fn is_sound(&self, count: usize) -> bool {
-        let ends_fit = self.ends.last().is_some_and(|&end| end as usize == self.keys.len());
-        let in_order = self.ends.is_sorted();
-        let counts = self.ends.len() == count && self.orders.seq_nos.len() == count;
-        let terms = self.orders.terms.len() == 1 || self.orders.terms.len() == count;
-        counts && terms && ends_fit && in_order && (0..count).all(|at| keys::decode(self.key(at)).is_some())
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.keys.capacity()
-            + self.ends.capacity() * size_of::<u32>()
-            + (self.orders.seq_nos.capacity() + self.orders.terms.capacity()) * size_of::<u64>()
-    }
-}
-
-impl Orders {
-    #[inline]
-    fn get(&self, at: usize) -> SeqNo {
-        let primary_term = if self.terms.len() == 1 { self.terms[0] } else { self.terms[at] };
-        SeqNo { primary_term, seq_no: self.seq_nos[at] }
-    }
-
-    fn push(&mut self, order: SeqNo) {
-        let before = self.seq_nos.len();
-        self.seq_nos.push(order.seq_no);
-        match *self.terms.as_slice() {
-            [] => self.terms.push(order.primary_term),
-            [term] if term == order.primary_term => {}
-            [term] => {
-                self.terms.resize(before, term);
-                self.terms.push(order.primary_term);
-            }
-            _ => self.terms.push(order.primary_term),
-        }
+        Rows::Held(self.all().to_vec())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn orders_come_back_whether_terms_differ_or_not() {
-        for terms in [&[1u64][..], &[1, 1, 1], &[1, 2], &[1, 1, 2, 2, 1], &[3, 1, 1, 1]] {
-            let mut orders = Orders::default();
-            for (at, &primary_term) in terms.iter().enumerate() {
-                orders.push(SeqNo { primary_term, seq_no: 10 - at as u64 });
-            }
-            for (at, &primary_term) in terms.iter().enumerate() {
-                assert_eq!(orders.get(at), SeqNo { primary_term, seq_no: 10 - at as u64 }, "{terms:?}");
-            }
-        }
-    }
 
     #[test]
     fn a_copy_does_not_see_what_happens_later() {
@@ -397,6 +376,6 @@ mod tests {
         assert_eq!(before.live_slots().count(), 5_000);
         assert_eq!(store.live_slots().count(), 4_999);
         assert_eq!(store.died_since(&before), [17, 4_999]);
-        assert_eq!((store.row(5_000), store.key(5_000)), (&[1.0; 3][..], &b"late"[..]));
+        assert_eq!((store.row(5_000), &*store.key(5_000)), (&[1.0; 3][..], &b"late"[..]));
     }
 }

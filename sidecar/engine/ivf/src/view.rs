@@ -39,6 +39,7 @@ impl KnnView for View {
             Some(lists) => self.search_lists(lists, query),
             None => self.search_exactly(query),
         };
+        self.store.sound()?;
         Ok(Found { hits: best.iter().map(|entry| self.hit(entry)).collect(), stats })
     }
 

@@ -55,9 +55,15 @@ pub trait KnnIndex: Send + Sync {
     /// Documents whose `_seq_no` lies in `from..to`, staged included.
     fn docs_between(&self, from: u64, to: u64) -> Vec<(DocKey, SeqNo)>;
 
-    /// Upkeep that may take long (train, retrain, calibrate, freeze, purge), on the caller's
-    /// thread, beside searches and changes. Returns whether anything was done.
+    /// Upkeep that may take long (train, retrain, calibrate, freeze, purge, check stored vectors), on
+    /// the caller's thread, beside searches and changes. Returns whether there may be more to do.
     fn maintain(&self) -> Result<bool, EngineError>;
+
+    /// Whether stored vectors turned out to be damaged. Searches fail then, and opening the index anew
+    /// sets its files aside and begins from nothing.
+    fn is_damaged(&self) -> bool {
+        false
+    }
 
     /// Writes the published state to disk if it changed since the last snapshot. Returns whether
     /// a snapshot was written.
@@ -188,6 +194,9 @@ pub enum EngineError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// What was stored is not what was written; the index must be opened anew.
+    #[error("stored vectors are damaged: {0}")]
+    Damaged(String),
     /// Training could not be done.
     #[error("training failed: {0}")]
     Training(String),

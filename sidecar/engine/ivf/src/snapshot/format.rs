@@ -5,6 +5,8 @@ use std::io::{self, BufWriter, Write};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::ints::PackedInts;
+
 // Files are little-endian and are written and mapped as they are in memory.
 const _: () = assert!(cfg!(target_endian = "little"), "snapshots need a little-endian machine");
 
@@ -35,6 +37,16 @@ impl Writer {
     pub(crate) fn run<T: Pod>(&mut self, values: &[T]) -> io::Result<()> {
         self.number(values.len())?;
         self.values(values)
+    }
+
+    /// Leaves what was written so far out of the checksum: it has checksums of its own.
+    pub(crate) fn restart_checksum(&mut self) {
+        self.hasher.reset();
+    }
+
+    pub(crate) fn ints(&mut self, ints: &PackedInts) -> io::Result<()> {
+        self.values(&[ints.base, u64::from(ints.width)])?;
+        self.run(&ints.words)
     }
 
     /// Makes the file durable; returns length and checksum.
@@ -68,11 +80,20 @@ impl Reader<'_> {
         self.values(count)
     }
 
+    pub(crate) fn ints(&mut self) -> Option<PackedInts> {
+        let (base, width) = (*self.values::<u64>(1)?.first()?, self.number()?);
+        Some(PackedInts { base, width: u32::try_from(width).ok()?, words: self.run()?.into() })
+    }
+
     /// Whether everything was read.
     pub(crate) fn is_at_end(&self) -> bool {
         self.0.is_empty()
     }
 }
+
+/// How the keys of a chunk are stored: see [`crate::keyset::KeySet`].
+pub(crate) const EVEN_KEYS: usize = 0;
+pub(crate) const RAGGED_KEYS: usize = 1;
 
 /// A [`knn_types::SeqNo`] in a file.
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::effort::Point;
 
 /// Raised whenever an older program could not read the files.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+
+/// The oldest version that this program still reads.
+pub(crate) const OLDEST_VERSION: u32 = 1;
 
 /// See the module.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +38,7 @@ pub(crate) struct Manifest {
 pub(crate) struct FileEntry {
     pub(crate) name: String,
     pub(crate) bytes: u64,
+    /// Of all its bytes; of files of vectors, only of the checksums at their end.
     pub(crate) crc32: u32,
 }
 
@@ -99,8 +103,8 @@ impl Manifest {
             version: u32,
         }
         let Versioned { version } = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        if version != VERSION {
-            return Err(format!("version {version}, this program reads {VERSION}"));
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
+            return Err(format!("version {version}, this program reads {OLDEST_VERSION} to {VERSION}"));
         }
         serde_json::from_slice(json).map_err(|error| error.to_string())
     }

@@ -3,19 +3,24 @@
 //! ```text
 //! <data_dir>/<index>/snapshot-<n>/
 //!     manifest.json   what is here: version, key, position, curve; sizes and checksums of all files
-//!     rows-<g>.bin    float32 vectors of a group of chunks; mapped, not read, when opened
+//!     rows-<g>.bin    float32 vectors of a group of chunks and a checksum for each page of them;
+//!                     mapped, not read, when opened
 //!     docs-<g>.bin    their documents and orders
-//!     state.bin       dead slots, remembered deletions, centroids, lists
+//!     state.bin       dead slots, remembered deletions
+//!     centroids.bin   centroids, where lists are trained
+//!     lists-<g>.bin   entries of a group of lists
 //! ```
 //!
 //! A snapshot is written as `writing-<n>`, made durable, renamed, and only then is the one before
-//! it removed. Files of full groups never change: the next snapshot links them. A damaged snapshot
-//! is renamed `snapshot-<n>.damaged-<m>` and the index starts empty.
+//! it removed. Files whose content is still the same are linked by the next snapshot: full groups of
+//! vectors and documents, and groups of lists that nothing was added to. A damaged snapshot is renamed
+//! `snapshot-<n>.damaged-<m>` and the index starts empty.
 
 mod disk;
 mod format;
 mod manifest;
 mod read;
+mod v1;
 mod write;
 
 pub(crate) use disk::{Disk, Faults, directory_name, is_directory_name, stored_key};

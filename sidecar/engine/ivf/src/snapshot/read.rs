@@ -9,18 +9,24 @@ use knn_types::{Epoch, FieldSpec, IndexKey};
 use serde::Serialize;
 
 use super::disk::Disk;
-use super::format::{Order, Reader};
-use super::manifest::{FileEntry, Manifest, TrainedEntry};
-use super::write::{MANIFEST_NAME, STATE_NAME, Saved, docs_name, rows_name};
+use super::format::{EVEN_KEYS, Order, RAGGED_KEYS, Reader};
+use super::manifest::{FileEntry, Manifest, TrainedEntry, VERSION};
+use super::v1;
+use super::write::{
+    CENTROIDS_NAME, MANIFEST_NAME, STATE_NAME, Saved, SavedLists, docs_name, lists_name, lists_per_file,
+    rows_name,
+};
 use crate::coarse::Coarse;
 use crate::coder::Coder;
+use crate::docs::{Docs, SealedDocs};
 use crate::effort::{Curve, Point};
 use crate::generation::{Generation, Trained, next_id};
 use crate::heads::Tombstones;
+use crate::keyset::KeySet;
 use crate::lists::{Drift, List, Lists, PADDING, Part};
-use crate::mapped::MappedFloats;
+use crate::mapped::{Damage, MappedFloats, file_bytes};
 use crate::rotation::Rotation;
-use crate::store::{Docs, GROUP_CHUNKS, Orders, Store};
+use crate::store::{GROUP_CHUNKS, Store};
 
 /// A state that was on disk.
 pub(crate) struct Restored {
@@ -91,7 +97,11 @@ pub(crate) fn verify(root: &Path) -> Vec<(PathBuf, Result<(), String>)> {
         let result =
             read(&path.join(MANIFEST_NAME)).and_then(|bytes| Manifest::parse(&bytes)).and_then(|manifest| {
                 let spec = manifest.spec().ok_or("a metric that this program does not know")?;
-                load(&path, number, &manifest.key(), &spec).map(|_| ())
+                if let Some(restored) = load(&path, number, &manifest.key(), &spec)? {
+                    restored.store.files().iter().for_each(|file| file.check_all());
+                    restored.store.sound().map_err(|error| error.to_string())?;
+                }
+                Ok(())
             });
         (path, result)
     };
@@ -104,32 +114,81 @@ fn load(directory: &Path, number: u64, key: &IndexKey, spec: &FieldSpec) -> Resu
     if manifest.key() != *key || !manifest.is_of(spec) {
         return Ok(None);
     }
+    let (store, tombstones, lists) = match manifest.version {
+        1 => v1::load(directory, &manifest, spec)?,
+        _ => load_parts(directory, &manifest, spec)?,
+    };
+    let saved = Saved {
+        number,
+        bytes: manifest.files.iter().map(|file| file.bytes).sum(),
+        lineage: store.lineage(),
+        // Files of an older version are not linked.
+        files: if manifest.version == VERSION { manifest.files.clone() } else { Vec::new() },
+        lists: lists.as_ref().map(SavedLists::of),
+    };
+    Ok(Some(Restored { epoch: manifest.epoch(), store, lists, tombstones, saved }))
+}
+
+/// What a snapshot consists of, its manifest apart.
+pub(super) type Parts = (Store, Tombstones, Option<Lists>);
+
+fn load_parts(directory: &Path, manifest: &Manifest, spec: &FieldSpec) -> Result<Parts, String> {
+    let damage = Arc::default();
     let mut groups = Vec::new();
     while let Some(entry) = manifest.file(&rows_name(groups.len())) {
-        let path = directory.join(&entry.name);
-        let rows = MappedFloats::open(&path).map_err(|error| format!("{}: {error}", entry.name))?;
-        check(entry, rows.bytes())?;
-        rows.expect_random_reads();
-        let docs = checked(directory, &manifest, &docs_name(groups.len()))?;
+        let docs = checked(directory, manifest, &docs_name(groups.len()))?;
         let docs = read_docs(&docs).ok_or("documents do not fit their file")?;
+        let len = docs.iter().map(Docs::len).sum::<usize>() * manifest.dims;
+        if file_bytes(len) != entry.bytes {
+            return Err(format!("{} does not fit its documents", entry.name));
+        }
+        let rows = MappedFloats::open(&directory.join(&entry.name), len, entry.crc32, &damage)
+            .map_err(|error| format!("{}: {error}", entry.name))?;
+        rows.expect_random_reads();
         groups.push((Arc::new(rows), docs));
     }
-    let state = checked(directory, &manifest, STATE_NAME)?;
+    let state = checked(directory, manifest, STATE_NAME)?;
     let mut reader = Reader(&state);
-    let parts = read_state(&mut reader, &manifest, groups).ok_or("the state does not fit its file")?;
-    let (store, tombstones) = parts;
+    let (store, tombstones) = read_state(&mut reader, manifest, groups, damage)
+        .filter(|_| reader.is_at_end())
+        .ok_or("the state does not fit its file")?;
     let lists = match &manifest.trained {
         None => None,
         Some(trained) => {
-            Some(read_lists(&mut reader, trained, spec, &store).ok_or("lists do not fit their file")?)
+            let centroids = checked(directory, manifest, CENTROIDS_NAME)?;
+            let mut reader = Reader(&centroids);
+            let generation = read_generation(&mut reader, trained, spec)
+                .filter(|_| reader.is_at_end())
+                .ok_or("centroids do not fit their file")?;
+            let lists = read_all_lists(directory, manifest, &generation, &store)?;
+            let drift = Drift { added: trained.added, residuals: trained.added_residuals };
+            Some(Lists { generation: Arc::new(generation), lists, drift })
         }
     };
-    if !reader.is_at_end() {
-        return Err("more in the state than there should be".into());
+    Ok((store, tombstones, lists))
+}
+
+fn read_all_lists(
+    directory: &Path,
+    manifest: &Manifest,
+    generation: &Generation,
+    store: &Store,
+) -> Result<Vec<Arc<List>>, String> {
+    let nlist = generation.coarse.nlist();
+    let mut lists = Vec::with_capacity(nlist);
+    while lists.len() < nlist {
+        let name = lists_name(lists.len() / lists_per_file(nlist));
+        let bytes = checked(directory, manifest, &name)?;
+        let mut reader = Reader(&bytes);
+        for _ in lists.len()..nlist.min(lists.len() + lists_per_file(nlist)) {
+            let list = read_list(&mut reader, generation, store.slots());
+            lists.push(list.ok_or_else(|| format!("lists do not fit {name}"))?);
+        }
+        if !reader.is_at_end() {
+            return Err(format!("more in {name} than there should be"));
+        }
     }
-    let bytes = manifest.files.iter().map(|file| file.bytes).sum();
-    let saved = Saved { number, bytes, lineage: store.lineage(), files: manifest.files.clone() };
-    Ok(Some(Restored { epoch: manifest.epoch(), store, lists, tombstones, saved }))
+    Ok(lists)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -137,7 +196,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// The bytes of a file whose length and checksum are right.
-fn checked(directory: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>, String> {
+pub(super) fn checked(directory: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>, String> {
     let entry = manifest.file(name).ok_or_else(|| format!("the manifest lacks {name}"))?;
     let bytes = read(&directory.join(name))?;
     check(entry, &bytes)?;
@@ -158,20 +217,34 @@ fn read_docs(bytes: &[u8]) -> Option<Vec<Docs>> {
     let mut reader = Reader(bytes);
     let mut chunks = Vec::new();
     while !reader.is_at_end() {
-        let (keys, ends) = (reader.run()?, reader.run()?);
-        let orders = Orders { seq_nos: reader.run()?, terms: reader.run()? };
-        chunks.push(Docs { keys, ends, orders });
+        let count = reader.number()?;
+        let keys = match reader.number()? {
+            EVEN_KEYS => KeySet::Even {
+                template: reader.run()?.into(),
+                varying: reader.run()?.into(),
+                bytes: reader.run()?.into(),
+            },
+            RAGGED_KEYS => KeySet::Ragged {
+                prefix: reader.run()?.into(),
+                ends: reader.ints()?,
+                bytes: reader.run()?.into(),
+            },
+            _ => return None,
+        };
+        let docs = Docs::Sealed(SealedDocs { count, keys, seq_nos: reader.ints()?, terms: reader.ints()? });
+        chunks.push(Some(docs).filter(Docs::is_sound)?);
     }
     (chunks.len() <= GROUP_CHUNKS).then_some(chunks)
 }
 
-fn read_state(
+pub(super) fn read_state(
     reader: &mut Reader<'_>,
     manifest: &Manifest,
     groups: Vec<(Arc<MappedFloats>, Vec<Docs>)>,
+    damage: Arc<Damage>,
 ) -> Option<(Store, Tombstones)> {
     let dead: Vec<u64> = reader.run()?;
-    let store = Store::restore(manifest.dims, manifest.slots, groups, &dead)?;
+    let store = Store::restore(manifest.dims, manifest.slots, groups, &dead, damage)?;
     let mut tombstones = Tombstones::default();
     for _ in 0..reader.number()? {
         let key: Vec<u8> = reader.run()?;
@@ -181,43 +254,39 @@ fn read_state(
     Some((store, tombstones))
 }
 
-fn read_lists(
+pub(super) fn read_generation(
     reader: &mut Reader<'_>,
     trained: &TrainedEntry,
     spec: &FieldSpec,
-    store: &Store,
-) -> Option<Lists> {
+) -> Option<Generation> {
     let centroids: Vec<f32> = reader.run()?;
     if centroids.is_empty() || !centroids.len().is_multiple_of(spec.dims) {
         return None;
     }
     let residuals: Vec<f32> = reader.values(centroids.len() / spec.dims)?;
-    let coder = Coder::for_field(spec.metric, spec.dims);
     let mut coarse = Coarse::new(spec.metric, spec.dims, centroids);
     coarse.set_residuals(&residuals);
-    let generation = Generation {
+    Some(Generation {
         id: next_id(),
         metric: spec.metric,
         rotation: Rotation::new(spec.dims, trained.seed),
-        coder,
+        coder: Coder::for_field(spec.metric, spec.dims),
         coarse,
         trained: Trained { vectors: trained.vectors, residual: trained.residual },
         curve: Curve { points: trained.curve.clone() },
-    };
-    let mut lists = Vec::with_capacity(generation.coarse.nlist());
-    for _ in 0..generation.coarse.nlist() {
-        let len = reader.number()?;
-        let blocks = len.div_ceil(BLOCK);
-        let slots: Vec<u32> = reader.values(blocks.checked_mul(BLOCK)?)?;
-        let lines = reader.values(blocks.checked_mul(coder.shape().lines())?)?;
-        let (real, padding) = slots.split_at_checked(len)?;
-        if real.iter().any(|&slot| slot as usize >= store.slots())
-            || padding.iter().any(|&slot| slot != PADDING)
-        {
-            return None;
-        }
-        lists.push(Arc::new(List { frozen: Arc::new(Part { lines, slots, len }), fresh: Part::default() }));
+    })
+}
+
+pub(super) fn read_list(reader: &mut Reader<'_>, generation: &Generation, slots: usize) -> Option<Arc<List>> {
+    let len = reader.number()?;
+    let blocks = len.div_ceil(BLOCK);
+    let names: Vec<u32> = reader.values(blocks.checked_mul(BLOCK)?)?;
+    let lines = reader.values(blocks.checked_mul(generation.coder.shape().lines())?)?;
+    let (real, padding) = names.split_at_checked(len)?;
+    let names_fit = real.iter().all(|&slot| (slot as usize) < slots);
+    if !names_fit || padding.iter().any(|&slot| slot != PADDING) {
+        return None;
     }
-    let drift = Drift { added: trained.added, residuals: trained.added_residuals };
-    Some(Lists { generation: Arc::new(generation), lists, drift })
+    let frozen = Arc::new(Part { lines, slots: names, len });
+    Some(Arc::new(List { frozen, fresh: Part::default() }))
 }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use knn_types::{
-    Change, ChangeKind, DocKey, Epoch, FieldSpec, Hit, IndexKey, IvfOptions, KnnEngine, KnnIndex, Metric,
-    Query, SeqNo,
+    Change, ChangeKind, DocKey, EngineError, Epoch, FieldSpec, Hit, IndexKey, IvfOptions, KnnEngine,
+    KnnIndex, Metric, Query, SeqNo,
 };
 
+use super::manifest::VERSION;
 use crate::{Engine, EngineConfig};
 
 const DIMS: usize = 4;
@@ -120,24 +121,129 @@ fn every_flipped_byte_is_detected_and_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     saved(dir.path(), "v");
     let files = files_below(dir.path());
-    assert_eq!(files.len(), 4, "{files:?}");
+    assert_eq!(files.len(), 6, "{files:?}");
     let mut tried = 0;
     for file in &files {
         let good = fs::read(file).unwrap();
         // All bytes of small files and of both ends, a stride through the rest.
-        let stride = (good.len() / 150).max(1);
-        for at in (0..good.len()).filter(|at| *at < 40 || good.len() - at < 40 || at % stride == 0) {
+        let stride = (good.len() / 60).max(1);
+        for at in (0..good.len()).filter(|at| *at < 24 || good.len() - at < 24 || at % stride == 0) {
             let mut bad = good.clone();
             bad[at] ^= 1 << (at % 8);
             fs::write(file, &bad).unwrap();
-            let index = engine(dir.path()).open(&key("v"), &spec()).unwrap();
-            assert!(index.view().is_empty(), "{} byte {at}", file.display());
+            assert_damaged(dir.path(), &format!("{} byte {at}", file.display()));
             restore_aside(dir.path(), file, &good);
             tried += 1;
         }
     }
-    assert!(tried > 400, "{tried}");
+    assert!(tried > 300, "{tried}");
     assert_eq!(engine(dir.path()).open(&key("v"), &spec()).unwrap().view().len(), 299);
+}
+
+/// Damage is found on opening, or, below the vectors themselves, by the first that uses them: a search,
+/// or upkeep. Then the index is opened anew, empty.
+fn assert_damaged(dir: &Path, what: &str) {
+    let engine = engine(dir);
+    let index = engine.open(&key("v"), &spec()).unwrap();
+    if !index.view().is_empty() {
+        assert!(!index.is_damaged(), "{what}");
+        let query = Query { vector: &[50.0; DIMS], k: 10_000, num_candidates: 10_000, nprobe: None };
+        let error = index.view().search(&query).unwrap_err();
+        assert!(matches!(error, EngineError::Damaged(_)), "{what}: {error}");
+        assert!(index.is_damaged());
+        assert!(index.view().search(&query).is_err(), "{what}: and again");
+        fill(&*index, 900..901, 901);
+        assert!(index.snapshot().is_err(), "{what}: nothing is written from damaged rows");
+        let again = engine.open(&key("v"), &spec()).unwrap();
+        assert!(again.view().is_empty() && !again.is_damaged(), "{what}");
+        assert_eq!(again.view().epoch(), Epoch::EMPTY);
+    }
+    assert!(self::engine(dir).open(&key("v"), &spec()).unwrap().view().is_empty(), "{what}");
+}
+
+#[test]
+fn upkeep_finds_damage_that_no_search_has_met() {
+    let dir = tempfile::tempdir().unwrap();
+    saved(dir.path(), "v");
+    let rows = files_below(dir.path()).into_iter().find(|file| file.ends_with("rows-0.bin")).unwrap();
+    let mut bytes = fs::read(&rows).unwrap();
+    bytes[4_000] ^= 1;
+    fs::write(&rows, bytes).unwrap();
+    let index = engine(dir.path()).open(&key("v"), &spec()).unwrap();
+    assert!(!index.is_damaged());
+    assert!(matches!(index.maintain(), Err(EngineError::Damaged(_))));
+    assert!(index.is_damaged());
+}
+
+#[test]
+fn a_snapshot_of_version_1_is_read_and_the_next_one_is_of_this_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = all(&*saved(dir.path(), "v"));
+    // The same index, as the program wrote it when version 1 was the newest.
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/v1/snapshot-0");
+    let to = files_below(dir.path())[0].parent().unwrap().to_path_buf();
+    fs::remove_dir_all(&to).unwrap();
+    fs::create_dir(&to).unwrap();
+    for file in files_below(&old) {
+        fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
+    let engine = engine(dir.path());
+    let index = engine.open(&key("v"), &spec()).unwrap();
+    assert_eq!(all(&*index), before);
+    assert!(index.stats().nlist > 1 && !index.maintain().unwrap());
+    assert_eq!(index.order_of(&DocKey::new("doc2")), Some(SeqNo { primary_term: 1, seq_no: 2 }));
+    // The deletion that it remembers is known by the key's present form too.
+    let old = SeqNo { primary_term: 1, seq_no: 1 };
+    let late = Change { doc: DocKey::new("doc1"), order: old, kind: ChangeKind::Upsert(row(1)) };
+    index.stage(vec![late]).unwrap();
+    assert_eq!(index.order_of(&DocKey::new("doc1")), None);
+    assert!(!index.snapshot().unwrap(), "nothing changed");
+    fill(&*index, 300..301, 301);
+    let after = all(&*index);
+    assert!(index.snapshot().unwrap());
+    assert_eq!(all(&*index), after, "read from the new files");
+    assert_eq!(all(&*self::engine(dir.path()).open(&key("v"), &spec()).unwrap()), after);
+    let manifest = files_below(dir.path()).into_iter().find(|file| file.ends_with("manifest.json")).unwrap();
+    assert!(fs::read_to_string(manifest).unwrap().contains(&format!("\"version\": {VERSION}")));
+}
+
+#[test]
+fn a_snapshot_writes_the_lists_that_changed_and_links_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = IvfOptions { nlist: Some(64), ..IvfOptions::default() };
+    let spec = FieldSpec { options, ..spec() };
+    let engine = engine(dir.path());
+    let index = engine.open(&key("v"), &spec).unwrap();
+    fill(&*index, 0..1_000, 1_000);
+    while index.maintain().unwrap() {}
+    assert!(index.snapshot().unwrap());
+    let inodes = || {
+        use std::os::unix::fs::MetadataExt;
+        let files = files_below(dir.path()).into_iter();
+        let named =
+            files.map(|file| (file.file_name().unwrap().to_owned(), fs::metadata(file).unwrap().ino()));
+        named.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let kept = |before: &std::collections::BTreeMap<_, u64>, name: &str| {
+        inodes().get(std::ffi::OsStr::new(name)) == before.get(std::ffi::OsStr::new(name))
+    };
+    let lists = |before| (0..4).filter(|n| kept(before, &format!("lists-{n}.bin"))).count();
+    let first = inodes();
+    assert!(first.contains_key(std::ffi::OsStr::new("lists-3.bin")) && first.len() == 9, "{first:?}");
+    // One vector goes to one list, in a file of sixteen of them.
+    fill(&*index, 1_000..1_001, 1_001);
+    assert!(index.snapshot().unwrap());
+    assert_eq!(lists(&first), 3);
+    assert!(kept(&first, "centroids.bin") && !kept(&first, "state.bin"));
+    // A deletion changes none, nor does opening.
+    let second = inodes();
+    let index = self::engine(dir.path()).open(&key("v"), &spec).unwrap();
+    delete(&*index, 7, 1_002);
+    assert!(index.snapshot().unwrap());
+    assert_eq!(lists(&second), 4);
+    let found = all(&*index);
+    assert_eq!(found.1.len(), 1_000);
+    assert_eq!(all(&*self::engine(dir.path()).open(&key("v"), &spec).unwrap()), found);
 }
 
 /// Gives the snapshot that was set aside its name back, and `file` its content.
@@ -184,7 +290,7 @@ fn an_unknown_version_is_set_aside_and_at_most_two_are_kept() {
             .unwrap();
         let text = fs::read_to_string(&manifest).unwrap();
         let (json, _) = text.rsplit_once("\ncrc32").unwrap();
-        let json = json.replacen("\"version\": 1", "\"version\": 999", 1);
+        let json = json.replacen(&format!("\"version\": {VERSION}"), "\"version\": 999", 1);
         let checksum = crc32fast::hash(json.as_bytes());
         fs::write(&manifest, format!("{json}\ncrc32 {checksum:08x}\n")).unwrap();
         assert!(engine(dir.path()).open(&key("v"), &spec()).unwrap().view().is_empty());
@@ -217,7 +323,7 @@ fn a_failure_at_any_step_leaves_a_sound_snapshot() {
                 }
             }
             Err(error) => {
-                assert!(matches!(error, knn_types::EngineError::Io { .. }));
+                assert!(matches!(error, EngineError::Io { .. }));
                 assert!(found == before || found == after, "step {steps}: neither state");
                 failed += 1;
                 engine.faults.after(usize::MAX);

@@ -1,16 +1,20 @@
 //! Writing a snapshot.
 
-use std::fs;
-use std::path::Path;
-use std::sync::Arc;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::{fs, io};
 
 use knn_types::{EngineError, Epoch, FieldSpec, IndexKey, SeqNo};
 
 use super::disk::{Disk, io_error};
-use super::format::{Order, Writer};
+use super::format::{EVEN_KEYS, Order, RAGGED_KEYS, Writer};
 use super::manifest::{FileEntry, Manifest, TrainedEntry, VERSION};
-use crate::lists::{Lists, Part};
-use crate::mapped::MappedFloats;
+use crate::docs::Docs;
+use crate::generation::Generation;
+use crate::keyset::KeySet;
+use crate::lists::{List, Lists, Part};
+use crate::mapped::{MappedFloats, PageSums, file_bytes};
 use crate::store::Store;
 
 /// What is written: one published state.
@@ -23,17 +27,42 @@ pub(crate) struct State {
     pub(crate) tombstones: Vec<(Box<[u8]>, SeqNo)>,
 }
 
-/// Groups of chunks whose rows a file has.
+/// Groups of chunks whose rows a new file has.
 type MappedGroups = Vec<(usize, Arc<MappedFloats>)>;
 
 /// The newest snapshot as far as the next one needs to know it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Saved {
     pub(crate) number: u64,
     pub(crate) bytes: u64,
     /// Which slots its files hold; see [`Store::lineage`].
     pub(crate) lineage: u64,
+    /// What the next snapshot may link.
     pub(crate) files: Vec<FileEntry>,
+    pub(crate) lists: Option<SavedLists>,
+}
+
+/// Which lists a snapshot holds. A list that changed is another allocation: one that is referred to
+/// from here is not reused for anything else.
+#[derive(Clone)]
+pub(crate) struct SavedLists {
+    generation: u64,
+    lists: Vec<Weak<List>>,
+}
+
+impl SavedLists {
+    pub(crate) fn of(lists: &Lists) -> Self {
+        Self { generation: lists.generation.id, lists: lists.lists.iter().map(Arc::downgrade).collect() }
+    }
+
+    fn same_generation(&self, lists: &Lists) -> bool {
+        self.generation == lists.generation.id && self.lists.len() == lists.lists.len()
+    }
+
+    fn same_lists(&self, lists: &Lists, range: Range<usize>) -> bool {
+        let pairs = self.lists[range.clone()].iter().zip(&lists.lists[range]);
+        self.same_generation(lists) && pairs.into_iter().all(|(then, now)| then.as_ptr() == Arc::as_ptr(now))
+    }
 }
 
 /// Writes `state` beside the `newest` snapshot and puts it in its place. On an error nothing
@@ -46,29 +75,39 @@ pub(crate) fn save(
     let number =
         disk.snapshots().first().copied().max(newest.map(|saved| saved.number)).map_or(0, |last| last + 1);
     let written = disk.begin(number).and_then(|directory| {
-        let files = write_files(disk, &directory, state, newest)?;
+        let mut snapshot =
+            Writing { disk, directory, state, newest, files: Vec::new(), new_groups: Vec::new() };
+        snapshot.write()?;
+        // What was read to be written may have turned out to be damaged.
+        state.store.sound()?;
         disk.commit(number)?;
-        Ok(files)
+        Ok((snapshot.files, snapshot.new_groups))
     });
-    let files = match written {
-        Ok(files) => files,
+    let (files, new_groups) = match written {
+        Ok(written) => written,
         Err(error) => {
             disk.remove_unfinished();
             return Err(error);
         }
     };
     disk.remove_older(number);
-    let bytes = files.iter().map(|file| file.bytes).sum();
     let mut mapped = Vec::new();
-    for group in
-        (0..state.store.groups()).filter(|&g| state.store.group_is_full(g) && state.store.group_is_held(g))
-    {
+    for (group, crc32) in new_groups {
         let path = disk.snapshot(number).join(rows_name(group));
-        let file = MappedFloats::open(&path).map_err(|source| io_error(&path, source))?;
+        let len = state.store.group_slots(group) * state.store.dims();
+        let file = MappedFloats::open(&path, len, crc32, state.store.damage())
+            .map_err(|source| io_error(&path, source))?;
         file.expect_random_reads();
         mapped.push((group, Arc::new(file)));
     }
-    Ok((Saved { number, bytes, lineage: state.store.lineage(), files }, mapped))
+    let saved = Saved {
+        number,
+        bytes: files.iter().map(|file| file.bytes).sum(),
+        lineage: state.store.lineage(),
+        files,
+        lists: state.lists.as_ref().map(SavedLists::of),
+    };
+    Ok((saved, mapped))
 }
 
 pub(super) fn rows_name(group: usize) -> String {
@@ -79,44 +118,119 @@ pub(super) fn docs_name(group: usize) -> String {
     format!("docs-{group}.bin")
 }
 
+pub(super) fn lists_name(group: usize) -> String {
+    format!("lists-{group}.bin")
+}
+
+/// Lists that share a file: so many that a snapshot has not too many files.
+pub(super) fn lists_per_file(nlist: usize) -> usize {
+    nlist.div_ceil(128).max(16)
+}
+
 pub(super) const STATE_NAME: &str = "state.bin";
+pub(super) const CENTROIDS_NAME: &str = "centroids.bin";
 pub(super) const MANIFEST_NAME: &str = "manifest.json";
 
-fn write_files(
-    disk: &Disk,
-    directory: &Path,
-    state: &State,
-    newest: Option<&Saved>,
-) -> Result<Vec<FileEntry>, EngineError> {
-    let mut files = Vec::new();
-    let linkable = newest.filter(|saved| saved.lineage == state.store.lineage());
-    for group in 0..state.store.groups() {
-        for name in [rows_name(group), docs_name(group)] {
-            let path = directory.join(&name);
-            let earlier = linkable.filter(|_| state.store.group_is_full(group)).and_then(|saved| {
-                let entry = saved.files.iter().find(|file| file.name == name)?;
-                let from = disk.snapshot(saved.number).join(&name);
-                (entry.bytes == group_bytes(&state.store, group, &name)).then_some((entry, from))
-            });
-            if let Some((entry, from)) = earlier
-                && disk.link(&from, &path).is_ok()
-            {
-                files.push(entry.clone());
-                continue;
-            }
-            files.push(write_file(disk, &path, |writer| write_group(writer, &state.store, group, &name))?);
+/// A snapshot on its way.
+struct Writing<'a> {
+    disk: &'a Disk,
+    directory: PathBuf,
+    state: &'a State,
+    newest: Option<&'a Saved>,
+    files: Vec<FileEntry>,
+    /// Groups whose rows were written, not linked, with the checksums of their files.
+    new_groups: Vec<(usize, u32)>,
+}
+
+impl<'a> Writing<'a> {
+    fn write(&mut self) -> Result<(), EngineError> {
+        (0..self.state.store.groups()).try_for_each(|group| self.group(group))?;
+        let state = self.state;
+        self.file(STATE_NAME, |writer| write_state(writer, state))?;
+        if let Some(lists) = &state.lists {
+            self.lists(lists)?;
         }
+        let manifest = manifest(state, self.files.clone());
+        let path = self.directory.join(MANIFEST_NAME);
+        write_file(self.disk, &path, |writer| writer.values(&manifest.to_bytes())).map(drop)
     }
-    files.push(write_file(disk, &directory.join(STATE_NAME), |writer| write_state(writer, state))?);
-    let manifest = manifest(state, files.clone());
-    write_file(disk, &directory.join(MANIFEST_NAME), |writer| writer.values(&manifest.to_bytes()))?;
-    Ok(files)
+
+    /// Rows and documents of a group; linked if it was full before.
+    fn group(&mut self, group: usize) -> Result<(), EngineError> {
+        let store = &self.state.store;
+        let (rows, docs) = (rows_name(group), docs_name(group));
+        let was_full = self.linkable().is_some_and(|saved| {
+            let bytes = file_bytes(store.group_slots(group) * store.dims());
+            let earlier = saved.files.iter().find(|file| file.name == rows);
+            store.group_is_full(group) && earlier.is_some_and(|file| file.bytes == bytes)
+        });
+        if !(was_full && self.link(&rows)) {
+            let entry =
+                self.file(&rows, |writer| write_rows(writer, store.group(group).map(|(rows, _)| rows)))?;
+            self.new_groups.push((group, entry.crc32));
+        }
+        if !(was_full && self.link(&docs)) {
+            self.file(&docs, |writer| store.group(group).try_for_each(|(_, docs)| write_docs(writer, docs)))?;
+        }
+        Ok(())
+    }
+
+    /// Centroids and lists; linked where nothing was added or taken away.
+    fn lists(&mut self, lists: &Lists) -> Result<(), EngineError> {
+        let before = self.linkable().and_then(|saved| saved.lists.as_ref());
+        let same_centroids = before.is_some_and(|before| before.same_generation(lists));
+        if !(same_centroids && self.link(CENTROIDS_NAME)) {
+            self.file(CENTROIDS_NAME, |writer| {
+                writer.run(lists.generation.coarse.centroids())?;
+                writer.values(lists.generation.coarse.residuals())
+            })?;
+        }
+        let per_file = lists_per_file(lists.nlist());
+        for (group, part) in lists.lists.chunks(per_file).enumerate() {
+            let (name, first) = (lists_name(group), group * per_file);
+            let same = same_centroids
+                && before.is_some_and(|before| before.same_lists(lists, first..first + part.len()));
+            if !(same && self.link(&name)) {
+                self.file(&name, |writer| {
+                    part.iter().try_for_each(|list| write_list(writer, &lists.generation, list))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest snapshot, if slots are still what they were then.
+    fn linkable(&self) -> Option<&'a Saved> {
+        self.newest.filter(|saved| saved.lineage == self.state.store.lineage())
+    }
+
+    /// Gives a file of the newest snapshot a second name. Whatever prevents it, the file can be written.
+    fn link(&mut self, name: &str) -> bool {
+        let Some(saved) = self.newest else { return false };
+        let Some(entry) = saved.files.iter().find(|file| file.name == name) else { return false };
+        let from = self.disk.snapshot(saved.number).join(name);
+        let linked = self.disk.link(&from, &self.directory.join(name)).is_ok();
+        if linked {
+            self.files.push(entry.clone());
+        }
+        linked
+    }
+
+    fn file(
+        &mut self,
+        name: &str,
+        content: impl FnOnce(&mut Writer) -> io::Result<()>,
+    ) -> Result<FileEntry, EngineError> {
+        let entry = write_file(self.disk, &self.directory.join(name), content)?;
+        self.files.push(entry.clone());
+        Ok(entry)
+    }
 }
 
 fn write_file(
     disk: &Disk,
     path: &Path,
-    content: impl FnOnce(&mut Writer) -> std::io::Result<()>,
+    content: impl FnOnce(&mut Writer) -> io::Result<()>,
 ) -> Result<FileEntry, EngineError> {
     let file = disk.create(path)?;
     let (bytes, crc32) = disk.do_step(path, |_| {
@@ -128,64 +242,68 @@ fn write_file(
     Ok(FileEntry { name, bytes, crc32 })
 }
 
-/// Bytes that a group's file would have: a linked file must have been written of the full group.
-fn group_bytes(store: &Store, group: usize, name: &str) -> u64 {
-    if name == rows_name(group) {
-        store.group(group).map(|(rows, _)| size_of_val(rows) as u64).sum()
-    } else {
-        let docs = store.group(group).map(|(_, docs)| {
-            32 + docs.keys.len()
-                + docs.ends.len() * 4
-                + (docs.orders.seq_nos.len() + docs.orders.terms.len()) * 8
-        });
-        docs.sum::<usize>() as u64
+/// Rows as [`MappedFloats`] wants them.
+fn write_rows<'a>(writer: &mut Writer, rows: impl Iterator<Item = &'a [f32]>) -> io::Result<()> {
+    let mut sums = PageSums::default();
+    for rows in rows {
+        sums.update(bytemuck::cast_slice(rows));
+        writer.values(rows)?;
     }
+    let padding = vec![0u8; sums.missing()];
+    sums.update(&padding);
+    writer.values(&padding)?;
+    writer.restart_checksum();
+    writer.values(sums.sums())
 }
 
-fn write_group(writer: &mut Writer, store: &Store, group: usize, name: &str) -> std::io::Result<()> {
-    for (rows, docs) in store.group(group) {
-        if name == rows_name(group) {
-            writer.values(rows)?;
-        } else {
-            writer.run(&docs.keys)?;
-            writer.run(&docs.ends)?;
-            writer.run(&docs.orders.seq_nos)?;
-            writer.run(&docs.orders.terms)?;
+fn write_docs(writer: &mut Writer, docs: &Docs) -> io::Result<()> {
+    let sealed = docs.sealed();
+    writer.number(sealed.count)?;
+    match &sealed.keys {
+        KeySet::Even { template, varying, bytes } => {
+            writer.number(EVEN_KEYS)?;
+            writer.run(template)?;
+            writer.run(varying)?;
+            writer.run(bytes)?;
+        }
+        KeySet::Ragged { prefix, ends, bytes } => {
+            writer.number(RAGGED_KEYS)?;
+            writer.run(prefix)?;
+            writer.ints(ends)?;
+            writer.run(bytes)?;
         }
     }
-    Ok(())
+    writer.ints(&sealed.seq_nos)?;
+    writer.ints(&sealed.terms)
 }
 
-fn write_state(writer: &mut Writer, state: &State) -> std::io::Result<()> {
-    let dead: Vec<u64> = state.store.chunks().flat_map(|(_, _, dead)| dead).copied().collect();
+fn write_state(writer: &mut Writer, state: &State) -> io::Result<()> {
+    let dead: Vec<u64> = state.store.dead_bits().copied().collect();
     writer.run(&dead)?;
     writer.number(state.tombstones.len())?;
     for (key, order) in &state.tombstones {
         writer.run(key)?;
         writer.values(&[Order::from(*order)])?;
     }
-    if let Some(lists) = &state.lists {
-        writer.run(lists.generation.coarse.centroids())?;
-        writer.values(lists.generation.coarse.residuals())?;
-        let (shape, groups) = (lists.generation.coder.shape(), lists.generation.coder.groups());
-        for list in &lists.lists {
-            // Fresh entries become frozen in the file.
-            let joined;
-            let part: &Part = if list.fresh.len == 0 {
-                &list.frozen
-            } else {
-                let mut part = Part::default();
-                list.frozen.copy_into(shape, 0..list.frozen.len, |_| true, groups, &mut part);
-                list.fresh.copy_into(shape, 0..list.fresh.len, |_| true, groups, &mut part);
-                joined = part;
-                &joined
-            };
-            writer.number(part.len)?;
-            writer.values(&part.slots)?;
-            writer.values(&part.lines)?;
-        }
-    }
     Ok(())
+}
+
+fn write_list(writer: &mut Writer, generation: &Generation, list: &List) -> io::Result<()> {
+    let (shape, groups) = (generation.coder.shape(), generation.coder.groups());
+    // Fresh entries become frozen in the file.
+    let joined;
+    let part: &Part = if list.fresh.len == 0 {
+        &list.frozen
+    } else {
+        let mut part = Part::default();
+        list.frozen.copy_into(shape, 0..list.frozen.len, |_| true, groups, &mut part);
+        list.fresh.copy_into(shape, 0..list.fresh.len, |_| true, groups, &mut part);
+        joined = part;
+        &joined
+    };
+    writer.number(part.len)?;
+    writer.values(&part.slots)?;
+    writer.values(&part.lines)
 }
 
 fn manifest(state: &State, files: Vec<FileEntry>) -> Manifest {
@@ -217,7 +335,7 @@ fn manifest(state: &State, files: Vec<FileEntry>) -> Manifest {
 /// Removes everything that an index has on disk.
 pub(crate) fn remove_all(root: &Path) {
     if let Err(error) = fs::remove_dir_all(root)
-        && error.kind() != std::io::ErrorKind::NotFound
+        && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(%error, directory = %root.display(), "files of an index could not be removed");
     }
