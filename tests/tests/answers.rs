@@ -167,6 +167,59 @@ async fn where_security_is_declared_on_every_hit_is_fetched_as_the_caller() {
 }
 
 #[tokio::test]
+async fn documents_found_again_are_not_fetched_again_unless_they_changed() {
+    let elasticsearch = Elasticsearch::start("kept").await;
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    let (through, direct) = (outrigger.api(), elasticsearch.api());
+    through.create("kept", 2, "l2_norm", 2).await;
+    let docs: Vec<_> = (0..30)
+        .map(|n| (n.to_string(), json!({"v": [n, 1], "n": n, "tag": format!("caf\u{e9} {n}")})))
+        .collect();
+    through.bulk("kept", "true", &docs).await.unwrap().ok();
+    outrigger.learnt("kept").await;
+    let search =
+        |source: Value| json!({"knn": {"field": "v", "query_vector": [3.2, 1], "k": 5}, "_source": source});
+    let compare = async |path: &str, body: &Value, way: &str| {
+        let ours = through.post(path, body.clone()).await;
+        assert_eq!(ours.way, way, "{path} {body}");
+        let theirs = direct.post(path, body.clone()).await;
+        assert_eq!(ours.body["hits"], theirs.body["hits"], "{path} {body}");
+        assert_eq!(ours.body["_shards"], theirs.body["_shards"], "{path} {body}");
+        let documents = |reply: &Reply| reply.text.split_once("max_score").map(|(_, hits)| hits.to_owned());
+        assert_eq!(documents(&ours), documents(&theirs), "the same bytes");
+    };
+    // Each wish is fetched once, and then kept under its own name.
+    for source in [json!(true), json!(["tag"]), json!({"excludes": ["v", "n"]})] {
+        for path in
+            ["/kept/_search", "/kept/_search?pretty", "/kept/_search?version=true&filter_path=hits,_shards"]
+        {
+            compare(path, &search(source.clone()), "fetch; reason=ok").await;
+            compare(path, &search(source.clone()), "answer; reason=documents_kept").await;
+        }
+    }
+    // What depends on more than the document is always asked for.
+    let fields = json!({"knn": {"field": "v", "query_vector": [3.2, 1], "k": 5}, "fields": ["n"]});
+    compare("/kept/_search", &fields, "fetch; reason=ok").await;
+    compare("/kept/_search", &fields, "fetch; reason=ok").await;
+    // An update is another version, a deletion brings another hit: both are fetched, the rest is not.
+    let wish = search(json!(["tag"]));
+    through.put("/kept/_doc/3?refresh=true", json!({"v": [3, 1], "tag": "changed"})).await.ok();
+    compare("/kept/_search", &wish, "fetch; reason=ok").await;
+    compare("/kept/_search", &wish, "answer; reason=documents_kept").await;
+    through.delete("/kept/_doc/4?refresh=true").await.ok();
+    compare("/kept/_search", &wish, "fetch; reason=ok").await;
+    compare("/kept/_search", &wish, "answer; reason=documents_kept").await;
+    // The same name is not the same index.
+    through.delete("/kept").await.ok();
+    through.create("kept", 2, "l2_norm", 2).await;
+    let again: Vec<_> = (0..30).map(|n| (n.to_string(), json!({"v": [n, 1], "tag": "anew"}))).collect();
+    through.bulk("kept", "true", &again).await.unwrap().ok();
+    outrigger.learnt("kept").await;
+    compare("/kept/_search", &wish, "fetch; reason=ok").await;
+}
+
+#[tokio::test]
 async fn ignored_values_are_shown_as_elasticsearch_shows_them() {
     let elasticsearch = Elasticsearch::start("ignored").await;
     let data = tempfile::tempdir().unwrap();

@@ -23,6 +23,8 @@ pub struct ProxyConfig {
     pub max_head_bytes: usize,
     /// Largest body of a search or mapping that is read to be understood; larger ones pass.
     pub max_intercept_bytes: usize,
+    /// Documents kept from earlier searches; 0 keeps none.
+    pub document_cache_bytes: u64,
     /// Connecting to Elasticsearch.
     pub connect_timeout: Duration,
     /// From the end of the request to the head of Elasticsearch's response.
@@ -49,6 +51,7 @@ impl Default for ProxyConfig {
             max_body_bytes: 100 << 20,
             max_head_bytes: 64 << 10,
             max_intercept_bytes: 16 << 20,
+            document_cache_bytes: 64 << 20,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(3600),
             publish_timeout: Duration::from_secs(30),

@@ -6,6 +6,7 @@
 //! | classify | [`classify`] | method, path and query become a [`classify::Route`] |
 //! | pass | [`pass`] | stream to Elasticsearch and back; never parsed |
 //! | intercept | [`intercept`] | search, mapping, refresh, index life, `/_ivf`: one file each |
+//! | documents | [`documents`] | what earlier searches fetched, for hits found again |
 //! | brake | [`brake`] | knn that must pass to an offload field is an exact scan: limited |
 //! | respond | [`respond`] | responses of our own: headers, encoding |
 //! | rescue | [`rescue`] | any failure becomes an error of Elasticsearch's shape |
@@ -21,6 +22,7 @@ mod body;
 mod brake;
 mod classify;
 mod config;
+mod documents;
 mod intercept;
 mod mode;
 mod pass;

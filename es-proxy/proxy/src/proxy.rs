@@ -14,6 +14,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::brake::Brake;
 use crate::classify::{Route, classify};
 use crate::config::ProxyConfig;
+use crate::documents::DocumentCache;
 use crate::intercept;
 use crate::mode::Modes;
 use crate::pass;
@@ -31,6 +32,7 @@ pub struct Proxy {
     pub(crate) upstream_source: Arc<dyn KnnSource>,
     pub(crate) modes: Arc<Modes>,
     pub(crate) brake: Brake,
+    pub(crate) documents: DocumentCache,
     pub(crate) telemetry: Telemetry,
     pub(crate) shadow_slots: Arc<tokio::sync::Semaphore>,
     /// Where background work (shadow comparisons) runs: not on the workers.
@@ -50,6 +52,7 @@ impl Proxy {
     ) -> Self {
         Self {
             brake: Brake::new(config.passed_knn),
+            documents: DocumentCache::new(config.document_cache_bytes, telemetry.documents.clone()),
             config,
             cluster,
             engine,

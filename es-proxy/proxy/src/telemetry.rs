@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::documents;
+
 /// How a request was served, and why so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Served {
@@ -56,6 +58,7 @@ pub struct Telemetry {
     refused: Counter,
     shadow_overlap: Counter<f64, AtomicU64>,
     shadow_compared: Counter,
+    pub(crate) documents: documents::Metrics,
     pub(crate) connections: Gauge,
     pub(crate) in_flight: Gauge,
 }
@@ -78,6 +81,7 @@ impl Telemetry {
             refused: Counter::default(),
             shadow_overlap: Counter::default(),
             shadow_compared: Counter::default(),
+            documents: documents::Metrics::new(registry),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
         };

@@ -57,9 +57,8 @@ pub enum FetchMismatch {
 
 /// The answer when only ids and scores are wanted.
 pub fn render(search: &KnnSearch, outcome: &Outcome<'_>) -> String {
-    let shards = format!("{{\"total\":{0},\"successful\":{0},\"skipped\":0,\"failed\":0}}", outcome.shards);
     let mut out = String::with_capacity(192 + 96 * outcome.page.len());
-    open_answer(&mut out, search, outcome, &shards);
+    open_answer(&mut out, search, outcome, &all_shards(outcome));
     for (at, hit) in outcome.page.iter().enumerate() {
         if at > 0 {
             out.push(',');
@@ -69,22 +68,29 @@ pub fn render(search: &KnnSearch, outcome: &Outcome<'_>) -> String {
     close_answer(out, search)
 }
 
-/// The answer with documents: `fetched` is Elasticsearch's response to [`KnnSearch::fetch_body`].
+/// The answer with documents: every hit of the page must be among `fetched`.
 pub fn render_fetched(
     search: &KnnSearch,
     outcome: &Outcome<'_>,
-    fetched: &str,
+    fetched: &FetchedHits<'_>,
 ) -> Result<String, FetchMismatch> {
-    let fetched = Fetched::read(fetched).ok_or(FetchMismatch::Unreadable)?;
-    let mut out = String::with_capacity(fetched.length + 128);
-    open_answer(&mut out, search, outcome, fetched.shards);
+    let mut out = String::with_capacity(fetched.length + 192);
+    match fetched.shards {
+        Some(shards) => open_answer(&mut out, search, outcome, shards),
+        None => open_answer(&mut out, search, outcome, &all_shards(outcome)),
+    }
     for (at, hit) in outcome.page.iter().enumerate() {
         if at > 0 {
             out.push(',');
         }
-        push_fetched_hit(&mut out, search, hit, fetched.document_of(hit)?);
+        push_fetched_hit(&mut out, search, hit, &fetched.of(hit)?.entries);
     }
     Ok(close_answer(out, search))
+}
+
+/// `_shards` where every shard was searched.
+fn all_shards(outcome: &Outcome<'_>) -> String {
+    format!("{{\"total\":{0},\"successful\":{0},\"skipped\":0,\"failed\":0}}", outcome.shards)
 }
 
 /// Everything before the first hit.
@@ -167,16 +173,38 @@ fn push_fetched_hit(out: &mut String, search: &KnnSearch, hit: &ScoredHit<'_>, d
     out.push('}');
 }
 
-/// A response to the fetch, taken apart.
-struct Fetched<'a> {
-    shards: &'a str,
-    documents: HashMap<(Cow<'a, str>, Option<Cow<'a, str>>), Object<'a>>,
+/// Hits with their documents, as Elasticsearch printed them: from a response to
+/// [`KnnSearch::fetch_body`], or kept from an earlier one.
+#[derive(Default)]
+pub struct FetchedHits<'a> {
+    /// `_shards` of the response, where there was one.
+    shards: Option<&'a str>,
+    hits: HashMap<(Cow<'a, str>, Option<Cow<'a, str>>), FetchedHit<'a>>,
     length: usize,
 }
 
-impl<'a> Fetched<'a> {
-    /// `None` unless every shard answered in time.
-    fn read(text: &'a str) -> Option<Self> {
+struct FetchedHit<'a> {
+    raw: &'a str,
+    entries: Object<'a>,
+}
+
+impl<'a> FetchedHits<'a> {
+    /// Adds the hits of a whole response; refused unless every shard answered in time.
+    pub fn add_response(&mut self, text: &'a str) -> Result<(), FetchMismatch> {
+        self.read(text).ok_or(FetchMismatch::Unreadable)
+    }
+
+    /// Adds one hit, in the bytes that [`FetchedHits::raw`] gave.
+    pub fn add_hit(&mut self, raw: &'a str) -> Result<(), FetchMismatch> {
+        self.read_hit(raw).ok_or(FetchMismatch::Unreadable)
+    }
+
+    /// The bytes of a hit, if it is the version that was compared.
+    pub fn raw<'s>(&'s self, hit: &ScoredHit<'s>) -> Result<&'s str, FetchMismatch> {
+        self.of(hit).map(|fetched| fetched.raw)
+    }
+
+    fn read(&mut self, text: &'a str) -> Option<()> {
         let response = Object::parse(text).ok()?;
         let shards = response.get("_shards")?.get();
         let failed = Object::parse(shards).ok()?.get("failed")?.get() != "0";
@@ -188,28 +216,34 @@ impl<'a> Fetched<'a> {
             Some(hits) => hits.ok()?.get("hits").map_or("[]", |list| list.get()),
             None => "[]",
         };
-        let mut documents = HashMap::new();
-        for document in elements(hits).ok()? {
-            let document = Object::parse(document).ok()?;
-            let id = unquote(document.get("_id")?.get()).ok()?;
-            let routing = match document.get("_routing") {
-                Some(raw) => Some(unquote(raw.get()).ok()?),
-                None => None,
-            };
-            documents.insert((id, routing), document);
+        for hit in elements(hits).ok()? {
+            self.read_hit(hit)?;
         }
-        Some(Self { shards, documents, length: text.len() })
+        self.shards = Some(shards);
+        Some(())
     }
 
-    /// The document of a hit, if it is the version that was compared.
-    fn document_of<'s>(&'s self, hit: &ScoredHit<'s>) -> Result<&'s Object<'s>, FetchMismatch> {
+    fn read_hit(&mut self, raw: &'a str) -> Option<()> {
+        let entries = Object::parse(raw).ok()?;
+        let id = unquote(entries.get("_id")?.get()).ok()?;
+        let routing = match entries.get("_routing") {
+            Some(raw) => Some(unquote(raw.get()).ok()?),
+            None => None,
+        };
+        self.length += raw.len();
+        self.hits.insert((id, routing), FetchedHit { raw, entries });
+        Some(())
+    }
+
+    fn of<'s>(&'s self, hit: &ScoredHit<'s>) -> Result<&'s FetchedHit<'s>, FetchMismatch> {
         let key = (Cow::Borrowed(hit.id), hit.routing.map(Cow::Borrowed));
-        let document = self.documents.get(&key).ok_or(FetchMismatch::Missing)?;
-        let number = |name| -> Option<u64> { document.get(name)?.get().parse().ok() };
+        let fetched = self.hits.get(&key).ok_or(FetchMismatch::Missing)?;
+        let entries = &fetched.entries;
+        let number = |name| -> Option<u64> { entries.get(name)?.get().parse().ok() };
         let version = number("_seq_no").zip(number("_primary_term")).ok_or(FetchMismatch::Unreadable)?;
-        let index = document.get("_index").and_then(|raw| unquote(raw.get()).ok());
+        let index = entries.get("_index").and_then(|raw| unquote(raw.get()).ok());
         let same = version == (hit.seq_no, hit.primary_term) && index.as_deref() == Some(hit.index);
-        if same { Ok(document) } else { Err(FetchMismatch::Changed) }
+        if same { Ok(fetched) } else { Err(FetchMismatch::Changed) }
     }
 }
 

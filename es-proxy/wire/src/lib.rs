@@ -24,7 +24,7 @@ mod version;
 pub use catalog::{CATALOG_PATHS, Catalog, CatalogError, IndexInfo, Resolved, VectorField};
 pub use error::{error_body, error_body_caused_by, rejected_body};
 pub use filter_path::FilterPath;
-pub use hits::{FetchMismatch, Outcome, ScoredHit, render, render_fetched};
+pub use hits::{FetchMismatch, FetchedHits, Outcome, ScoredHit, render, render_fetched};
 pub use java::{float, push_float};
 pub use json::{Object, Splice, push_json_string};
 pub use mapping::{

@@ -134,6 +134,9 @@ layer! {
     max_connections: usize, "OUTRIGGER_MAX_CONNECTIONS", "N";
     /// Largest request body, as http.max_content_length of Elasticsearch [default: 100mb].
     max_body: Word<Bytes>, "OUTRIGGER_MAX_BODY", "SIZE";
+    /// Memory for documents of earlier hits, so that a search that finds them again need not ask
+    /// Elasticsearch; 0 for none [default: 64mb].
+    document_cache: Word<Bytes>, "OUTRIGGER_DOCUMENT_CACHE", "SIZE";
     /// Time to connect to Elasticsearch [default: 5s].
     connect_timeout: Word<Time>, "OUTRIGGER_CONNECT_TIMEOUT", "TIME";
     /// Time from the end of a request to the head of Elasticsearch's response [default: 1h].
@@ -263,6 +266,10 @@ fn proxy_config(layer: &Layer) -> anyhow::Result<ProxyConfig> {
         workers: positive(layer.workers, defaults.workers, "workers")?,
         max_connections: positive(layer.max_connections, defaults.max_connections, "max_connections")?,
         max_body_bytes: layer.max_body.as_ref().map_or(defaults.max_body_bytes, |word| word.0.0),
+        document_cache_bytes: layer
+            .document_cache
+            .as_ref()
+            .map_or(defaults.document_cache_bytes, |word| word.0.0),
         connect_timeout: time(layer.connect_timeout.clone(), defaults.connect_timeout, "connect_timeout")?,
         response_timeout: time(
             layer.response_timeout.clone(),
@@ -345,6 +352,7 @@ impl fmt::Display for Config {
         writeln!(f, "workers = {}", proxy.workers)?;
         writeln!(f, "max_connections = {}", proxy.max_connections)?;
         text(f, "max_body", &Bytes(proxy.max_body_bytes))?;
+        text(f, "document_cache", &Bytes(proxy.document_cache_bytes))?;
         text(f, "connect_timeout", &Time(proxy.connect_timeout))?;
         text(f, "response_timeout", &Time(proxy.response_timeout))?;
         text(f, "publish_timeout", &Time(proxy.publish_timeout))?;

@@ -1,15 +1,18 @@
 //! The *fetch* way: our hits, Elasticsearch's documents. One `_search` with an `ids` query under the
 //! caller's own credentials; a hit that comes back in another version, or not at all, is not shown.
+//! Where nobody's rights are at stake, documents that an earlier search fetched are not asked for again.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use es_wire::{FetchMismatch, Outcome, ScoredHit, render_fetched};
+use es_wire::{FetchMismatch, FetchedHits, Outcome, ScoredHit, render_fetched};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{Method, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::body::{ResponseBody, collect};
+use crate::documents::Wish;
 use crate::intercept::search::{Plan, millis, request_like};
 use crate::proxy::Worker;
 use crate::respond;
@@ -25,6 +28,14 @@ pub(crate) enum Fetched {
     Unusable(&'static str),
 }
 
+/// Where the documents of an answer came from.
+pub(crate) enum Source {
+    /// At least one from Elasticsearch, now.
+    Elasticsearch,
+    /// All from earlier searches.
+    Kept,
+}
+
 /// Fetches the documents of `outcome.page` and writes the answer. Where the caller's rights must be
 /// verified, every hit is asked for, those outside the page too: their number is part of the answer.
 pub(crate) async fn documents(
@@ -34,9 +45,57 @@ pub(crate) async fn documents(
     all: &[ScoredHit<'_>],
     outcome: &mut Outcome<'_>,
     started: Instant,
-) -> Result<Response<ResponseBody>, Fetched> {
+) -> Result<(Response<ResponseBody>, Source), Fetched> {
+    let cache = &worker.shared.documents;
+    let wish = if plan.verify { None } else { plan.search.document_wish() };
+    let wish = wish.map(|text| Wish::new(&plan.index, text));
     let asked: &[ScoredHit<'_>] = if plan.verify { all } else { outcome.page };
-    let ids: Vec<&str> = asked.iter().map(|hit| hit.id).collect();
+    let kept: Vec<Option<Arc<str>>> =
+        asked.iter().map(|hit| wish.as_ref().and_then(|wish| cache.get(wish, hit))).collect();
+    let missing: Vec<ScoredHit<'_>> =
+        asked.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(hit, _)| *hit).collect();
+    let response = if missing.is_empty() { None } else { Some(ask(worker, plan, parts, &missing).await?) };
+
+    let mut fetched = FetchedHits::default();
+    for raw in kept.iter().flatten() {
+        fetched.add_hit(raw).map_err(mismatch)?;
+    }
+    if let Some((_, text)) = &response {
+        fetched.add_response(text).map_err(mismatch)?;
+    }
+    if plan.verify {
+        render_fetched(&plan.search, &Outcome { page: all, ..*outcome }, &fetched).map_err(mismatch)?;
+    }
+    outcome.took_ms = millis(started);
+    let answer = render_fetched(&plan.search, outcome, &fetched).map_err(mismatch)?;
+    let Some((headers, _)) = &response else {
+        let answered = respond::json(&parts.headers, plan.content_type.clone(), answer);
+        return Ok((answered, Source::Kept));
+    };
+    let content_type = headers.get(CONTENT_TYPE).unwrap_or(&plan.content_type).clone();
+    let mut answered = respond::json(&parts.headers, content_type, answer);
+    let mut warned = false;
+    for warning in headers.get_all(http::header::WARNING) {
+        answered.headers_mut().append(http::header::WARNING, warning.clone());
+        warned = true;
+    }
+    // A warning must come with every answer, and so the documents from Elasticsearch.
+    if let (Some(wish), false) = (&wish, warned) {
+        for hit in &missing {
+            cache.keep(wish, hit, fetched.raw(hit).map_err(mismatch)?);
+        }
+    }
+    Ok((answered, Source::Elasticsearch))
+}
+
+/// Asks Elasticsearch for the documents of hits; returns the headers and the text of its answer.
+async fn ask(
+    worker: &Worker,
+    plan: &Plan,
+    parts: &Parts,
+    hits: &[ScoredHit<'_>],
+) -> Result<(HeaderMap, String), Fetched> {
+    let ids: Vec<&str> = hits.iter().map(|hit| hit.id).collect();
     let uri =
         search_uri(&plan.index.name, &plan.search.fetch_query()).ok_or(Fetched::Unusable("fetch_uri"))?;
     let request = request_like(parts, Method::POST, uri, plan.search.fetch_body(&ids).into());
@@ -53,18 +112,8 @@ pub(crate) async fn documents(
         Ok(None) => return Err(Fetched::Unusable("fetch_too_large")),
         Err(_) => return Err(Fetched::Unusable("fetch_failed")),
     };
-    let fetched = std::str::from_utf8(&fetched).map_err(|_| Fetched::Unusable("fetch_unreadable"))?;
-    if plan.verify {
-        render_fetched(&plan.search, &Outcome { page: all, ..*outcome }, fetched).map_err(mismatch)?;
-    }
-    outcome.took_ms = millis(started);
-    let answer = render_fetched(&plan.search, outcome, fetched).map_err(mismatch)?;
-    let content_type = head.headers.get(CONTENT_TYPE).unwrap_or(&plan.content_type).clone();
-    let mut response = respond::json(&parts.headers, content_type, answer);
-    for warning in head.headers.get_all(http::header::WARNING) {
-        response.headers_mut().append(http::header::WARNING, warning.clone());
-    }
-    Ok(response)
+    let text = String::from_utf8(fetched.into()).map_err(|_| Fetched::Unusable("fetch_unreadable"))?;
+    Ok((head.headers, text))
 }
 
 fn mismatch(mismatch: FetchMismatch) -> Fetched {

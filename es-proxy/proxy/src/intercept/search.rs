@@ -18,7 +18,7 @@ use http::request::Parts;
 
 use crate::body::{BodyFailure, RequestBody};
 use crate::config::SecurityMode;
-use crate::intercept::fetch::{self, Fetched};
+use crate::intercept::fetch::{self, Fetched, Source};
 use crate::mode::Mode;
 use crate::ports::{KnnHit, KnnQuestion, Scope};
 use crate::proxy::{ClientRequest, Reply, Worker};
@@ -188,7 +188,8 @@ async fn run(worker: &Worker, plan: &Plan, parts: &Parts, started: Instant) -> R
             return Err("security");
         }
         match fetch::documents(worker, plan, parts, &scored, &mut outcome, started).await {
-            Ok(response) => return Ok((response, Served::new("fetch", reason))),
+            Ok((response, Source::Elasticsearch)) => return Ok((response, Served::new("fetch", reason))),
+            Ok((response, Source::Kept)) => return Ok((response, Served::new("answer", "documents_kept"))),
             Err(Fetched::Moved(_)) if reason == "ok" => {
                 // Elasticsearch shows another version than ours: catch up with it, then once more.
                 reason = "searched_again";

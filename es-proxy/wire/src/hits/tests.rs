@@ -80,27 +80,31 @@ fn filtered_and_laid_out() {
 /// 8.15.3's answer to a fetch, in another order than our hits.
 const FETCHED: &str = r#"{"took":1,"timed_out":false,"_shards":{"total":2,"successful":2,"skipped":0,"failed":0},"hits":{"max_score":1.0,"hits":[{"_index":"x1","_id":"4","_seq_no":3,"_primary_term":1,"_score":1.0,"_ignored":["a"],"_routing":"r","_source":{"v":[4,0,0],"a":"bad"}},{"_index":"x1","_id":"1","_seq_no":0,"_primary_term":1,"_score":1.0,"_source":{ "v":[1,0,0], "a":2.50 ,"x":"\u00e9\/"}}]}}"#;
 
+/// Renders with the hits of one response.
+fn render_from(search: &KnnSearch, page: &[ScoredHit<'_>], response: &str) -> Result<String, FetchMismatch> {
+    let mut fetched = FetchedHits::default();
+    fetched.add_response(response)?;
+    render_fetched(search, &outcome(page), &fetched)
+}
+
 #[test]
 fn fetched_hits_keep_elasticsearchs_bytes() {
     let page = [hit("1", 0.75, 0, None), hit("4", 0.1, 3, Some("r"))];
-    let got = render_fetched(&search("8.15.3", "", ""), &outcome(&page), FETCHED).unwrap();
+    let got = render_from(&search("8.15.3", "", ""), &page, FETCHED).unwrap();
     let expected = r#"{"took":5,"timed_out":false,"_shards":{"total":2,"successful":2,"skipped":0,"failed":0},"hits":{"total":{"value":4,"relation":"eq"},"max_score":1.0,"hits":[{"_index":"x1","_id":"1","_score":0.75,"_source":{ "v":[1,0,0], "a":2.50 ,"x":"\u00e9\/"}},{"_index":"x1","_id":"4","_score":0.1,"_ignored":["a"],"_routing":"r","_source":{"v":[4,0,0],"a":"bad"}}]}}"#;
     assert_eq!(got, expected);
-    let got =
-        render_fetched(&search("8.15.3", "seq_no_primary_term=true", ""), &outcome(&page[..1]), FETCHED)
-            .unwrap();
+    let got = render_from(&search("8.15.3", "seq_no_primary_term=true", ""), &page[..1], FETCHED).unwrap();
     assert!(got.contains(r#""_id":"1","_seq_no":0,"_primary_term":1,"_score":0.75,"#), "{got}");
     // The same from a laid-out response.
     let pretty_search = search("8.15.3", "pretty", "");
-    let got = render_fetched(&pretty_search, &outcome(&page), &pretty(FETCHED)).unwrap();
+    let got = render_from(&pretty_search, &page, &pretty(FETCHED)).unwrap();
     assert_eq!(got, pretty(expected));
 }
 
 #[test]
 fn mismatches_are_told_apart() {
     let search = search("9.2.0", "", "");
-    let told =
-        |hit: ScoredHit<'_>, fetched: &str| render_fetched(&search, &outcome(&[hit]), fetched).unwrap_err();
+    let told = |hit: ScoredHit<'_>, fetched: &str| render_from(&search, &[hit], fetched).unwrap_err();
     assert_eq!(told(hit("2", 1.0, 0, None), FETCHED), FetchMismatch::Missing);
     assert_eq!(
         told(hit("4", 1.0, 3, None), FETCHED),
@@ -126,4 +130,21 @@ fn mismatches_are_told_apart() {
     let filtered_away = r#"{"timed_out":false,"_shards":{"total":1,"successful":1,"skipped":0,"failed":0}}"#;
     assert_eq!(told(sound, filtered_away), FetchMismatch::Missing);
     assert_eq!(told(sound, r#"{"error":{},"status":404}"#), FetchMismatch::Unreadable);
+}
+
+#[test]
+fn a_hit_that_was_kept_is_shown_as_when_it_was_fetched() {
+    let page = [hit("1", 0.75, 0, None), hit("4", 0.1, 3, Some("r"))];
+    let mut fetched = FetchedHits::default();
+    fetched.add_response(FETCHED).unwrap();
+    let kept: Vec<String> = page.iter().map(|hit| fetched.raw(hit).unwrap().to_owned()).collect();
+    let mut again = FetchedHits::default();
+    kept.iter().for_each(|raw| again.add_hit(raw).unwrap());
+    let search = search("8.15.3", "", "");
+    let one_shard = r#""_shards":{"total":1,"successful":1,"#;
+    let want = render_fetched(&search, &outcome(&page), &fetched).unwrap();
+    let want = want.replace(r#""_shards":{"total":2,"successful":2,"#, one_shard);
+    assert_eq!(render_fetched(&search, &outcome(&page), &again).unwrap(), want);
+    let changed = ScoredHit { seq_no: 9, ..page[0] };
+    assert_eq!(again.raw(&changed), Err(FetchMismatch::Changed), "a version is never shown for another");
 }

@@ -5,7 +5,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::KnnSearch;
 use crate::json::push_json_string;
 
-/// What [`crate::render_fetched`] must see whatever the client's `filter_path` leaves out.
+/// What [`crate::FetchedHits`] must see whatever the client's `filter_path` leaves out.
 const NEEDED: &str = "timed_out,_shards,hits.hits._index,hits.hits._id,hits.hits._routing,\
                       hits.hits._seq_no,hits.hits._primary_term,hits.hits._score";
 
@@ -28,6 +28,26 @@ impl KnnSearch {
         out.push_str("]}},\"size\":");
         out.push_str(&ids.len().to_string());
         out.push_str(",\"track_total_hits\":false,\"seq_no_primary_term\":true");
+        self.push_wishes(&mut out);
+        out.push('}');
+        out
+    }
+
+    /// What a hit shows beside its score: two searches with the same wish get the same bytes for the same
+    /// version of a document of one index. `None` where that depends on more than the document (`fields`
+    /// and `docvalue_fields` are formatted by the mapping of the day).
+    pub fn document_wish(&self) -> Option<String> {
+        if self.documents.wants_fields {
+            return None;
+        }
+        let mut wish = self.fetch_query();
+        // No URL holds a raw newline.
+        wish.push('\n');
+        self.push_wishes(&mut wish);
+        Some(wish)
+    }
+
+    fn push_wishes(&self, out: &mut String) {
         if self.version {
             out.push_str(",\"version\":true");
         }
@@ -41,8 +61,6 @@ impl KnnSearch {
                 out.push_str(&format!(",\"{key}\":{raw}"));
             }
         }
-        out.push('}');
-        out
     }
 
     /// The query part of that search's URL, without the `?`; may be empty. `pretty` and `filter_path`

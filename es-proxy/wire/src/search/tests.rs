@@ -246,3 +246,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn searches_with_one_wish_show_the_same_of_a_document() {
+    let wish = |query: &str, beside: &str| ours(query, "", beside).document_wish();
+    assert_eq!(wish("", r#","_source":["a"],"size":3"#), wish("", r#","_source":["a"],"from":2"#));
+    let different = [
+        wish("", ""),
+        wish("", r#","_source":["a"]"#),
+        wish("_source=a", ""),
+        wish("pretty", ""),
+        wish("filter_path=hits.hits._source.a", ""),
+        wish("", r#","version":true"#),
+    ];
+    for (at, one) in different.iter().enumerate() {
+        assert!(one.is_some() && !different[..at].contains(one), "{one:?}");
+    }
+    assert_eq!(wish("", r#","fields":["a"]"#), None, "the mapping of the day formats fields");
+    assert_eq!(wish("docvalue_fields=a", ""), None);
+}
