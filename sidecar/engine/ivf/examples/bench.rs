@@ -116,7 +116,7 @@ fn measure(
         (hits, lists, scanned, reranked) = (0, 0, 0, 0);
         let started = Instant::now();
         for (vector, truth) in queries.chunks_exact(dims).zip(truth) {
-            let found = view.search(&Query { vector, k, num_candidates, nprobe })?;
+            let found = view.search(&Query { vector, k, num_candidates, nprobe, filter: None })?;
             // Equal distances count whichever document they belong to.
             let last = truth[truth.len() - 1];
             hits += found

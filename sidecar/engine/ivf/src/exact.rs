@@ -5,6 +5,9 @@ use knn_types::Metric;
 use crate::store::{Slot, Store};
 use crate::topk::{Ranked, TopK};
 
+/// Rows asked for ahead of their comparison.
+const ROWS_AHEAD: usize = 4;
+
 /// The raw value that clients see: squared distance for l2, inner product otherwise.
 #[inline]
 pub(crate) fn value(metric: Metric, query: &[f32], row: &[f32]) -> f32 {
@@ -36,4 +39,28 @@ pub(crate) fn scan(store: &Store, metric: Metric, query: &[f32], k: usize) -> Ve
         offer(store, metric, query, slot, &mut best);
     }
     best.into_sorted()
+}
+
+/// Compares the given slots, wherever they lie; returns how many those were.
+pub(crate) fn compare(
+    store: &Store,
+    metric: Metric,
+    query: &[f32],
+    slots: impl Iterator<Item = Slot>,
+    best: &mut TopK,
+) -> usize {
+    let mut ahead = [0; ROWS_AHEAD];
+    let mut asked = 0;
+    for slot in slots {
+        ivf_kernels::prefetch_row(store.row(slot));
+        let due = std::mem::replace(&mut ahead[asked % ROWS_AHEAD], slot);
+        if asked >= ROWS_AHEAD {
+            offer(store, metric, query, due, best);
+        }
+        asked += 1;
+    }
+    for at in asked.saturating_sub(ROWS_AHEAD)..asked {
+        offer(store, metric, query, ahead[at % ROWS_AHEAD], best);
+    }
+    asked
 }

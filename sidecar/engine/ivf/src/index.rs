@@ -309,7 +309,7 @@ impl KnnIndex for Index {
             None if self.training.load(Ordering::Relaxed) => BuildState::Training,
             None => BuildState::Exact,
         };
-        let default = Query { vector: &[], k: 10, num_candidates: 15, nprobe: None };
+        let default = Query { vector: &[], k: 10, num_candidates: 15, nprobe: None, filter: None };
         IndexStats {
             docs: view.store.live() as u64,
             staged,

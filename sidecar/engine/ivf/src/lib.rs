@@ -13,6 +13,7 @@ mod docs;
 mod effort;
 mod engine;
 mod exact;
+mod filter;
 mod generation;
 mod heads;
 mod index;

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use knn_types::{EngineError, Epoch, FieldSpec, Found, Hit, KnnView, Query, SearchStats};
+use knn_types::{Allow, EngineError, Epoch, FieldSpec, Found, Hit, KnnView, Query, SearchStats, SlotFilter};
 
 use crate::cost::Costs;
 use crate::effort::Effort;
 use crate::exact;
+use crate::filter::Filter;
 use crate::lists::Lists;
 use crate::search;
 use crate::store::Store;
-use crate::topk::Ranked;
+use crate::topk::{Ranked, TopK};
 
 /// See [`KnnView`].
 pub(crate) struct View {
@@ -35,15 +36,35 @@ impl KnnView for View {
         if query.vector.len() != self.store.dims() {
             return Err(EngineError::Dims { got: query.vector.len(), want: self.store.dims() });
         }
-        let (best, stats) = match &self.lists {
-            Some(lists) => self.search_lists(lists, query),
-            None => self.search_exactly(query),
+        let (best, stats) = match (query.filter, &self.lists) {
+            (Some(filter), _) => self.search_allowed(Filter::of(filter, &self.store)?, query),
+            (None, Some(lists)) => self.search_lists(lists, query),
+            (None, None) => self.search_exactly(query),
         };
         self.store.sound()?;
         Ok(Found { hits: best.iter().map(|entry| self.hit(entry)).collect(), stats })
     }
 
+    fn filter(&self, allow: Allow<'_>) -> Arc<dyn SlotFilter> {
+        Arc::new(Filter::new(&self.store, allow))
+    }
+
+    fn extend_filter(
+        &self,
+        filter: &dyn SlotFilter,
+        allow: Allow<'_>,
+    ) -> Result<Arc<dyn SlotFilter>, EngineError> {
+        Ok(Arc::new(Filter::of(filter, &self.store)?.extended(&self.store, allow)))
+    }
+
+    fn allowed(&self, filter: &dyn SlotFilter) -> Result<u64, EngineError> {
+        Ok(Filter::of(filter, &self.store)?.live(&self.store).count() as u64)
+    }
+
     fn predicted_cost(&self, query: &Query<'_>) -> Duration {
+        if let Some(filter) = query.filter {
+            return self.costs.exact(filter.len() as usize);
+        }
         match &self.lists {
             None => self.costs.exact(self.store.live()),
             Some(lists) => {
@@ -92,6 +113,14 @@ impl View {
         let reranked = self.store.live();
         self.costs.exact_took(reranked, started.elapsed());
         (best, SearchStats { lists: 0, scanned: 0, reranked })
+    }
+
+    /// Compares everything that a filter allows.
+    fn search_allowed(&self, filter: &Filter, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
+        let mut best = TopK::new(query.k);
+        let slots = filter.live(&self.store);
+        let reranked = exact::compare(&self.store, self.spec.metric, query.vector, slots, &mut best);
+        (best.into_sorted(), SearchStats { lists: 0, scanned: 0, reranked })
     }
 
     fn hit(&self, entry: &Ranked) -> Hit {

@@ -47,7 +47,8 @@ fn check(index: &dyn KnnIndex, number: u64) -> bool {
     assert_eq!(view.len() as u64, there);
     let query = row(number, 0);
     let k = if number.is_multiple_of(10) { 2_000 } else { 20 };
-    let found = view.search(&Query { vector: &query, k, num_candidates: k * 2, nprobe: None }).unwrap();
+    let found =
+        view.search(&Query { vector: &query, k, num_candidates: k * 2, nprobe: None, filter: None }).unwrap();
     assert_eq!(found.hits.len(), k.min(there as usize));
     for hit in &found.hits {
         assert_eq!(hit.order.primary_term, epoch, "an answer of two epochs");

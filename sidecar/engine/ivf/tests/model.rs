@@ -100,8 +100,10 @@ fn compare(index: &dyn KnnIndex, model: &Model, metric: Metric, epoch: Epoch) {
     let query = [0.5, -1.5, 2.5, 0.0, 1.0, -3.5];
     let nearer = |a: f32, b: f32| if metric.smaller_is_nearer() { a < b } else { a > b };
     for k in [1, 5, 40, 10_000] {
-        let hits =
-            view.search(&Query { vector: &query, k, num_candidates: k.max(15), nprobe: None }).unwrap().hits;
+        let hits = view
+            .search(&Query { vector: &query, k, num_candidates: k.max(15), nprobe: None, filter: None })
+            .unwrap()
+            .hits;
         assert_eq!(hits.len(), k.min(live.len()), "never fewer hits than there are");
         let mut seen = std::collections::HashSet::new();
         for hit in &hits {

@@ -94,7 +94,8 @@ fn recall(
             .collect();
         ranks.select_nth_unstable_by(k - 1, f32::total_cmp);
         let last = ranks[k - 1] + ranks[k - 1].abs() * 1e-5;
-        let found = view.search(&Query { vector: query, k, num_candidates, nprobe: None }).unwrap();
+        let found =
+            view.search(&Query { vector: query, k, num_candidates, nprobe: None, filter: None }).unwrap();
         assert_eq!(found.hits.len(), k);
         hits += found.hits.iter().filter(|hit| rank(hit.value) <= last).count();
     }
@@ -234,7 +235,7 @@ fn somebody_elses_truth() {
     publish(&*index, 1, 0, &rows);
     let found_by = |num_candidates: usize| -> usize {
         let found = |(query, truth): (&Vec<f32>, &Vec<f32>)| {
-            let query = Query { vector: query, k: 10, num_candidates, nprobe: None };
+            let query = Query { vector: query, k: 10, num_candidates, nprobe: None, filter: None };
             let hits = index.view().search(&query).unwrap().hits;
             hits.iter().filter(|hit| truth[..10].contains(&hit.doc.id.parse().unwrap())).count()
         };

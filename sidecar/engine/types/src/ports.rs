@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Change, DocKey, Epoch, FieldSpec, IndexKey, SeqNo};
+use crate::{Allow, Change, DocKey, Epoch, FieldSpec, IndexKey, SeqNo, SlotFilter};
 
 /// All vector indexes of one node.
 pub trait KnnEngine: Send + Sync {
@@ -90,6 +90,31 @@ pub trait KnnView: Send + Sync {
     /// are exact: computed from the stored float32 vectors.
     fn search(&self, query: &Query<'_>) -> Result<Found, EngineError>;
 
+    /// Answers each query as [`KnnView::search`] would, in their order.
+    fn search_batch(&self, queries: &[Query<'_>]) -> Vec<Result<Found, EngineError>> {
+        queries.iter().map(|query| self.search(query)).collect()
+    }
+
+    /// A filter that lets through the documents of this view that `allow` names.
+    fn filter(&self, allow: Allow<'_>) -> Arc<dyn SlotFilter>;
+
+    /// The same filter with the slots that came after it, as far as `allow` names them. Documents
+    /// that it has decided are not asked about again.
+    ///
+    /// # Errors
+    /// [`EngineError::StaleFilter`] if slots were given new numbers since it was made.
+    fn extend_filter(
+        &self,
+        filter: &dyn SlotFilter,
+        allow: Allow<'_>,
+    ) -> Result<Arc<dyn SlotFilter>, EngineError>;
+
+    /// Number of documents of this view that a filter lets through.
+    ///
+    /// # Errors
+    /// [`EngineError::StaleFilter`] if slots were given new numbers since it was made.
+    fn allowed(&self, filter: &dyn SlotFilter) -> Result<u64, EngineError>;
+
     /// What a search like this is expected to take on this machine, from earlier ones.
     fn predicted_cost(&self, query: &Query<'_>) -> Duration;
 }
@@ -106,6 +131,8 @@ pub struct Query<'a> {
     pub num_candidates: usize,
     /// Visit exactly this many lists, whatever `num_candidates` says; for experiments and calibration.
     pub nprobe: Option<usize>,
+    /// Only documents that it lets through are found; `None`: all.
+    pub filter: Option<&'a dyn SlotFilter>,
 }
 
 /// The answer to a [`Query`].
@@ -197,6 +224,9 @@ pub enum EngineError {
     /// What was stored is not what was written; the index must be opened anew.
     #[error("stored vectors are damaged: {0}")]
     Damaged(String),
+    /// The filter belongs to slots that have other numbers now (or to another index): make it anew.
+    #[error("the filter belongs to slots of another time or index")]
+    StaleFilter,
     /// Training could not be done.
     #[error("training failed: {0}")]
     Training(String),

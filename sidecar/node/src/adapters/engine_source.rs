@@ -52,6 +52,7 @@ impl EngineSource {
             k: question.k,
             num_candidates: question.num_candidates,
             nprobe: None,
+            filter: None,
         };
         let cost: Duration = shards.iter().map(|shard| shard.view().predicted_cost(&query)).sum();
         if cost < IN_PLACE {
@@ -63,7 +64,11 @@ impl EngineSource {
         let (k, num_candidates) = (question.k, question.num_candidates);
         let searched = self.pool.spawn_blocking(move || {
             let _thread = thread;
-            merged(&shards, &Query { vector: &vector, k, num_candidates, nprobe: None }, similarity)
+            merged(
+                &shards,
+                &Query { vector: &vector, k, num_candidates, nprobe: None, filter: None },
+                similarity,
+            )
         });
         match searched.await {
             Ok(result) => result.map_err(failed),

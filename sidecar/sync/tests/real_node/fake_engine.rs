@@ -230,6 +230,18 @@ impl KnnView for FakeView {
         Ok(Found::default())
     }
 
+    fn filter(&self, _: Allow<'_>) -> Arc<dyn SlotFilter> {
+        unreachable!("following needs no filter")
+    }
+
+    fn extend_filter(&self, _: &dyn SlotFilter, _: Allow<'_>) -> Result<Arc<dyn SlotFilter>, EngineError> {
+        Err(EngineError::StaleFilter)
+    }
+
+    fn allowed(&self, _: &dyn SlotFilter) -> Result<u64, EngineError> {
+        Err(EngineError::StaleFilter)
+    }
+
     fn predicted_cost(&self, _: &Query<'_>) -> Duration {
         Duration::ZERO
     }

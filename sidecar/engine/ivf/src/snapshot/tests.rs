@@ -53,7 +53,8 @@ fn delete(index: &dyn KnnIndex, n: u64, seq_no: u64) {
 /// Everything, nearest first.
 fn all(index: &dyn KnnIndex) -> (Epoch, Vec<Hit>) {
     let view = index.view();
-    let query = Query { vector: &[50.0; DIMS], k: 10_000, num_candidates: 10_000, nprobe: None };
+    let query =
+        Query { vector: &[50.0; DIMS], k: 10_000, num_candidates: 10_000, nprobe: None, filter: None };
     (view.epoch(), view.search(&query).unwrap().hits)
 }
 
@@ -367,7 +368,7 @@ fn full_groups_are_linked_into_the_next_snapshot_and_leave_the_memory() {
     assert!(index.snapshot().unwrap());
     assert_eq!(inode("rows-0.bin"), full);
     assert_ne!(inode("rows-1.bin"), tail);
-    let query = Query { vector: &[77.0; 4_096], k: 1, num_candidates: 1, nprobe: None };
+    let query = Query { vector: &[77.0; 4_096], k: 1, num_candidates: 1, nprobe: None, filter: None };
     assert_eq!(&*index.view().search(&query).unwrap().hits[0].doc.id, "77");
     let again = self::engine(dir.path()).open(&key("v"), &spec).unwrap();
     assert_eq!(&*again.view().search(&query).unwrap().hits[0].doc.id, "77");

@@ -109,7 +109,7 @@ pub fn search(dir: &Path, queries: &Path, options: &SearchOptions) -> Result<Sea
 fn run(view: &dyn KnnView, rows: &[&[f32]], options: &SearchOptions) -> Result<Vec<Answer>, EngineError> {
     let one = |vector: &&[f32]| {
         let num_candidates = options.num_candidates.unwrap_or(options.k + options.k / 2);
-        let query = Query { vector, k: options.k, num_candidates, nprobe: options.nprobe };
+        let query = Query { vector, k: options.k, num_candidates, nprobe: options.nprobe, filter: None };
         let started = Instant::now();
         let found = view.search(&query)?;
         Ok(Answer {
