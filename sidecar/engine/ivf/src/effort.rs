@@ -84,6 +84,23 @@ impl Curve {
         Effort { nprobe, depth: depth.unwrap_or_else(|| self.at(k, EVERYTHING, nlist)).depth }
     }
 
+    /// Lists to visit instead of `nprobe` where only such a share (`density`) of their entries counts: the
+    /// `k` nearest of those lie among the `k / density` nearest of all.
+    pub(crate) fn widened(
+        &self,
+        options: &IvfOptions,
+        k: usize,
+        num_candidates: usize,
+        density: f32,
+        nprobe: usize,
+        nlist: usize,
+    ) -> usize {
+        let error = allowed_error(options, k, num_candidates);
+        let farther = (k as f32 / density).ceil() as usize;
+        let (plain, wide) = (self.at(k, error, nlist).nprobe, self.at(farther, error, nlist).nprobe);
+        (nprobe * wide).div_ceil(plain).clamp(nprobe, nlist)
+    }
+
     /// Measured recall@10 at the default effort.
     pub(crate) fn default_recall(&self) -> Option<f32> {
         self.points.iter().find(|point| point.error <= DEFAULT_ERROR).map(|point| point.recall)

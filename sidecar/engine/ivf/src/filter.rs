@@ -2,11 +2,20 @@
 //! with what searches derive from them.
 
 use std::any::Any;
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use knn_types::{Allow, EngineError, SlotFilter};
 use roaring::RoaringBitmap;
 
+use crate::lists::Lists;
 use crate::store::{Slot, Store};
+use crate::subset::Subset;
+
+/// Allowed slots that came after a subset was made and are compared exactly in each search: so many, or
+/// one for so many in the subset.
+const LATE: u64 = 256;
+const LATE_SHARE: u64 = 16;
 
 /// See [`SlotFilter`].
 #[derive(Debug)]
@@ -16,12 +25,19 @@ pub(crate) struct Filter {
     /// The first slot that was not looked at.
     up_to: Slot,
     allowed: RoaringBitmap,
+    /// Made by the first search that wants it.
+    subset: ArcSwapOption<Subset>,
 }
 
 impl Filter {
     /// The live slots of a store that `allow` names.
     pub(crate) fn new(store: &Store, allow: Allow<'_>) -> Self {
-        let empty = Self { lineage: store.lineage(), up_to: 0, allowed: RoaringBitmap::new() };
+        let empty = Self {
+            lineage: store.lineage(),
+            up_to: 0,
+            allowed: RoaringBitmap::new(),
+            subset: ArcSwapOption::empty(),
+        };
         empty.extended(store, allow)
     }
 
@@ -43,13 +59,46 @@ impl Filter {
         let up_to = self.up_to.max(store.slots() as Slot);
         let new = (self.up_to..store.slots() as Slot).filter(|&slot| !store.is_dead(slot) && names(slot));
         allowed.append(new).expect("slots ascend and come after those held");
-        Self { lineage: self.lineage, up_to, allowed }
+        let subset = ArcSwapOption::new(self.subset.load_full());
+        Self { lineage: self.lineage, up_to, allowed, subset }
     }
 
-    /// Allowed slots of a view, dead ones left out.
-    pub(crate) fn live<'a>(&'a self, store: &'a Store) -> impl Iterator<Item = Slot> + 'a {
-        let slots = self.allowed.range(..store.slots() as Slot);
+    /// Allowed slots, dead ones included.
+    pub(crate) fn count(&self) -> u64 {
+        self.allowed.len()
+    }
+
+    /// Allowed slots of a view from `from` on, dead ones left out.
+    pub(crate) fn live<'a>(&'a self, store: &'a Store, from: Slot) -> impl Iterator<Item = Slot> + 'a {
+        let slots = self.allowed.range(from..(store.slots() as Slot).max(from));
         slots.filter(|&slot| !store.is_dead(slot))
+    }
+
+    /// The first slot of a view on which the filter says nothing.
+    pub(crate) fn decided(&self, store: &Store) -> Slot {
+        self.up_to.min(store.slots() as Slot)
+    }
+
+    /// Allowed slots below `up_to`, one bit each.
+    pub(crate) fn bits(&self, up_to: Slot) -> Vec<u64> {
+        let mut bits = vec![0u64; (up_to as usize).div_ceil(64)];
+        self.allowed.range(..up_to).for_each(|slot| bits[slot as usize / 64] |= 1 << (slot % 64));
+        bits
+    }
+
+    /// What is known of the lists, made now if nothing fitting is known.
+    pub(crate) fn subset(&self, store: &Store, lists: &Lists) -> Arc<Subset> {
+        if let Some(subset) = self.subset.load_full()
+            && subset.generation == lists.generation.id
+        {
+            let late = self.allowed.range_cardinality(subset.up_to..self.decided(store).max(subset.up_to));
+            if late <= LATE.max(subset.len() as u64 / LATE_SHARE) {
+                return subset;
+            }
+        }
+        let subset = Arc::new(Subset::new(self, store, lists));
+        self.subset.store(Some(Arc::clone(&subset)));
+        subset
     }
 }
 
@@ -63,6 +112,7 @@ impl SlotFilter for Filter {
     }
 
     fn memory_bytes(&self) -> u64 {
-        (size_of::<Self>() + self.allowed.serialized_size()) as u64
+        let subset = self.subset.load().as_ref().map_or(0, |subset| subset.memory_bytes());
+        (size_of::<Self>() + self.allowed.serialized_size() + subset) as u64
     }
 }

@@ -27,15 +27,15 @@ const ROWS_AHEAD: usize = 4;
 pub(crate) struct Scratch {
     rotated: Vec<f32>,
     bytes: ByteQuery,
-    bases: Vec<f32>,
+    pub(crate) bases: Vec<f32>,
     /// What lists are visited by.
     ranks: Vec<f32>,
     tables: Vec<[f32; 16]>,
-    lut: Lut,
+    pub(crate) lut: Lut,
     /// Ordered rank and number of each list, the nearest first once chosen.
-    order: Vec<u64>,
-    found: Candidates,
-    keys: Vec<u64>,
+    pub(crate) order: Vec<u64>,
+    pub(crate) found: Candidates,
+    pub(crate) keys: Vec<u64>,
 }
 
 /// Runs `work` with this thread's buffers.
@@ -100,8 +100,14 @@ impl Scratch {
 
     /// Picks the `nprobe` nearest lists, the very nearest in order.
     pub(crate) fn choose(&mut self, nprobe: usize) {
+        self.choose_among(nprobe, |_| true);
+    }
+
+    /// The same among some lists only.
+    pub(crate) fn choose_among(&mut self, nprobe: usize, mut among: impl FnMut(ListNo) -> bool) {
         self.order.clear();
-        self.order.extend(self.ranks.iter().enumerate().map(|(list, &rank)| key(rank, list as u32)));
+        let keys = self.ranks.iter().enumerate().map(|(list, &rank)| key(rank, list as u32));
+        self.order.extend(keys.filter(|&key| among(key as u32)));
         keep_smallest(&mut self.order, nprobe);
         let sorted = self.order.len().min(SORTED_LISTS);
         keep_first_sorted(&mut self.order, sorted);
@@ -135,7 +141,7 @@ impl Scratch {
             self.scan_list(&lists.generation, list, self.bases[number as usize], limit);
             scanned += list.len();
             if anything_dead {
-                self.drop_dead(store, held);
+                self.retain(held, |slot| !store.is_dead(slot));
             }
             if self.found.ranks.len() >= full {
                 limit = self.cut(depth);
@@ -152,7 +158,7 @@ impl Scratch {
         self.found.ranks.iter().copied().zip(self.found.names.iter().copied())
     }
 
-    fn scan_list(&mut self, generation: &Generation, list: &List, base: f32, limit: f32) {
+    pub(crate) fn scan_list(&mut self, generation: &Generation, list: &List, base: f32, limit: f32) {
         let shape = generation.coder.shape();
         for part in [&*list.frozen, &list.fresh] {
             if part.len > 0 {
@@ -161,21 +167,30 @@ impl Scratch {
         }
     }
 
-    /// Removes dead entries among those found from `held` on.
-    fn drop_dead(&mut self, store: &Store, held: usize) {
+    /// Of those found from `held` on keeps the ones for which `keep` says yes.
+    pub(crate) fn retain(&mut self, held: usize, keep: impl Fn(Slot) -> bool) {
         let mut kept = held;
         for at in held..self.found.names.len() {
             let slot = self.found.names[at];
             self.found.names[kept] = slot;
             self.found.ranks[kept] = self.found.ranks[at];
-            kept += usize::from(!store.is_dead(slot));
+            kept += usize::from(keep(slot));
         }
         self.found.names.truncate(kept);
         self.found.ranks.truncate(kept);
     }
 
+    /// All that was found, as keys; the best `count` come first, in order.
+    pub(crate) fn sort_first(&mut self, count: usize) {
+        self.keys.clear();
+        let found = self.found.ranks.iter().zip(&self.found.names);
+        self.keys.extend(found.map(|(&rank, &slot)| key(rank, slot)));
+        let count = count.min(self.keys.len());
+        keep_first_sorted(&mut self.keys, count);
+    }
+
     /// Keeps the best `depth` candidates; returns the rank that a further one must beat.
-    fn cut(&mut self, depth: usize) -> f32 {
+    pub(crate) fn cut(&mut self, depth: usize) -> f32 {
         self.keys.clear();
         let found = self.found.ranks.iter().zip(&self.found.names);
         self.keys.extend(found.map(|(&rank, &slot)| key(rank, slot)));
@@ -197,7 +212,7 @@ fn key(rank: f32, number: u32) -> u64 {
 }
 
 /// The rank in a key.
-fn rank_of(key: u64) -> f32 {
+pub(crate) fn rank_of(key: u64) -> f32 {
     let ordered = (key >> 32) as u32;
     f32::from_bits(if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered })
 }

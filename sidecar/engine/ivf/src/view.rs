@@ -12,7 +12,7 @@ use crate::filter::Filter;
 use crate::lists::Lists;
 use crate::search;
 use crate::store::Store;
-use crate::topk::{Ranked, TopK};
+use crate::topk::Ranked;
 
 /// See [`KnnView`].
 pub(crate) struct View {
@@ -58,7 +58,7 @@ impl KnnView for View {
     }
 
     fn allowed(&self, filter: &dyn SlotFilter) -> Result<u64, EngineError> {
-        Ok(Filter::of(filter, &self.store)?.live(&self.store).count() as u64)
+        Ok(Filter::of(filter, &self.store)?.live(&self.store, 0).count() as u64)
     }
 
     fn predicted_cost(&self, query: &Query<'_>) -> Duration {
@@ -115,12 +115,10 @@ impl View {
         (best, SearchStats { lists: 0, scanned: 0, reranked })
     }
 
-    /// Compares everything that a filter allows.
-    fn search_allowed(&self, filter: &Filter, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
-        let mut best = TopK::new(query.k);
-        let slots = filter.live(&self.store);
-        let reranked = exact::compare(&self.store, self.spec.metric, query.vector, slots, &mut best);
-        (best.into_sorted(), SearchStats { lists: 0, scanned: 0, reranked })
+    /// Lists to visit instead of `nprobe` where only such a share of their entries is allowed.
+    pub(crate) fn widened(&self, lists: &Lists, query: &Query<'_>, nprobe: usize, density: f32) -> usize {
+        let curve = &lists.generation.curve;
+        curve.widened(&self.spec.options, query.k, query.num_candidates, density, nprobe, lists.nlist())
     }
 
     fn hit(&self, entry: &Ranked) -> Hit {

@@ -78,6 +78,21 @@ impl BlockShape {
         (factors[at], factors[BLOCK + at])
     }
 
+    /// Copies entry `at` of one block to entry `to` of another: its codes and factors.
+    pub fn copy(self, from: &[Line], at: usize, into: &mut [Line], to: usize) {
+        assert!(from.len() == self.lines() && into.len() == self.lines() && at < BLOCK && to < BLOCK);
+        // All groups of an entry stand at one byte of either half of each line.
+        let ((source, _), (target, _)) = (position(0, at), position(0, to));
+        for (from, into) in from.iter().zip(into.iter_mut()).take(self.code_lines) {
+            into.0[target] = from.0[source];
+            into.0[target + 32] = from.0[source + 32];
+        }
+        let factors: &[f32] = bytemuck::cast_slice(&from[self.code_lines..]);
+        let (add, mul) = (factors[at], factors[BLOCK + at]);
+        self.factors_mut(into)[to] = add;
+        self.factors_mut(into)[BLOCK + to] = mul;
+    }
+
     fn factors_mut(self, block: &mut [Line]) -> &mut [f32] {
         bytemuck::cast_slice_mut(&mut block[self.code_lines..])
     }
@@ -228,6 +243,21 @@ mod tests {
             let mut nibbles = vec![0; 13];
             let factors = sample.shape.get(block, entry % BLOCK, &mut nibbles);
             assert_eq!((&nibbles, factors), (want, sample.factors[entry]));
+        }
+    }
+
+    #[test]
+    fn copies_are_what_was_copied() {
+        let sample = sample(13, 32);
+        let mut copy = Vec::new();
+        sample.shape.push_block(&mut copy);
+        for entry in 0..BLOCK {
+            sample.shape.copy(&sample.blocks, entry, &mut copy, BLOCK - 1 - entry);
+        }
+        for entry in 0..BLOCK {
+            let mut nibbles = vec![0; 13];
+            let factors = sample.shape.get(&copy, BLOCK - 1 - entry, &mut nibbles);
+            assert_eq!((&nibbles, factors), (&sample.nibbles[entry], sample.factors[entry]));
         }
     }
 

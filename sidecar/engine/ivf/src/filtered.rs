@@ -1,0 +1,204 @@
+//! Search under a filter.
+//!
+//! Few allowed entries are compared exactly. More are scanned by their codes: of the lists that
+//! hold any, the nearest, as many as the calibrated curve demands. The curve counts lists for the
+//! `k` nearest of everything; where one entry in `n` of the lists visited is allowed, the `k` nearest
+//! allowed ones lie among about `n k` of everything. That density is taken from the visited lists
+//! themselves, and lists without an allowed entry count nothing, so that a filter whose entries lie
+//! far from the query makes the search go on, in the end through all lists.
+//!
+//! Depth is not calibrated for such sets either: after the first reads, all candidates are read
+//! whose estimates lie no farther beyond the k-th rank than estimates were found to err.
+
+use ivf_kernels::{BLOCK, Candidates};
+use knn_types::{Query, SearchStats};
+
+use crate::exact;
+use crate::filter::Filter;
+use crate::lists::Lists;
+use crate::search::{self, Scratch};
+use crate::store::{Slot, Store};
+use crate::subset::{Entries, Subset, bit};
+use crate::topk::{Ranked, TopK};
+use crate::view::View;
+
+/// At most so many are compared exactly: preparing a scan of codes costs about as much.
+const EXACT_ALLOWED: u64 = 256;
+/// Copied entries of which all are scanned: choosing lists costs about as much.
+const SCAN_ALL: usize = 4_096;
+/// Root mean square errors by which an estimate may be too large before its entry is missed.
+const SLACK: f32 = 2.0;
+/// The most entries that a search reads, in units of the calibrated depth.
+const MOST_DEPTHS: usize = 16;
+
+impl View {
+    /// The nearest entries that a filter allows.
+    pub(crate) fn search_allowed(&self, filter: &Filter, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
+        let Some(lists) = &self.lists else { return self.compare_allowed(filter, query) };
+        if filter.count() <= EXACT_ALLOWED.max(2 * query.k as u64) {
+            return self.compare_allowed(filter, query);
+        }
+        let subset = filter.subset(&self.store, lists);
+        let search = Filtered { view: self, lists, filter, subset: &subset, query };
+        let (best, stats) = search::with_scratch(|scratch| search.run(scratch));
+        // Fewer than wanted: then all of them are hits, and estimates that are no numbers hid some.
+        if best.len() < query.k { self.compare_allowed(filter, query) } else { (best, stats) }
+    }
+
+    /// Compares everything that a filter allows.
+    fn compare_allowed(&self, filter: &Filter, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
+        let mut best = TopK::new(query.k);
+        let slots = filter.live(&self.store, 0);
+        let reranked = exact::compare(&self.store, self.spec.metric, query.vector, slots, &mut best);
+        (best.into_sorted(), SearchStats { lists: 0, scanned: 0, reranked })
+    }
+}
+
+/// One search over what a filter's [`Subset`] holds, and over the slots that came after it.
+struct Filtered<'a> {
+    view: &'a View,
+    lists: &'a Lists,
+    filter: &'a Filter,
+    subset: &'a Subset,
+    query: &'a Query<'a>,
+}
+
+impl Filtered<'_> {
+    fn run(&self, scratch: &mut Scratch) -> (Vec<Ranked>, SearchStats) {
+        scratch.prepare(&self.lists.generation, self.query.vector);
+        let effort = self.view.effort(self.lists, self.query);
+        self.choose(scratch, effort.nprobe);
+        let most = effort.depth.saturating_mul(MOST_DEPTHS);
+        scratch.found.ranks.clear();
+        scratch.found.names.clear();
+        let scanned = match &self.subset.entries {
+            Entries::Copied { slots, .. } => self.scan_copied(scratch, slots),
+            Entries::Marked(bits) => self.scan_marked(scratch, bits, most),
+        };
+        let mut best = TopK::new(self.query.k);
+        let late = self.filter.live(self.store(), self.subset.up_to);
+        let late = self.compare(late, &mut best);
+        let read = self.read(scratch, effort.depth, most, &mut best);
+        let stats = SearchStats { lists: scratch.order.len(), scanned, reranked: late + read };
+        (best.into_sorted(), stats)
+    }
+
+    fn store(&self) -> &Store {
+        &self.view.store
+    }
+
+    /// Picks the nearest of the lists that hold an allowed entry, as many as their density demands.
+    fn choose(&self, scratch: &mut Scratch, nprobe: usize) {
+        let subset = self.subset;
+        let holds = |list: u32| !subset.range(list).is_empty();
+        let copied = matches!(subset.entries, Entries::Copied { .. });
+        if copied && subset.len() <= SCAN_ALL && self.query.nprobe.is_none() {
+            return scratch.choose_among(subset.nlist(), holds);
+        }
+        let mut wanted = nprobe;
+        loop {
+            scratch.choose_among(wanted, holds);
+            let chosen = scratch.order.iter().map(|&key| key as u32);
+            let (allowed, all) = chosen.fold((0, 0), |(allowed, all), list| {
+                (allowed + subset.range(list).len(), all + self.lists.lists[list as usize].len())
+            });
+            if scratch.order.len() < wanted || self.query.nprobe.is_some() {
+                return;
+            }
+            let density = allowed as f32 / all.max(1) as f32;
+            let needed = self.view.widened(self.lists, self.query, nprobe, density);
+            if needed <= wanted && allowed >= self.query.k {
+                return;
+            }
+            wanted = needed.max(wanted + wanted / 2 + 1);
+        }
+    }
+
+    /// Estimates the copied entries of the chosen lists. Blocks hold entries of several lists, so
+    /// the lists' bases are added afterwards.
+    fn scan_copied(&self, scratch: &mut Scratch, slots: &[Slot]) -> usize {
+        let Entries::Copied { lines, .. } = &self.subset.entries else { return 0 };
+        let shape = self.lists.generation.coder.shape();
+        let mut chosen: Vec<u32> = scratch.order.iter().map(|&key| key as u32).collect();
+        chosen.sort_unstable();
+        let mut estimates = Candidates::default();
+        let mut scanned = 0;
+        let mut at = 0;
+        while at < chosen.len() {
+            // Lists whose entries share a block, or stand in neighbouring ones, go together.
+            let first = at;
+            let start = self.subset.range(chosen[at]).start / BLOCK;
+            let mut end = self.subset.range(chosen[at]).end.div_ceil(BLOCK);
+            while at + 1 < chosen.len() && self.subset.range(chosen[at + 1]).start / BLOCK <= end {
+                at += 1;
+                end = self.subset.range(chosen[at]).end.div_ceil(BLOCK);
+            }
+            at += 1;
+            estimates.ranks.clear();
+            estimates.names.clear();
+            let blocks = &lines[start * shape.lines()..end * shape.lines()];
+            let names = &slots[start * BLOCK..end * BLOCK];
+            ivf_kernels::scan(shape, &scratch.lut, 0.0, blocks, names, f32::INFINITY, &mut estimates);
+            let held = self.subset.len().min(end * BLOCK) - start * BLOCK;
+            if estimates.ranks.len() != held {
+                // Estimates that are no numbers: what is short is compared exactly in the end.
+                continue;
+            }
+            for &list in &chosen[first..at] {
+                let range = self.subset.range(list);
+                let base = scratch.bases[list as usize];
+                let within = range.start - start * BLOCK..range.end - start * BLOCK;
+                scanned += range.len();
+                scratch.found.ranks.extend(estimates.ranks[within.clone()].iter().map(|rank| rank + base));
+                scratch.found.names.extend_from_slice(&estimates.names[within]);
+            }
+        }
+        let store = self.store();
+        scratch.retain(0, |slot| (slot as usize) < store.slots() && !store.is_dead(slot));
+        scanned
+    }
+
+    /// Scans the chosen lists, keeping at most `most` allowed entries.
+    fn scan_marked(&self, scratch: &mut Scratch, bits: &[u64], most: usize) -> usize {
+        let store = self.store();
+        let mut limit = f32::INFINITY;
+        let mut scanned = 0;
+        for at in 0..scratch.order.len() {
+            let number = scratch.order[at] as u32;
+            let list = &*self.lists.lists[number as usize];
+            let held = scratch.found.ranks.len();
+            scratch.scan_list(&self.lists.generation, list, scratch.bases[number as usize], limit);
+            scratch.retain(held, |slot| bit(bits, slot) && !store.is_dead(slot));
+            scanned += list.len();
+            if scratch.found.ranks.len() >= 2 * most {
+                limit = scratch.cut(most);
+            }
+        }
+        scanned
+    }
+
+    /// Reads candidates: `depth` of them, then those that may still be among the nearest.
+    fn read(&self, scratch: &mut Scratch, depth: usize, most: usize, best: &mut TopK) -> usize {
+        scratch.sort_first(depth);
+        let first = depth.min(scratch.keys.len());
+        let (mut errors, mut slots) = (0f32, Vec::with_capacity(first));
+        for &key in &scratch.keys[..first] {
+            slots.push(key as u32);
+        }
+        let metric = self.view.spec.metric;
+        self.compare(slots.iter().copied(), best);
+        for &key in &scratch.keys[..first] {
+            let row = self.store().row(key as u32);
+            let exact = exact::rank(metric, exact::value(metric, self.query.vector, row));
+            errors += (search::rank_of(key) - exact).powi(2);
+        }
+        let limit = best.limit() + SLACK * (errors / first.max(1) as f32).sqrt();
+        let rest = scratch.keys[first..].iter().filter(|&&key| search::rank_of(key) <= limit);
+        let rest = rest.map(|&key| key as u32).take(most.saturating_sub(first));
+        first + self.compare(rest, best)
+    }
+
+    fn compare(&self, slots: impl Iterator<Item = Slot>, best: &mut TopK) -> usize {
+        exact::compare(self.store(), self.view.spec.metric, self.query.vector, slots, best)
+    }
+}
