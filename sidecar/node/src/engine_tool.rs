@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ivf_index::tool::{self, SearchOptions};
+use ivf_index::tool::{self, Choice, Keep, SearchOptions};
 use knn_types::{IvfOptions, Metric};
 use serde::Serialize;
 
@@ -86,10 +86,31 @@ struct SearchArgs {
     /// The file that the index was built from: recall is measured against an exact search of it.
     #[arg(long)]
     truth_from: Option<PathBuf>,
+    /// Search under a filter that keeps this share of the vectors, at random; recall is among those.
+    #[arg(long, value_parser = share, requires = "truth_from")]
+    filter_keep: Option<f64>,
+    /// Keep the nearest to one vector instead: a stored one (region) or one unlike all (far).
+    #[arg(
+        long, num_args = 0..=1, default_missing_value = "region", value_parser = choice, requires = "filter_keep"
+    )]
+    filter_correlated: Option<Choice>,
 }
 
 fn metric(name: &str) -> Result<Metric, String> {
     tool::metric_named(name).ok_or_else(|| format!("[{name}] is none of l2, cosine, dot, mip"))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+    share.ok_or_else(|| format!("[{text}] is no share above 0 and up to 1"))
+}
+
+fn choice(name: &str) -> Result<Choice, String> {
+    match name {
+        "region" => Ok(Choice::Region),
+        "far" => Ok(Choice::Far),
+        _ => Err(format!("[{name}] is none of region, far")),
+    }
 }
 
 /// Runs a command; false when `verify` found damage.
@@ -108,6 +129,10 @@ pub(crate) fn run(tool: EngineTool) -> anyhow::Result<bool> {
                 nprobe: args.nprobe,
                 threads: args.threads,
                 truth_from: args.truth_from,
+                keep: args.filter_keep.map(|share| {
+                    let choice = args.filter_correlated.unwrap_or(Choice::Random);
+                    Keep { share, choice }
+                }),
             };
             print(&tool::search(&args.dir, &args.queries, &options)?)?;
         }

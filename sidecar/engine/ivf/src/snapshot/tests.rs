@@ -148,7 +148,8 @@ fn assert_damaged(dir: &Path, what: &str) {
     let index = engine.open(&key("v"), &spec()).unwrap();
     if !index.view().is_empty() {
         assert!(!index.is_damaged(), "{what}");
-        let query = Query { vector: &[50.0; DIMS], k: 10_000, num_candidates: 10_000, nprobe: None };
+        let query =
+            Query { vector: &[50.0; DIMS], k: 10_000, num_candidates: 10_000, nprobe: None, filter: None };
         let error = index.view().search(&query).unwrap_err();
         assert!(matches!(error, EngineError::Damaged(_)), "{what}: {error}");
         assert!(index.is_damaged());

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ivf_kernels::level;
-use knn_types::{EngineError, FieldSpec, IvfOptions, KnnView, Metric, Query};
+use knn_types::{Allow, EngineError, FieldSpec, IvfOptions, KnnView, Metric, Query, SlotFilter};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::kept::{Keep, kept_rows};
 use super::{ToolError, Vectors, open, read_vectors};
 
 /// How to search.
@@ -25,11 +26,21 @@ pub struct SearchOptions {
     pub threads: usize,
     /// The file that the index was built from: recall is measured against an exact search of it.
     pub truth_from: Option<PathBuf>,
+    /// Search under a filter that keeps some of the vectors; needs `truth_from`.
+    pub keep: Option<Keep>,
 }
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        Self { k: 10, num_candidates: None, recall: None, nprobe: None, threads: 1, truth_from: None }
+        Self {
+            k: 10,
+            num_candidates: None,
+            recall: None,
+            nprobe: None,
+            threads: 1,
+            truth_from: None,
+            keep: None,
+        }
     }
 }
 
@@ -38,6 +49,14 @@ impl Default for SearchOptions {
 pub struct SearchReport {
     /// Share of the true k nearest that were found; equal values count whoever has them.
     pub recall: Option<f64>,
+    /// Share of the vectors that the filter kept; 1 without one.
+    pub kept: f64,
+    /// Queries with fewer than `k` hits although the filter keeps so many.
+    pub short: usize,
+    /// Bytes that the filter holds after the searches.
+    pub filter_bytes: u64,
+    /// Seconds to make the filter.
+    pub filter_seconds: f64,
     /// Queries per second, all threads together.
     pub qps: f64,
     /// Median microseconds of a query.
@@ -78,14 +97,30 @@ pub fn search(dir: &Path, queries: &Path, options: &SearchOptions) -> Result<Sea
     vectors.prepare(spec.metric);
     let view = index.view();
     let rows: Vec<&[f32]> = vectors.rows().collect();
-    run(&*view, &rows, options)?;
-    let started = Instant::now();
-    let answers = run(&*view, &rows, options)?;
-    let seconds = started.elapsed().as_secs_f64();
-    let recall = match &options.truth_from {
-        Some(path) => Some(recall(path, &spec, &vectors, &answers, options.k)?),
+    let base = match &options.truth_from {
+        Some(path) => Some(base_of(path, &spec, &vectors)?),
         None => None,
     };
+    let started = Instant::now();
+    let kept = match (&options.keep, &base) {
+        (Some(keep), Some(base)) => Some(kept_rows(keep, spec.metric, base)),
+        (Some(_), None) => return Err(ToolError::file(dir, "a filter needs the file it was built from")),
+        (None, _) => None,
+    };
+    let filter = kept.as_ref().map(|kept| view.filter(Allow::SeqNos(kept)));
+    let filter_seconds = started.elapsed().as_secs_f64();
+    run(&*view, &rows, options, filter.as_deref())?;
+    let started = Instant::now();
+    let answers = run(&*view, &rows, options, filter.as_deref())?;
+    let seconds = started.elapsed().as_secs_f64();
+    let held = kept.as_ref().map_or(view.len(), |kept| kept.len() as usize);
+    let recall = base.map(|base| {
+        let base = match &kept {
+            Some(kept) => base.only(|row| kept.contains(row as u64)),
+            None => base,
+        };
+        recall(spec.metric, &base, &rows, &answers, options.k)
+    });
     let mut times: Vec<f64> = answers.iter().map(|answer| answer.microseconds).collect();
     times.sort_unstable_by(f64::total_cmp);
     let percentile = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
@@ -93,6 +128,10 @@ pub fn search(dir: &Path, queries: &Path, options: &SearchOptions) -> Result<Sea
     let stats = index.stats();
     Ok(SearchReport {
         recall,
+        kept: held as f64 / view.len() as f64,
+        short: answers.iter().filter(|answer| answer.values.len() < options.k.min(held)).count(),
+        filter_bytes: filter.as_ref().map_or(0, |filter| filter.memory_bytes()),
+        filter_seconds,
         qps: answers.len() as f64 / seconds,
         p50_us: percentile(0.5),
         p99_us: percentile(0.99),
@@ -106,10 +145,15 @@ pub fn search(dir: &Path, queries: &Path, options: &SearchOptions) -> Result<Sea
     })
 }
 
-fn run(view: &dyn KnnView, rows: &[&[f32]], options: &SearchOptions) -> Result<Vec<Answer>, EngineError> {
+fn run(
+    view: &dyn KnnView,
+    rows: &[&[f32]],
+    options: &SearchOptions,
+    filter: Option<&dyn SlotFilter>,
+) -> Result<Vec<Answer>, EngineError> {
     let one = |vector: &&[f32]| {
         let num_candidates = options.num_candidates.unwrap_or(options.k + options.k / 2);
-        let query = Query { vector, k: options.k, num_candidates, nprobe: options.nprobe, filter: None };
+        let query = Query { vector, k: options.k, num_candidates, nprobe: options.nprobe, filter };
         let started = Instant::now();
         let found = view.search(&query)?;
         Ok(Answer {
@@ -129,25 +173,23 @@ fn run(view: &dyn KnnView, rows: &[&[f32]], options: &SearchOptions) -> Result<V
     Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-fn recall(
-    path: &Path,
-    spec: &FieldSpec,
-    queries: &Vectors,
-    answers: &[Answer],
-    k: usize,
-) -> Result<f64, ToolError> {
+/// The vectors that the index was built from.
+fn base_of(path: &Path, spec: &FieldSpec, queries: &Vectors) -> Result<Vectors, ToolError> {
     let mut base = read_vectors(path)?;
     if base.dims() != spec.dims || queries.dims() != spec.dims {
         return Err(ToolError::file(path, "vectors of another length than the index"));
     }
     base.prepare(spec.metric);
-    let queries: Vec<&[f32]> = queries.rows().collect();
+    Ok(base)
+}
+
+fn recall(metric: Metric, base: &Vectors, queries: &[&[f32]], answers: &[Answer], k: usize) -> f64 {
     let found = queries.par_iter().zip(answers).map(|(query, answer)| {
-        let last = kth_rank(spec.metric, &base, query, k);
-        let near_enough = |value: &&f32| crate::exact::rank(spec.metric, **value) <= last + last.abs() * 1e-5;
+        let last = kth_rank(metric, base, query, k);
+        let near_enough = |value: &&f32| crate::exact::rank(metric, **value) <= last + last.abs() * 1e-5;
         answer.values.iter().filter(near_enough).count()
     });
-    Ok(found.sum::<usize>() as f64 / (queries.len() * k.min(base.len())) as f64)
+    found.sum::<usize>() as f64 / (queries.len() * k.min(base.len())) as f64
 }
 
 /// Rank of the k-th nearest row.

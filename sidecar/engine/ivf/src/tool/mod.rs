@@ -1,6 +1,7 @@
 //! The engine by itself, without any Elasticsearch: build an index from a file of vectors, search
 //! it, look at it, check its files. What `outrigger engine build|search|stats|verify` calls.
 
+mod kept;
 mod measure;
 mod vectors;
 
@@ -17,6 +18,7 @@ use serde::Serialize;
 use crate::snapshot::{self, Summary};
 use crate::{Engine, EngineConfig};
 
+pub use kept::{Choice, Keep};
 pub use measure::{SearchOptions, SearchReport, search};
 pub use vectors::{Vectors, read_vectors};
 

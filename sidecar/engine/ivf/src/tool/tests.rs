@@ -67,8 +67,24 @@ fn build_search_stats_and_verify() {
     assert!(report.qps > 0.0 && report.p99_us >= report.p50_us && report.queries == 60);
     let all = SearchOptions { nprobe: Some(built.nlist), threads: 3, ..options.clone() };
     assert!(search(&data, &queries, &all).unwrap().recall.unwrap() > 0.999);
+    let filtered = options.clone();
     let strict = SearchOptions { recall: Some(0.99), ..options };
     assert!(search(&data, &queries, &strict).unwrap().nprobe > report.nprobe);
+
+    for choice in [Choice::Random, Choice::Region, Choice::Far] {
+        for share in [0.4, 0.1, 0.001] {
+            let keep = Some(Keep { share, choice });
+            let report = search(&data, &queries, &SearchOptions { keep, ..filtered.clone() }).unwrap();
+            assert!((report.kept - share).abs() < 1e-3 && report.short == 0, "{report:?}");
+            assert!(report.recall.unwrap() >= 0.93 && report.filter_bytes > 0, "{choice:?} {report:?}");
+        }
+    }
+    let blind = SearchOptions {
+        keep: Some(Keep { share: 0.1, choice: Choice::Random }),
+        truth_from: None,
+        ..filtered.clone()
+    };
+    assert!(search(&data, &queries, &blind).is_err(), "which rows to keep is found in the file");
 
     let summaries = stats(&data).unwrap();
     assert_eq!(summaries.len(), 1);

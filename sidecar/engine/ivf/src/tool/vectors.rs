@@ -44,6 +44,12 @@ impl Vectors {
         self.values.chunks_exact(self.dims)
     }
 
+    /// The rows whose number `keep` accepts.
+    pub(super) fn only(&self, keep: impl Fn(usize) -> bool) -> Vectors {
+        let rows = self.rows().enumerate().filter(|(number, _)| keep(*number));
+        Vectors { values: rows.flat_map(|(_, row)| row).copied().collect(), dims: self.dims }
+    }
+
     /// Takes the last rows off.
     pub fn split_last(&mut self, count: usize) -> Option<Vectors> {
         let at = self.len().checked_sub(count)?.checked_mul(self.dims)?;
