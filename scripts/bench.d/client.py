@@ -10,9 +10,9 @@ from places import ROOT
 from stack import Stop
 
 
-def build(package, binary):
-    """Compiles a release binary of the workspace; returns its path."""
-    command = ["cargo", "build", "--release", "-p", package, "--bin", binary, "--message-format", "json-render-diagnostics"]
+def build(package, binary, kind="bin"):
+    """Compiles a release binary (or example) of the workspace; returns its path."""
+    command = ["cargo", "build", "--release", "-p", package, f"--{kind}", binary, "--message-format", "json-render-diagnostics"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     path = None
     for line in done.stdout.splitlines():

@@ -3,7 +3,9 @@
 import dataclasses
 import pathlib
 
+import alone
 import entrants
+import growth
 import sets
 from building import Building
 from recall import Contest
@@ -43,4 +45,4 @@ def build(bench):
     return {name: Building(bench, bench.read(name)).run() for name in bench.names}
 
 
-PARTS = {"recall": recall, "build": build}
+PARTS = {"recall": recall, "build": build, "growth": growth.run, "kernel": alone.kernel, "inserts": alone.inserts, "churn": alone.churn}

@@ -77,4 +77,47 @@ def build_row(peer, built):
     return (peer, f"{built['seconds']['median']:.2f}", f"{built['times_outrigger']['median']:.1f}", size(built))
 
 
-WRITERS = {"recall": recall, "build": build}
+def growth(part):
+    lines = [f"## Growth of {part['name']}: queries per second at recall@10 ≥ {part['target']}", ""]
+    rows = [(f"{int(count):,}", *recall_row(row)[:5]) for count, rows in part["steps"].items() for row in rows]
+    lines += table(("vectors", "index", "asked", "setting", "recall", "q/s"), rows)
+    return [*lines, "", "From the smallest to the largest queries/s fall by: " + "; ".join(f"{way} {fall}×" for way, fall in part["falls"].items()) + "."]
+
+
+def kernel(part):
+    lines = ["## Scan: nanoseconds per entry, medians of rounds", ""]
+    rows = [(name, one["kernels"], f"{one['kernel_ns']['median']:.2f}", f"{one['engine_ns']['median']:.2f}", spread(one["ratio"]), f"{one['exact_ns']['median']:.0f}") for name, one in part.items()]
+    return lines + table(("set", "instructions", "kernel, streamed", "in a search", "ratio (95 %)", "one exact comparison"), rows)
+
+
+def inserts(part):
+    lines = ["## Documents coming in beside one search thread", ""]
+    rows = [(name, f"{one['rate']:,.0f}", f"{one['per_second']['median']:,.0f}", f"{one['per_busy_second']['median']:,.0f}", *phases(one["rounds"]), spread(one["p99_ratio"])) for name, one in part.items()]
+    return lines + table(("set", "wanted/s", "written/s", "per second of its thread", "idle p50/p99 µs", "busy p50/p99 µs", "p99 ratio (95 %)"), rows)
+
+
+def phases(rounds):
+    middle = len(rounds) // 2
+    values = {(phase, name): sorted(round[phase][name] for round in rounds)[middle] for phase in ("idle", "busy") for name in ("p50_us", "p99_us")}
+    return [f"{values[phase, 'p50_us']:.0f} / {values[phase, 'p99_us']:.0f}" for phase in ("idle", "busy")]
+
+
+def churn(part):
+    lines = ["## Recall@10 after churn, against a fresh build that scans as many entries", ""]
+    rows = []
+    for name, one in part.items():
+        for label in ("fresh", "churned", "churned_by_default"):
+            state = one[label]
+            figures = (f"{state['recall']:.4f}", f"{state['recall_far']:.4f}", f"{state['scanned']:,.0f}", f"{state['reranked']:.0f}", f"{state['imbalance']:.2f}")
+            rows.append((f"{name}, {one['share']:.0%}", label.replace("_", " "), *figures))
+    lines += table(("set, share", "index", "recall", "where the new ones lie", "scanned", "compared exactly", "imbalance"), rows)
+    if anew := [name for name, one in part.items() if one["trained_anew"]]:
+        lines += ["", f"Upkeep took as long as training: {', '.join(anew)} was probably trained anew."]
+    return lines
+
+
+def spread(ratio):
+    return f"{ratio['median']:.2f} ({ratio['low95']:.2f}–{ratio['high95']:.2f})"
+
+
+WRITERS = {"recall": recall, "build": build, "growth": growth, "kernel": kernel, "inserts": inserts, "churn": churn}
