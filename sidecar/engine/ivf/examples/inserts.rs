@@ -83,8 +83,13 @@ fn searching<T>(
                 }
                 let began = Instant::now();
                 // A view for each search, as the proxy takes it: so what was published is seen.
-                let found =
-                    index.view().search(&Query { vector, k: K, num_candidates: K + K / 2, nprobe: None })?;
+                let found = index.view().search(&Query {
+                    vector,
+                    k: K,
+                    num_candidates: K + K / 2,
+                    nprobe: None,
+                    filter: None,
+                })?;
                 times.push(began.elapsed().as_secs_f64() * 1e6);
                 assert_eq!(found.hits.len(), K, "a search came back short");
             }

@@ -89,7 +89,7 @@ impl Stream {
                 let seed = blocks * BLOCK as u32 + at as u32;
                 for (group, nibble) in nibbles.iter_mut().enumerate() {
                     *nibble =
-                        ((seed.wrapping_mul(2_654_435_761) >> 7) as usize * (group + 1) >> 3) as u8 & 0xf;
+                        (((seed.wrapping_mul(2_654_435_761) >> 7) as usize * (group + 1)) >> 3) as u8 & 0xf;
                 }
                 shape.put(&mut lines[from..], at, &nibbles, 1.0, 0.01);
             }
@@ -162,7 +162,8 @@ impl Cost {
             let (mut scanned, mut reranked) = (0, 0);
             let began = Instant::now();
             for vector in queries.rows() {
-                let found = view.search(&Query { vector, k: K, num_candidates: K + K / 2, nprobe })?;
+                let found =
+                    view.search(&Query { vector, k: K, num_candidates: K + K / 2, nprobe, filter: None })?;
                 scanned += found.stats.scanned;
                 reranked += found.stats.reranked;
             }
