@@ -5,6 +5,7 @@ import pathlib
 
 import alone
 import entrants
+import filters
 import growth
 import sets
 from building import Building
@@ -45,4 +46,4 @@ def build(bench):
     return {name: Building(bench, bench.read(name)).run() for name in bench.names}
 
 
-PARTS = {"recall": recall, "build": build, "growth": growth.run, "kernel": alone.kernel, "inserts": alone.inserts, "churn": alone.churn}
+PARTS = {"recall": recall, "build": build, "filter": filters.run, "growth": growth.run, "kernel": alone.kernel, "inserts": alone.inserts, "churn": alone.churn}

@@ -77,6 +77,19 @@ def build_row(peer, built):
     return (peer, f"{built['seconds']['median']:.2f}", f"{built['times_outrigger']['median']:.1f}", size(built))
 
 
+def filtered(part):
+    lines = ["## Filters: queries per second at recall@10 ≥ 0.95 among what is kept", ""]
+    lines.append("Each side keeps a share drawn by itself in the same way. hnswlib's callback is called through Python, which costs it much of its time: native callers fare better.")
+    for name, one in part.items():
+        rows = [(label, *recall_row(row)[:1], *recall_row(row)[2:6]) for label, kept in one["filters"].items() for row in kept["rows"]]
+        lines += ["", name, "", *table(("kept", "index", "setting", "recall", "q/s", "Outrigger's ratio"), rows)]
+        for label, kept in one["filters"].items():
+            lines += ["", f"{label}: {kept['short_answers']} of Outrigger's answers had fewer than k hits."]
+            if kept["short_of"]:
+                lines[-1] += f" Never got there: {'; '.join(kept['short_of'])}."
+    return lines
+
+
 def growth(part):
     lines = [f"## Growth of {part['name']}: queries per second at recall@10 ≥ {part['target']}", ""]
     rows = [(f"{int(count):,}", *recall_row(row)[:5]) for count, rows in part["steps"].items() for row in rows]
@@ -120,4 +133,4 @@ def spread(ratio):
     return f"{ratio['median']:.2f} ({ratio['low95']:.2f}–{ratio['high95']:.2f})"
 
 
-WRITERS = {"recall": recall, "build": build, "growth": growth, "kernel": kernel, "inserts": inserts, "churn": churn}
+WRITERS = {"recall": recall, "build": build, "filter": filtered, "growth": growth, "kernel": kernel, "inserts": inserts, "churn": churn}
