@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use common::Failure;
 use ivf_index::tool::{Vectors, metric_named, read_vectors};
-use ivf_kernels::{BLOCK, BlockShape, Candidates, Lut};
+use ivf_kernels::{BLOCK, BlockShape, Candidates, Lut, Run};
 use knn_types::{KnnIndex, Metric, Query};
 use serde_json::json;
 
@@ -109,17 +109,10 @@ impl Stream {
         let pass = |stream: &mut Self| {
             let began = Instant::now();
             for (lines, names) in stream.lines.chunks(lines).zip(stream.names.chunks(RUN * BLOCK)) {
-                stream.found.ranks.clear();
-                stream.found.names.clear();
-                ivf_kernels::scan(
-                    stream.shape,
-                    &stream.lut,
-                    0.0,
-                    lines,
-                    names,
-                    f32::NEG_INFINITY,
-                    &mut stream.found,
-                );
+                stream.found.clear();
+                let (slack, limit) = (0.0, f32::NEG_INFINITY);
+                let run = Run { blocks: lines, names, base: 0.0, slack, limit, ahead: lines };
+                ivf_kernels::scan(stream.shape, &stream.lut, &run, &mut stream.found);
                 black_box(&stream.found);
             }
             began.elapsed().as_nanos() as f64 / stream.names.len() as f64

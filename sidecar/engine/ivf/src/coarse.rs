@@ -23,6 +23,11 @@ pub(crate) struct Coarse {
 /// Reach in units of the root mean square residual per dimension.
 const REACH: f32 = 1.5;
 
+/// Standard error of an int8 product of two rotated vectors, in units of their lengths' product over
+/// the root of their dimensions: both are rounded in steps of about three standard deviations over
+/// 127, and a step's error is uniform, `sqrt(2) * 3 / (127 * sqrt(12))`.
+const ROUNDING: f32 = 0.01;
+
 /// Whether vectors of this metric have unit length.
 pub(crate) fn spherical(metric: Metric) -> bool {
     matches!(metric, Metric::Cosine | Metric::Dot)
@@ -60,16 +65,13 @@ impl Coarse {
     }
 
     /// For each list the rank of its centroid, which is also the base of its entries' estimates:
-    /// negated inner product, or squared distance.
-    pub(crate) fn bases(&self, query: &[f32], bytes: &ByteQuery, bases: &mut Vec<f32>) {
+    /// negated inner product, or squared distance. `square` is the query's squared length.
+    pub(crate) fn bases(&self, square: f32, bytes: &ByteQuery, bases: &mut Vec<f32>) {
         self.centroids.bytes().products(bytes, bases);
         match self.metric {
             Metric::L2 => {
-                let square = ivf_kernels::dot(query, query);
-                bases
-                    .iter_mut()
-                    .zip(self.centroids.squares())
-                    .for_each(|(base, c)| *base = square + c - 2.0 * *base);
+                let squares = self.centroids.squares();
+                bases.iter_mut().zip(squares).for_each(|(base, c)| *base = square + c - 2.0 * *base);
             }
             _ => bases.iter_mut().for_each(|base| *base = -*base),
         }
@@ -92,14 +94,25 @@ impl Coarse {
 
     /// What [`Coarse::bases`] lacks to rank lists whose members differ in length: long vectors lie
     /// far from their centroid and are found first all the same.
-    pub(crate) fn ranks(&self, query: &[f32], bases: &[f32], ranks: &mut Vec<f32>) {
+    pub(crate) fn ranks(&self, square: f32, bases: &[f32], ranks: &mut Vec<f32>) {
         ranks.clear();
         if self.reaches.is_empty() {
             ranks.extend_from_slice(bases);
         } else {
-            let length = ivf_kernels::dot(query, query).sqrt();
+            let length = square.sqrt();
             ranks.extend(bases.iter().zip(&self.reaches).map(|(base, reach)| base - length * reach));
         }
+    }
+
+    /// For a list and its base: the distance from the query, which errors of codes are
+    /// proportional to, and the standard error of the base itself.
+    pub(crate) fn errors(&self, list: ListNo, square: f32, base: f32) -> (f32, f32) {
+        let centroid = self.centroids.squares()[list as usize];
+        let (gap, factor) = match self.metric {
+            Metric::L2 => (base, 2.0),
+            _ => (square + centroid + 2.0 * base, 1.0),
+        };
+        (gap.max(0.0).sqrt(), factor * ROUNDING * (square * centroid / self.dims as f32).sqrt())
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {

@@ -15,13 +15,25 @@ const ERROR_BY_RATIO: [(f32, f32); 3] = [(1.5, DEFAULT_ERROR), (10.0, 0.01), (10
 /// At this error every list is visited: no calibration on a sample can promise so little.
 const EVERYTHING: f32 = 0.000_1;
 
+/// Standard errors that no estimate is wrong by, as good as: once in 300,000 entries.
+pub(crate) const SURE: f32 = 4.5;
+
 /// What to do for one query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Effort {
     /// Lists to visit.
     pub(crate) nprobe: usize,
-    /// Entries to compare by their full vectors.
+    /// Entries that will be compared by their full vectors, about.
     pub(crate) depth: usize,
+    /// Standard errors that an estimate may be too large by before its entry is missed.
+    pub(crate) slack: f32,
+}
+
+impl Effort {
+    /// The most entries that one search compares by their full vectors.
+    pub(crate) fn most_reads(&self) -> usize {
+        self.depth.saturating_mul(4).saturating_add(64)
+    }
 }
 
 /// One measured point of the curve from effort to recall.
@@ -34,10 +46,18 @@ pub struct Point {
     pub error: f32,
     /// Lists to visit.
     pub nprobe: usize,
-    /// Entries to compare by their full vectors.
+    /// Entries that are compared by their full vectors, about.
     pub depth: usize,
+    /// Standard errors that an estimate may be too large by before its entry is missed.
+    #[serde(default = "slack_of_old")]
+    pub slack: f32,
     /// Recall that was measured with this effort (better than `1 - error`: there is a margin).
     pub recall: f32,
+}
+
+/// Snapshots of version 1 have none: what was never measured is chosen with care.
+fn slack_of_old() -> f32 {
+    3.0
 }
 
 /// Measured points by `k`, then by falling error; effort never falls along either.
@@ -80,8 +100,8 @@ impl Curve {
     pub(crate) fn for_nprobe(&self, k: usize, nprobe: usize, nlist: usize) -> Effort {
         let nprobe = nprobe.clamp(1, nlist);
         let errors = self.points.iter().map(|point| point.error).chain([EVERYTHING]);
-        let depth = errors.map(|error| self.at(k, error, nlist)).find(|effort| effort.nprobe >= nprobe);
-        Effort { nprobe, depth: depth.unwrap_or_else(|| self.at(k, EVERYTHING, nlist)).depth }
+        let enough = errors.map(|error| self.at(k, error, nlist)).find(|effort| effort.nprobe >= nprobe);
+        Effort { nprobe, ..enough.unwrap_or_else(|| self.at(k, EVERYTHING, nlist)) }
     }
 
     /// Lists to visit instead of `nprobe` where only such a share (`density`) of their entries counts: the
@@ -109,16 +129,15 @@ impl Curve {
     fn at(&self, k: usize, error: f32, nlist: usize) -> Effort {
         let mut measured: Vec<usize> = self.points.iter().map(|point| point.k).collect();
         measured.dedup();
-        let least_depth = k + k / 8 + 8;
         let (Some(&first), Some(&last)) = (measured.first(), measured.last()) else {
-            return Effort { nprobe: nlist, depth: 4 * k + 100 };
+            return Effort { nprobe: nlist, depth: 4 * k + 100, slack: SURE };
         };
-        let (nprobe, depth) = if k <= first {
+        let (nprobe, depth, slack) = if k <= first {
             self.at_measured(first, error, nlist)
         } else if k >= last {
-            let (nprobe, depth) = self.at_measured(last, error, nlist);
+            let (nprobe, depth, slack) = self.at_measured(last, error, nlist);
             let times = k as f32 / last as f32;
-            (nprobe * times.sqrt(), depth * times)
+            (nprobe * times.sqrt(), depth * times, slack)
         } else {
             let upper = measured.iter().position(|&at| k < at).expect("below the last");
             let (k0, k1) = (measured[upper - 1], measured[upper]);
@@ -126,17 +145,18 @@ impl Curve {
             let along = |a: f32, b: f32| {
                 between((k as f32).ln(), ((k0 as f32).ln(), a.ln()), ((k1 as f32).ln(), b.ln())).exp()
             };
-            (along(low.0, high.0), along(low.1, high.1))
+            (along(low.0, high.0), along(low.1, high.1), low.2.max(high.2))
         };
         Effort {
             nprobe: (nprobe.round() as usize).clamp(1, nlist),
-            depth: (depth.round() as usize).max(least_depth),
+            depth: (depth.round() as usize).max(k),
+            slack,
         }
     }
 
-    fn at_measured(&self, k: usize, error: f32, nlist: usize) -> (f32, f32) {
+    fn at_measured(&self, k: usize, error: f32, nlist: usize) -> (f32, f32, f32) {
         let points: Vec<&Point> = self.points.iter().filter(|point| point.k == k).collect();
-        let numbers = |point: &Point| (point.nprobe as f32, point.depth as f32);
+        let numbers = |point: &Point| (point.nprobe as f32, point.depth as f32, point.slack);
         let (first, last) = (points[0], points[points.len() - 1]);
         if error >= first.error {
             return numbers(first);
@@ -148,6 +168,7 @@ impl Curve {
                     error: EVERYTHING,
                     nprobe: nlist,
                     depth: (last.depth * 4).max(20 * k + 1_000),
+                    slack: SURE.max(last.slack),
                     ..*last
                 };
                 return numbers(&interpolate(last, &all, error.max(EVERYTHING)));
@@ -163,7 +184,14 @@ fn interpolate(low: &Point, high: &Point, error: f32) -> Point {
         let (a, b) = ((a as f32).ln(), (b as f32).ln());
         between(error.ln(), (low.error.ln(), a), (high.error.ln(), b)).exp().round() as usize
     };
-    Point { error, nprobe: along(low.nprobe, high.nprobe), depth: along(low.depth, high.depth), ..*low }
+    let slack = between(error.ln(), (low.error.ln(), low.slack), (high.error.ln(), high.slack));
+    Point {
+        error,
+        nprobe: along(low.nprobe, high.nprobe),
+        depth: along(low.depth, high.depth),
+        slack,
+        ..*low
+    }
 }
 
 /// The height at `x` on the line through two points.
@@ -176,7 +204,7 @@ mod tests {
     use super::*;
 
     fn curve() -> Curve {
-        let point = |k, error, nprobe, depth| Point { k, error, nprobe, depth, recall: 0.97 };
+        let point = |k, error, nprobe, depth| Point { k, error, nprobe, depth, slack: 2.0, recall: 0.97 };
         Curve {
             points: vec![
                 point(10, 0.2, 10, 30),
@@ -196,11 +224,13 @@ mod tests {
         let curve = curve();
         for options in [IvfOptions::default(), IvfOptions { nprobe: Some(24), ..Default::default() }] {
             for k in [1, 10, 25, 100, 300, 1_000] {
-                let mut before = Effort { nprobe: 0, depth: 0 };
+                let mut before = Effort { nprobe: 0, depth: 0, slack: 0.0 };
                 for num_candidates in (k..=10_000).step_by(37).chain([10_000]) {
                     let effort = curve.pick(&options, k, num_candidates, 1_000);
                     assert!(
-                        effort.nprobe >= before.nprobe && effort.depth >= before.depth,
+                        effort.nprobe >= before.nprobe
+                            && effort.depth >= before.depth
+                            && effort.slack >= before.slack,
                         "{k} {num_candidates}"
                     );
                     assert!(effort.depth >= k && effort.nprobe <= 1_000);
@@ -216,8 +246,8 @@ mod tests {
     #[test]
     fn defaults_and_options_pick_their_points() {
         let (curve, plain) = (curve(), IvfOptions::default());
-        assert_eq!(curve.pick(&plain, 10, 15, 1_000), Effort { nprobe: 40, depth: 50 });
-        assert_eq!(curve.pick(&plain, 10, 100, 1_000), Effort { nprobe: 90, depth: 90 });
+        assert_eq!(curve.pick(&plain, 10, 15, 1_000), Effort { nprobe: 40, depth: 50, slack: 2.0 });
+        assert_eq!(curve.pick(&plain, 10, 100, 1_000), Effort { nprobe: 90, depth: 90, slack: 2.0 });
         let recall = IvfOptions { recall: Some(0.99), ..plain };
         assert_eq!(curve.pick(&recall, 10, 15, 1_000).nprobe, 90);
         let low = IvfOptions { recall: Some(0.8), ..plain };

@@ -10,7 +10,7 @@
 //! Depth is not calibrated for such sets either: after the first reads, all candidates are read
 //! whose estimates lie no farther beyond the k-th rank than estimates were found to err.
 
-use ivf_kernels::{BLOCK, Candidates};
+use ivf_kernels::{BLOCK, Candidates, Run};
 use knn_types::{Query, SearchStats};
 
 use crate::exact;
@@ -69,8 +69,7 @@ impl Filtered<'_> {
         let effort = self.view.effort(self.lists, self.query);
         self.choose(scratch, effort.nprobe);
         let most = effort.depth.saturating_mul(MOST_DEPTHS);
-        scratch.found.ranks.clear();
-        scratch.found.names.clear();
+        scratch.found.clear();
         let scanned = match &self.subset.entries {
             Entries::Copied { slots, .. } => self.scan_copied(scratch, slots),
             Entries::Marked(bits) => self.scan_marked(scratch, bits, most),
@@ -122,6 +121,7 @@ impl Filtered<'_> {
         let mut chosen: Vec<u32> = scratch.order.iter().map(|&key| key as u32).collect();
         chosen.sort_unstable();
         let mut estimates = Candidates::default();
+        let optimism = scratch.optimism(&self.lists.generation);
         let mut scanned = 0;
         let mut at = 0;
         while at < chosen.len() {
@@ -134,13 +134,14 @@ impl Filtered<'_> {
                 end = self.subset.range(chosen[at]).end.div_ceil(BLOCK);
             }
             at += 1;
-            estimates.ranks.clear();
-            estimates.names.clear();
+            estimates.clear();
             let blocks = &lines[start * shape.lines()..end * shape.lines()];
             let names = &slots[start * BLOCK..end * BLOCK];
-            ivf_kernels::scan(shape, &scratch.lut, 0.0, blocks, names, f32::INFINITY, &mut estimates);
+            let run =
+                Run { blocks, names, base: 0.0, slack: optimism.1, limit: f32::INFINITY, ahead: blocks };
+            ivf_kernels::scan(shape, &scratch.lut, &run, &mut estimates);
             let held = self.subset.len().min(end * BLOCK) - start * BLOCK;
-            if estimates.ranks.len() != held {
+            if estimates.len() != held {
                 // Estimates that are no numbers: what is short is compared exactly in the end.
                 continue;
             }
@@ -149,28 +150,29 @@ impl Filtered<'_> {
                 let base = scratch.bases[list as usize];
                 let within = range.start - start * BLOCK..range.end - start * BLOCK;
                 scanned += range.len();
-                scratch.found.ranks.extend(estimates.ranks[within.clone()].iter().map(|rank| rank + base));
-                scratch.found.names.extend_from_slice(&estimates.names[within]);
+                let found = estimates.ranks()[within.clone()].iter().zip(&estimates.names()[within]);
+                found.for_each(|(rank, &slot)| scratch.found.push(rank + base, slot));
             }
         }
         let store = self.store();
-        scratch.retain(0, |slot| (slot as usize) < store.slots() && !store.is_dead(slot));
+        scratch.found.retain_from(0, |slot| (slot as usize) < store.slots() && !store.is_dead(slot));
         scanned
     }
 
     /// Scans the chosen lists, keeping at most `most` allowed entries.
     fn scan_marked(&self, scratch: &mut Scratch, bits: &[u64], most: usize) -> usize {
         let store = self.store();
+        let optimism = scratch.optimism(&self.lists.generation);
         let mut limit = f32::INFINITY;
         let mut scanned = 0;
         for at in 0..scratch.order.len() {
             let number = scratch.order[at] as u32;
             let list = &*self.lists.lists[number as usize];
-            let held = scratch.found.ranks.len();
-            scratch.scan_list(&self.lists.generation, list, scratch.bases[number as usize], limit);
-            scratch.retain(held, |slot| bit(bits, slot) && !store.is_dead(slot));
+            let held = scratch.found.len();
+            scratch.scan_list(&self.lists.generation, number, list, None, optimism.0, limit);
+            scratch.found.retain_from(held, |slot| bit(bits, slot) && !store.is_dead(slot));
             scanned += list.len();
-            if scratch.found.ranks.len() >= 2 * most {
+            if scratch.found.len() >= 2 * most {
                 limit = scratch.cut(most);
             }
         }
@@ -179,8 +181,7 @@ impl Filtered<'_> {
 
     /// Reads candidates: `depth` of them, then those that may still be among the nearest.
     fn read(&self, scratch: &mut Scratch, depth: usize, most: usize, best: &mut TopK) -> usize {
-        scratch.sort_first(depth);
-        let first = depth.min(scratch.keys.len());
+        let first = scratch.sort_first(depth);
         let (mut errors, mut slots) = (0f32, Vec::with_capacity(first));
         for &key in &scratch.keys[..first] {
             slots.push(key as u32);

@@ -1,9 +1,15 @@
 //! A search over lists, stage by stage: rank the lists, scan the nearest ones for candidates,
 //! compare the best candidates exactly.
+//!
+//! A scan gives each entry a lower bound of its rank: the estimate less so many standard errors
+//! (`slack`; RaBitQ, arXiv 2405.12497, theorem 3.2: the error is that of a random direction, so it
+//! is known for each entry from its factor and the query's distance to the centroid). Candidates
+//! are read in the order of their bounds until the next bound lies beyond the k-th exact rank:
+//! how many are read is decided by the query, not in advance.
 
 use std::cell::RefCell;
 
-use ivf_kernels::{ByteQuery, Candidates, Lut};
+use ivf_kernels::{ByteQuery, Candidates, Lut, Run};
 use knn_types::{Metric, SearchStats};
 
 use crate::coarse::ListNo;
@@ -16,9 +22,12 @@ use crate::topk::{Ranked, TopK};
 
 /// How many of the nearest lists are visited in order: they set the limit early.
 const SORTED_LISTS: usize = 16;
-/// Standard errors that estimates are too hopeful by where vectors differ in length: a long vector
-/// has a large error, and an unlucky estimate shall not hide the best match.
-const OPTIMISM: f32 = 1.0;
+/// After so many lists the first candidates are read: their k-th rank limits all further scans.
+const FIRST_LOOK: usize = 4;
+/// Lists visited grow by this factor from one look to the next.
+const LOOK_FACTOR: usize = 4;
+/// Candidates that are put in order at a time.
+const READ_ROUND: usize = 64;
 /// Rows asked for ahead of their comparison.
 const ROWS_AHEAD: usize = 4;
 
@@ -26,6 +35,8 @@ const ROWS_AHEAD: usize = 4;
 #[derive(Default)]
 pub(crate) struct Scratch {
     rotated: Vec<f32>,
+    /// Squared length of the query.
+    square: f32,
     bytes: ByteQuery,
     pub(crate) bases: Vec<f32>,
     /// What lists are visited by.
@@ -57,28 +68,40 @@ pub(crate) fn search(
 ) -> (Vec<Ranked>, SearchStats) {
     scratch.prepare(&lists.generation, query);
     scratch.choose(effort.nprobe);
-    let scanned = scratch.scan(lists, store, effort.depth);
-    let best = rerank(store, &lists.generation, query, k, &scratch.found.names);
-    let stats = SearchStats { lists: scratch.order.len(), scanned, reranked: scratch.found.names.len() };
-    (best, stats)
+    let mut reader = Reader { lists, store, query, best: TopK::new(k), k, read: 0 };
+    let scanned = scratch.scan(&mut reader, effort);
+    let stats = SearchStats { lists: scratch.order.len(), scanned, reranked: reader.read };
+    (reader.best.into_sorted(), stats)
 }
 
 /// Compares candidates by their full vectors.
-fn rerank(
-    store: &Store,
-    generation: &Generation,
-    query: &[f32],
+struct Reader<'a> {
+    lists: &'a Lists,
+    store: &'a Store,
+    query: &'a [f32],
+    best: TopK,
     k: usize,
-    candidates: &[Slot],
-) -> Vec<Ranked> {
-    let mut best = TopK::new(k);
-    for (number, &slot) in candidates.iter().enumerate() {
-        if let Some(&later) = candidates.get(number + ROWS_AHEAD) {
-            store.prefetch(later);
+    /// Vectors read so far.
+    read: usize,
+}
+
+impl Reader<'_> {
+    /// Reads candidates in ascending order of their bounds, until one lies beyond the k-th rank.
+    fn read(&mut self, keys: &[u64]) {
+        for &key in keys.iter().take(ROWS_AHEAD) {
+            self.store.prefetch(key as u32);
         }
-        exact::offer(store, generation.metric, query, slot, &mut best);
+        for (at, &key) in keys.iter().enumerate() {
+            if rank_of(key) > self.best.limit() {
+                break;
+            }
+            if let Some(&later) = keys.get(at + ROWS_AHEAD) {
+                self.store.prefetch(later as u32);
+            }
+            exact::offer(self.store, self.lists.generation.metric, self.query, key as u32, &mut self.best);
+            self.read += 1;
+        }
     }
-    best.into_sorted()
 }
 
 impl Scratch {
@@ -88,14 +111,11 @@ impl Scratch {
         self.rotated.extend_from_slice(query);
         generation.rotation.apply(&mut self.rotated);
         self.bytes.set(&self.rotated);
-        generation.coarse.bases(&self.rotated, &self.bytes, &mut self.bases);
-        generation.coarse.ranks(&self.rotated, &self.bases, &mut self.ranks);
+        self.square = ivf_kernels::dot(&self.rotated, &self.rotated);
+        generation.coarse.bases(self.square, &self.bytes, &mut self.bases);
+        generation.coarse.ranks(self.square, &self.bases, &mut self.ranks);
         generation.coder.tables(&self.rotated, &mut self.tables);
         self.lut.set(generation.coder.shape(), &self.tables);
-        if generation.metric == Metric::MaxInnerProduct {
-            let length = ivf_kernels::dot(query, query).sqrt();
-            self.lut.shift(OPTIMISM * length * generation.coder.error());
-        }
     }
 
     /// Picks the `nprobe` nearest lists, the very nearest in order.
@@ -125,83 +145,148 @@ impl Scratch {
         places
     }
 
-    /// Scans the chosen lists and leaves the best `depth` live candidates; returns how many entries
-    /// were estimated.
-    pub(crate) fn scan(&mut self, lists: &Lists, store: &Store, depth: usize) -> usize {
+    /// Scans the chosen lists and reads the best candidates; returns how many entries were
+    /// estimated.
+    fn scan(&mut self, reader: &mut Reader<'_>, effort: Effort) -> usize {
+        let (lists, store) = (reader.lists, reader.store);
         let anything_dead = store.live() < store.slots();
-        let full = depth + depth.max(120);
+        // Even where bounds tell nothing, reads are limited: by the best bounds.
+        let most = effort.most_reads();
         let mut limit = f32::INFINITY;
+        let mut next_look = FIRST_LOOK;
         let mut scanned = 0;
-        self.found.ranks.clear();
-        self.found.names.clear();
+        self.found.clear();
         for at in 0..self.order.len() {
             let number = self.order[at] as u32;
             let list = &*lists.lists[number as usize];
-            let held = self.found.ranks.len();
-            self.scan_list(&lists.generation, list, self.bases[number as usize], limit);
+            let next = self.order.get(at + 1).map(|&key| &*lists.lists[key as u32 as usize]);
+            let held = self.found.len();
+            self.scan_list(&lists.generation, number, list, next, effort.slack, limit);
             scanned += list.len();
             if anything_dead {
-                self.retain(held, |slot| !store.is_dead(slot));
+                self.found.retain_from(held, |slot| !store.is_dead(slot));
             }
-            if self.found.ranks.len() >= full {
-                limit = self.cut(depth);
+            if at + 1 >= next_look && self.found.len() >= reader.k {
+                limit = limit.min(self.look(reader, reader.k));
+                next_look = (at + 1) * LOOK_FACTOR;
+            }
+            if self.found.len() >= 2 * most {
+                limit = limit.min(self.cut(most));
             }
         }
-        if self.found.ranks.len() > depth {
-            self.cut(depth);
+        // In rounds, since the first ones may let the rest go unsorted.
+        while !self.found.is_empty() && (reader.read < most || reader.best.is_short()) {
+            let round = (most - reader.read.min(most)).max(reader.k).min(READ_ROUND.max(reader.k));
+            self.look(reader, round);
         }
         scanned
     }
 
-    /// What the last scan left: estimated rank and slot.
-    pub(crate) fn candidates(&self) -> impl Iterator<Item = (f32, Slot)> + '_ {
-        self.found.ranks.iter().copied().zip(self.found.names.iter().copied())
+    /// Reads up to `count` candidates and keeps those of the others that may still be among the
+    /// nearest; returns the rank that a further one must beat.
+    fn look(&mut self, reader: &mut Reader<'_>, count: usize) -> f32 {
+        let count = self.sort_first(count);
+        reader.read(&self.keys[..count]);
+        let limit = reader.best.limit();
+        self.found.clear();
+        for &key in &self.keys[count..] {
+            if rank_of(key) <= limit {
+                self.found.push(rank_of(key), key as u32);
+            }
+        }
+        limit
     }
 
-    pub(crate) fn scan_list(&mut self, generation: &Generation, list: &List, base: f32, limit: f32) {
+    /// Keeps the `most` best candidates; returns the rank that a further one must beat.
+    pub(crate) fn cut(&mut self, most: usize) -> f32 {
+        self.take_keys();
+        keep_smallest(&mut self.keys, most);
+        self.found.clear();
+        self.keys.iter().for_each(|&key| self.found.push(rank_of(key), key as u32));
+        // The selection leaves the largest of the kept ones last.
+        self.keys.last().map_or(f32::INFINITY, |&key| rank_of(key))
+    }
+
+    /// All that was found, as keys; the best `count` come first, in order. Returns how many those are.
+    pub(crate) fn sort_first(&mut self, count: usize) -> usize {
+        self.take_keys();
+        let count = count.min(self.keys.len());
+        keep_first_sorted(&mut self.keys, count);
+        count
+    }
+
+    fn take_keys(&mut self) {
+        self.keys.clear();
+        let found = self.found.ranks().iter().zip(self.found.names());
+        self.keys.extend(found.map(|(&rank, &slot)| key(rank, slot)));
+    }
+
+    /// Appends the bounds below `limit` of a list's entries to what was found: estimates less `slack`
+    /// standard errors. `next` is the list that will be scanned after it.
+    pub(crate) fn scan_list(
+        &mut self,
+        generation: &Generation,
+        number: ListNo,
+        list: &List,
+        next: Option<&List>,
+        slack: f32,
+        limit: f32,
+    ) {
         let shape = generation.coder.shape();
-        for part in [&*list.frozen, &list.fresh] {
+        let (base, error) = (self.bases[number as usize], self.error(generation, number));
+        let next = next.unwrap_or(list);
+        for (part, ahead) in [(&*list.frozen, &*next.frozen), (&list.fresh, &next.fresh)] {
             if part.len > 0 {
-                ivf_kernels::scan(shape, &self.lut, base, &part.lines, &part.slots, limit, &mut self.found);
+                let run = Run {
+                    blocks: &part.lines,
+                    names: &part.slots,
+                    base: base - slack * error.base,
+                    slack: slack * error.product,
+                    limit,
+                    ahead: &ahead.lines,
+                };
+                ivf_kernels::scan(shape, &self.lut, &run, &mut self.found);
             }
         }
     }
 
-    /// Of those found from `held` on keeps the ones for which `keep` says yes.
-    pub(crate) fn retain(&mut self, held: usize, keep: impl Fn(Slot) -> bool) {
-        let mut kept = held;
-        for at in held..self.found.names.len() {
-            let slot = self.found.names[at];
-            self.found.names[kept] = slot;
-            self.found.ranks[kept] = self.found.ranks[at];
-            kept += usize::from(keep(slot));
+    /// How much estimates are too hopeful where all that is known of them is their order: not at
+    /// all, but where vectors differ in length. A long one has a large error, and an unlucky
+    /// estimate shall not hide the best match. In standard errors, and added to a product.
+    pub(crate) fn optimism(&self, generation: &Generation) -> (f32, f32) {
+        match generation.metric {
+            Metric::MaxInnerProduct => (1.0, self.square.sqrt() * generation.coder.error()),
+            _ => (0.0, 0.0),
         }
-        self.found.names.truncate(kept);
-        self.found.ranks.truncate(kept);
     }
 
-    /// All that was found, as keys; the best `count` come first, in order.
-    pub(crate) fn sort_first(&mut self, count: usize) {
-        self.keys.clear();
-        let found = self.found.ranks.iter().zip(&self.found.names);
-        self.keys.extend(found.map(|(&rank, &slot)| key(rank, slot)));
-        let count = count.min(self.keys.len());
-        keep_first_sorted(&mut self.keys, count);
+    /// What the estimates of a list are wrong by.
+    fn error(&self, generation: &Generation, list: ListNo) -> ListError {
+        let (gap, base) = generation.coarse.errors(list, self.square, self.bases[list as usize]);
+        let (code, rounding) = (generation.coder.error() * gap, self.lut.rounding_error());
+        ListError { base, product: (code * code + rounding * rounding).sqrt() }
     }
 
-    /// Keeps the best `depth` candidates; returns the rank that a further one must beat.
-    pub(crate) fn cut(&mut self, depth: usize) -> f32 {
-        self.keys.clear();
-        let found = self.found.ranks.iter().zip(&self.found.names);
-        self.keys.extend(found.map(|(&rank, &slot)| key(rank, slot)));
-        keep_smallest(&mut self.keys, depth);
-        self.found.ranks.clear();
-        self.found.ranks.extend(self.keys.iter().map(|&key| rank_of(key)));
-        self.found.names.clear();
-        self.found.names.extend(self.keys.iter().map(|&key| key as u32));
-        // The selection leaves the largest of the kept ones last.
-        self.found.ranks.last().copied().unwrap_or(f32::INFINITY)
+    /// Estimated rank and its standard error of every entry of a list.
+    pub(crate) fn estimates(&mut self, lists: &Lists, number: ListNo) -> Vec<(Slot, f32, f32)> {
+        let list = &*lists.lists[number as usize];
+        self.found.clear();
+        self.scan_list(&lists.generation, number, list, None, 0.0, f32::INFINITY);
+        let count = self.found.len();
+        self.scan_list(&lists.generation, number, list, None, 1.0, f32::INFINITY);
+        let (ranks, names) = (self.found.ranks(), self.found.names());
+        let (plain, bounds) = ranks.split_at(count);
+        let entries = names.iter().zip(plain).zip(bounds);
+        entries.map(|((&slot, &rank), &bound)| (slot, rank, rank - bound)).collect()
     }
+}
+
+/// Standard errors of the estimates of one list.
+struct ListError {
+    /// Of the list's base.
+    base: f32,
+    /// Of a product of look-ups, before the entry's factor.
+    product: f32,
 }
 
 /// Rank and number as one integer that orders as the rank does.

@@ -46,6 +46,11 @@ impl TopK {
         Self { k, heap: BinaryHeap::with_capacity(k.min(10_000) + 1) }
     }
 
+    /// Whether fewer than `k` were offered so far.
+    pub(crate) fn is_short(&self) -> bool {
+        self.heap.len() < self.k
+    }
+
     /// The rank beyond which nothing more is kept.
     #[inline]
     pub(crate) fn limit(&self) -> f32 {

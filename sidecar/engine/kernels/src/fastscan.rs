@@ -6,7 +6,7 @@
 //! high; entry `v < 16` stands at byte `2v`, entry `v >= 16` at `2 (v - 16) + 1`. After the code
 //! lines come two lines of `add` factors and two of `mul` factors, one float per entry:
 //!
-//! `estimate = base + add + mul * (scale * sum of look-ups + bias)`, smaller is nearer.
+//! `estimate = base + add + mul * (scale * sum of look-ups + bias + slack)`, smaller is nearer.
 //!
 //! Look-up entries have seven bits, so that two add up in a byte; the halves of a line are summed
 //! apart in 16 bits, which holds 1,032 groups, and joined in 32.
@@ -137,69 +137,116 @@ impl Lut {
         }
     }
 
-    /// Adds to every product that the tables give.
-    pub fn shift(&mut self, by: f32) {
-        self.bias += by;
+    /// Standard error that the rounding of the tables gives a product of so many groups.
+    pub fn rounding_error(&self) -> f32 {
+        self.scale * (self.lines.len() as f32 * 4.0 / 12.0).sqrt()
     }
 }
 
-/// What a scan reports: entries with an estimate below the limit, in order of appearance.
+/// What scans report: entries with an estimate below the limit, in order of appearance. The
+/// buffers keep their size from one search to the next, so that no scan has to clear them.
 #[derive(Clone, Debug, Default)]
 pub struct Candidates {
-    /// Estimated ranks.
-    pub ranks: Vec<f32>,
-    /// What the caller calls the entries.
-    pub names: Vec<u32>,
+    ranks: Vec<f32>,
+    names: Vec<u32>,
+    len: usize,
 }
 
-/// Estimates all entries of `blocks` and appends those below `limit` to `found`; entry `i` of the
-/// run is called `names[i]`. Returns the number of blocks.
+impl Candidates {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Estimated ranks.
+    pub fn ranks(&self) -> &[f32] {
+        &self.ranks[..self.len]
+    }
+
+    /// What the caller calls the entries.
+    pub fn names(&self) -> &[u32] {
+        &self.names[..self.len]
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, rank: f32, name: u32) {
+        self.reserve(1);
+        (self.ranks[self.len], self.names[self.len]) = (rank, name);
+        self.len += 1;
+    }
+
+    /// Forgets those from position `from` on whose name `keep` refuses.
+    pub fn retain_from(&mut self, from: usize, mut keep: impl FnMut(u32) -> bool) {
+        let mut kept = from;
+        for at in from..self.len {
+            (self.ranks[kept], self.names[kept]) = (self.ranks[at], self.names[at]);
+            kept += usize::from(keep(self.names[at]));
+        }
+        self.len = kept;
+    }
+
+    /// Makes room for so many more. New room is filled once, not for every scan.
+    fn reserve(&mut self, more: usize) {
+        let wanted = self.len + more;
+        if self.ranks.len() < wanted {
+            self.ranks.resize(wanted.next_power_of_two(), 0.0);
+            self.names.resize(wanted.next_power_of_two(), 0);
+        }
+    }
+}
+
+/// A run of blocks to be estimated, and against what.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// Whole blocks.
+    pub blocks: &'a [Line],
+    /// One for every entry, padding included.
+    pub names: &'a [u32],
+    /// What all estimates of the run start from.
+    pub base: f32,
+    /// Added to every product of look-ups: with negative factors `mul` an estimate becomes a bound.
+    pub slack: f32,
+    /// Only entries below are reported.
+    pub limit: f32,
+    /// What will be read next; it is asked for while this run is computed.
+    pub ahead: &'a [Line],
+}
+
+/// Estimates all entries of a run and appends those below its limit to `found`.
 ///
 /// # Panics
 /// If `blocks` is no whole number of blocks, or `names` does not have a name for every entry.
-pub fn scan(
-    shape: BlockShape,
-    lut: &Lut,
-    base: f32,
-    blocks: &[Line],
-    names: &[u32],
-    limit: f32,
-    found: &mut Candidates,
-) {
-    scan_at(level(), shape, lut, base, blocks, names, limit, found);
+pub fn scan(shape: BlockShape, lut: &Lut, run: &Run<'_>, found: &mut Candidates) {
+    scan_at(level(), shape, lut, run, found);
 }
 
-#[expect(clippy::too_many_arguments, reason = "the public arguments and the level")]
 #[inline]
-fn scan_at(
-    level: Level,
-    shape: BlockShape,
-    lut: &Lut,
-    base: f32,
-    blocks: &[Line],
-    names: &[u32],
-    limit: f32,
-    found: &mut Candidates,
-) {
-    let count = blocks.len() / shape.lines();
-    assert_eq!(blocks.len(), count * shape.lines());
-    assert_eq!(names.len(), count * BLOCK);
+fn scan_at(level: Level, shape: BlockShape, lut: &Lut, run: &Run<'_>, found: &mut Candidates) {
+    let count = run.blocks.len() / shape.lines();
+    assert_eq!(run.blocks.len(), count * shape.lines());
+    assert_eq!(run.names.len(), count * BLOCK);
     assert_eq!(lut.lines.len(), shape.code_lines);
-    let held = found.ranks.len();
-    assert_eq!(held, found.names.len());
     // Room for every entry: the kernels store whole registers' worth of survivors.
-    found.ranks.resize(held + count * BLOCK, 0.0);
-    found.names.resize(held + count * BLOCK, 0);
-    let (ranks, slots) = (&mut found.ranks[held..], &mut found.names[held..]);
-    let kept = match level {
+    found.reserve(count * BLOCK);
+    let held = found.len;
+    let (ranks, names) = (&mut found.ranks[held..], &mut found.names[held..]);
+    found.len += match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => crate::x86::avx512::scan(shape, lut, base, blocks, names, limit, ranks, slots),
+        Level::Avx512 => crate::x86::avx512::scan(shape, lut, run, ranks, names),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => crate::x86::avx2::scan(shape, lut, base, blocks, names, limit, ranks, slots),
-        _ => scalar::scan(shape, lut, base, blocks, names, limit, ranks, slots),
+        Level::Avx2 => crate::x86::avx2::scan(shape, lut, run, ranks, names),
+        _ => scalar::scan(shape, lut, run, ranks, names),
     };
-    found.ranks.truncate(held + kept);
-    found.names.truncate(held + kept);
 }
 
 #[cfg(test)]
@@ -270,44 +317,47 @@ mod tests {
                 lut.set(sample.shape, &sample.tables);
                 let names: Vec<u32> = (0..entries.next_multiple_of(BLOCK) as u32).map(|n| n + 1000).collect();
                 let mut want = Candidates::default();
-                scan_at(
-                    Level::Scalar,
-                    sample.shape,
-                    &lut,
-                    0.25,
-                    &sample.blocks,
-                    &names,
-                    f32::INFINITY,
-                    &mut want,
-                );
-                assert_eq!(want.names, names[..entries], "padding is never reported");
-                for (entry, &rank) in want.ranks.iter().enumerate() {
+                let run = |limit| Run {
+                    blocks: &sample.blocks,
+                    names: &names,
+                    base: 0.25,
+                    slack: 0.125,
+                    limit,
+                    ahead: &sample.blocks,
+                };
+                scan_at(Level::Scalar, sample.shape, &lut, &run(f32::INFINITY), &mut want);
+                assert_eq!(want.names(), &names[..entries], "padding is never reported");
+                for (entry, &rank) in want.ranks().iter().enumerate() {
                     let product: f32 =
                         sample.nibbles[entry].iter().zip(&sample.tables).map(|(&n, t)| t[n as usize]).sum();
                     let (add, mul) = sample.factors[entry];
                     let slack = lut.scale * 0.51 * groups as f32 + 1e-3;
-                    assert!((rank - (0.25 + add + mul * product)).abs() <= slack, "{groups} {entry}");
+                    assert!(
+                        (rank - (0.25 + add + mul * (product + 0.125))).abs() <= slack,
+                        "{groups} {entry}"
+                    );
                 }
                 for level in Level::supported() {
                     for limit in [f32::INFINITY, 0.3, -1e9] {
-                        let mut got = Candidates { ranks: vec![7.0], names: vec![7] };
-                        scan_at(level, sample.shape, &lut, 0.25, &sample.blocks, &names, limit, &mut got);
+                        let mut got = Candidates::default();
+                        got.push(7.0, 7);
+                        scan_at(level, sample.shape, &lut, &run(limit), &mut got);
                         let expected: Vec<(f32, u32)> = want
-                            .ranks
+                            .ranks()
                             .iter()
                             .copied()
-                            .zip(want.names.iter().copied())
+                            .zip(want.names().iter().copied())
                             .filter(|(rank, _)| *rank < limit)
                             .collect();
                         let near_limit =
-                            want.ranks.iter().filter(|rank| (**rank - limit).abs() < 1e-3).count();
+                            want.ranks().iter().filter(|rank| (**rank - limit).abs() < 1e-3).count();
                         assert!(
-                            got.names.len().abs_diff(expected.len() + 1) <= near_limit,
+                            got.names().len().abs_diff(expected.len() + 1) <= near_limit,
                             "{level:?} {groups} {entries} {limit}"
                         );
                         if near_limit == 0 {
                             for ((rank, name), (want_rank, want_name)) in
-                                got.ranks.iter().zip(&got.names).skip(1).zip(&expected)
+                                got.ranks().iter().zip(got.names()).skip(1).zip(&expected)
                             {
                                 assert!(
                                     (rank - want_rank).abs() < 1e-3 * (1.0 + want_rank.abs()),
@@ -316,11 +366,22 @@ mod tests {
                                 assert_eq!(name, want_name);
                             }
                         }
-                        assert_eq!((got.ranks[0], got.names[0]), (7.0, 7), "what was held stays");
+                        assert_eq!((got.ranks()[0], got.names()[0]), (7.0, 7), "what was held stays");
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn candidates_are_retained_from_a_position() {
+        let mut found = Candidates::default();
+        (0..10).for_each(|n| found.push(n as f32, n));
+        found.retain_from(4, |name| name % 3 == 0);
+        assert_eq!(found.names(), [0, 1, 2, 3, 6, 9]);
+        assert_eq!(found.ranks(), [0.0, 1.0, 2.0, 3.0, 6.0, 9.0]);
+        found.clear();
+        assert!(found.is_empty() && found.names().is_empty());
     }
 
     #[test]
@@ -338,9 +399,17 @@ mod tests {
         let names: Vec<u32> = (0..BLOCK as u32).collect();
         for level in Level::supported() {
             let mut found = Candidates::default();
-            scan_at(level, shape, &lut, 0.0, &blocks, &names, f32::INFINITY, &mut found);
-            assert_eq!(found.ranks.len(), BLOCK);
-            for rank in found.ranks {
+            let run = Run {
+                blocks: &blocks,
+                names: &names,
+                base: 0.0,
+                slack: 0.0,
+                limit: f32::INFINITY,
+                ahead: &[],
+            };
+            scan_at(level, shape, &lut, &run, &mut found);
+            assert_eq!(found.len(), BLOCK);
+            for &rank in found.ranks() {
                 assert!((rank - 15.0 * groups as f32).abs() < 1.0, "{level:?} {rank}");
             }
         }

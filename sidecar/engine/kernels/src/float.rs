@@ -20,7 +20,7 @@ pub fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
     l2_squared_at(level(), a, b)
 }
 
-/// Asks the CPU to bring the first lines of a row nearer before it is compared.
+/// Asks the CPU to bring a row nearer before it is compared.
 #[inline]
 pub fn prefetch_row(row: &[f32]) {
     #[cfg(target_arch = "x86_64")]

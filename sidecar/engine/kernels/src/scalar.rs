@@ -3,7 +3,7 @@
 use crate::Line;
 use crate::byte_rows::{STEP_ROWS, StepPanels, StepRanks, StepRows};
 use crate::bytes::PANEL;
-use crate::fastscan::{BLOCK, BlockShape, Lut};
+use crate::fastscan::{BLOCK, BlockShape, Lut, Run};
 
 /// Inner product. Eight sums side by side, so that the compiler may use whatever registers there are.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -110,19 +110,10 @@ pub(crate) fn byte_step_with(
 }
 
 /// See [`crate::scan`]: writes survivors from the start of `ranks` and `slots`, returns how many.
-#[expect(clippy::too_many_arguments, reason = "the arguments of the public function, taken apart")]
-pub fn scan(
-    shape: BlockShape,
-    lut: &Lut,
-    base: f32,
-    blocks: &[Line],
-    names: &[u32],
-    limit: f32,
-    ranks: &mut [f32],
-    slots: &mut [u32],
-) -> usize {
+pub fn scan(shape: BlockShape, lut: &Lut, run: &Run<'_>, ranks: &mut [f32], slots: &mut [u32]) -> usize {
     let mut kept = 0;
-    for (block, names) in blocks.chunks_exact(shape.lines()).zip(names.chunks_exact(BLOCK)) {
+    let bias = lut.bias + run.slack;
+    for (block, names) in run.blocks.chunks_exact(shape.lines()).zip(run.names.chunks_exact(BLOCK)) {
         let (codes, factors) = block.split_at(shape.code_lines());
         let factors: &[f32] = bytemuck::cast_slice(factors);
         let mut sums = [0u32; BLOCK];
@@ -135,9 +126,9 @@ pub fn scan(
             }
         }
         for (entry, &sum) in sums.iter().enumerate() {
-            let product = lut.scale * sum as f32 + lut.bias;
-            let rank = factors[BLOCK + entry] * product + factors[entry] + base;
-            if rank < limit {
+            let product = lut.scale * sum as f32 + bias;
+            let rank = factors[BLOCK + entry] * product + factors[entry] + run.base;
+            if rank < run.limit {
                 ranks[kept] = rank;
                 slots[kept] = names[entry];
                 kept += 1;

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::byte_rows::{STEP_ROWS, StepPanels, StepRanks, StepRows};
-use crate::fastscan::{BLOCK, BlockShape, Lut};
+use crate::fastscan::{BLOCK, BlockShape, Lut, Run};
 use crate::{Line, scalar};
 
 /// See [`crate::dot`].
@@ -172,18 +172,15 @@ unsafe fn byte_panel_unchecked(panel: &[Line], query: &[u8]) -> [i32; 16] {
 }
 
 /// See [`crate::scan`].
-#[expect(clippy::too_many_arguments, reason = "the arguments of the public function, taken apart")]
 #[inline]
 pub(crate) fn scan(
     shape: BlockShape,
     lut: &Lut,
-    base: f32,
-    blocks: &[Line],
-    names: &[u32],
-    limit: f32,
+    run: &Run<'_>,
     ranks: &mut [f32],
     slots: &mut [u32],
 ) -> usize {
+    let Run { blocks, names, .. } = *run;
     let count = blocks.len() / shape.lines();
     assert!(blocks.len() == count * shape.lines() && lut.lines.len() == shape.code_lines());
     assert!(names.len() == count * BLOCK && ranks.len() >= count * BLOCK && slots.len() >= count * BLOCK);
@@ -192,9 +189,9 @@ pub(crate) fn scan(
         let mut estimates = [0f32; BLOCK];
         // SAFETY: reached only where AVX2 and FMA were detected; a whole block and as many tables
         // as code lines, as asserted above.
-        unsafe { estimate_block(shape, lut, base, block, &mut estimates) };
+        unsafe { estimate_block(shape, lut, run, block, &mut estimates) };
         for (&rank, &name) in estimates.iter().zip(names) {
-            if rank < limit {
+            if rank < run.limit {
                 ranks[kept] = rank;
                 slots[kept] = name;
                 kept += 1;
@@ -210,7 +207,7 @@ pub(crate) fn scan(
 unsafe fn estimate_block(
     shape: BlockShape,
     lut: &Lut,
-    base: f32,
+    run: &Run<'_>,
     block: &[Line],
     estimates: &mut [f32; BLOCK],
 ) {
@@ -238,8 +235,8 @@ unsafe fn estimate_block(
         }
     }
     let scale = _mm256_set1_ps(lut.scale);
-    let bias = _mm256_set1_ps(lut.bias);
-    let base = _mm256_set1_ps(base);
+    let bias = _mm256_set1_ps(lut.bias + run.slack);
+    let base = _mm256_set1_ps(run.base);
     let factors = &block[shape.code_lines()..];
     let evens = [0, 1].map(|half| _mm256_sub_epi16(words[half], _mm256_slli_epi16::<8>(uppers[half])));
     for (first, sums) in [(0, evens), (16, uppers)] {

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::byte_rows::{STEP_ROWS, StepPanels, StepRanks, StepRows};
-use crate::fastscan::{BLOCK, BlockShape, Lut};
+use crate::fastscan::{BLOCK, BlockShape, Lut, Run};
 use crate::{Line, scalar};
 
 /// See [`crate::dot`].
@@ -212,51 +212,48 @@ unsafe fn byte_step_unchecked(
 }
 
 /// See [`crate::scan`].
-#[expect(clippy::too_many_arguments, reason = "the arguments of the public function, taken apart")]
 #[inline]
 pub(crate) fn scan(
     shape: BlockShape,
     lut: &Lut,
-    base: f32,
-    blocks: &[Line],
-    names: &[u32],
-    limit: f32,
+    run: &Run<'_>,
     ranks: &mut [f32],
     slots: &mut [u32],
 ) -> usize {
+    let Run { blocks, names, .. } = *run;
     let count = blocks.len() / shape.lines();
     assert!(blocks.len() == count * shape.lines() && lut.lines.len() == shape.code_lines());
     assert!(names.len() == count * BLOCK && ranks.len() >= count * BLOCK && slots.len() >= count * BLOCK);
     // SAFETY: reached only where AVX-512 was detected; the sizes were asserted.
-    unsafe { scan_unchecked(shape, lut, base, blocks, names, limit, ranks, slots) }
+    unsafe { scan_unchecked(shape, lut, run, ranks, slots) }
 }
 
 /// # Safety
 /// The CPU has AVX-512 F and BW; `blocks` are whole blocks, `lut` has tables for every code line,
 /// `names`, `ranks` and `slots` have an element for every entry.
-#[expect(clippy::too_many_arguments, reason = "the arguments of the public function, taken apart")]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn scan_unchecked(
     shape: BlockShape,
     lut: &Lut,
-    base: f32,
-    blocks: &[Line],
-    names: &[u32],
-    limit: f32,
+    run: &Run<'_>,
     ranks: &mut [f32],
     slots: &mut [u32],
 ) -> usize {
     let low_bits = _mm512_set1_epi8(15);
-    let (scale, bias, base) = (_mm512_set1_ps(lut.scale), _mm512_set1_ps(lut.bias), _mm512_set1_ps(base));
-    let limit = _mm512_set1_ps(limit);
+    let Run { blocks, names, ahead, .. } = *run;
+    let (scale, bias) = (_mm512_set1_ps(lut.scale), _mm512_set1_ps(lut.bias + run.slack));
+    let (base, limit) = (_mm512_set1_ps(run.base), _mm512_set1_ps(run.limit));
     let mut kept = 0;
     for (number, block) in blocks.chunks_exact(shape.lines()).enumerate() {
         let (codes, factors) = block.split_at(shape.code_lines());
         // Sums of whole 16-bit words (even entry, plus 256 times the odd one), and of their upper
         // bytes (the odd entries). Lower and upper half of the registers belong to other groups.
+        let mut next = ahead.as_ptr().wrapping_add(number * shape.lines());
         let mut words = _mm512_setzero_si512();
         let mut uppers = _mm512_setzero_si512();
         for (line, tables) in codes.iter().zip(&lut.lines) {
+            _mm_prefetch::<_MM_HINT_T0>(next.cast());
+            next = next.wrapping_add(1);
             // SAFETY: lines are 64 aligned bytes.
             let (line, low, high) = unsafe {
                 (

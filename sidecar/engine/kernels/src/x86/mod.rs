@@ -7,10 +7,10 @@ pub(crate) mod avx512;
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
-/// Prefetches the first four cache lines of a row; the hardware follows the rest.
+/// Prefetches a row, at most a page of it; the hardware follows the rest.
 #[inline]
 pub(crate) fn prefetch(row: &[f32]) {
-    for line in 0..row.len().div_ceil(16).min(4) {
+    for line in 0..row.len().div_ceil(16).min(64) {
         // SAFETY: a prefetch never faults, whatever the address; this one lies inside the row.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().add(line * 16).cast()) };
     }
