@@ -87,6 +87,8 @@ pub enum KnnUnavailable {
     Absent,
     /// The question could not be answered in time.
     Overloaded,
+    /// The field does not fit the memory that the source may use.
+    Memory,
     /// The source failed; the log says how.
     Failed,
 }
@@ -98,6 +100,7 @@ impl KnnUnavailable {
             Self::Building => "building",
             Self::Absent => "not_indexed",
             Self::Overloaded => "overloaded",
+            Self::Memory => "memory_budget",
             Self::Failed => "engine_failed",
         }
     }

@@ -42,14 +42,17 @@ async fn run(
     let (listen, admin_listen) = (listener.local_addr()?, admin_listener.local_addr()?);
 
     let mut registry = Registry::default();
-    let engine =
-        Engine::open(EngineConfig { data_dir: Some(config.data_dir.clone()), ..EngineConfig::default() })
-            .context("cannot open the engine")?;
+    let engine = EngineConfig {
+        data_dir: Some(config.data_dir.clone()),
+        memory_budget: config.memory_budget,
+        ..EngineConfig::default()
+    };
+    let engine = Arc::new(Engine::open(engine).context("cannot open the engine")?);
     let upstream_source = UpstreamSource::new(&config.sync).context("cannot build an HTTP client")?;
-    let sync = Sync::start(config.sync, Arc::new(engine), &mut registry);
+    let sync = Sync::start(config.sync, engine.clone(), &mut registry);
     let modes = Arc::new(Modes::new(config.mode));
     let telemetry = Telemetry::new(&mut registry);
-    let gauges = Gauges::register(&mut registry);
+    let gauges = Gauges::register(&mut registry, engine);
 
     let cluster = ClusterOfSync { sync: Arc::clone(&sync), publish_timeout: config.proxy.publish_timeout };
     let engine_source = EngineSource::new(Arc::clone(&sync), config.proxy.workers);

@@ -137,6 +137,9 @@ layer! {
     /// Memory for documents of earlier hits, so that a search that finds them again need not ask
     /// Elasticsearch; 0 for none [default: 64mb].
     document_cache: Word<Bytes>, "OUTRIGGER_DOCUMENT_CACHE", "SIZE";
+    /// Memory that all indexes together may hold, vectors in files not counted [default: no limit].
+    /// At the limit vectors go to files; what still does not fit is left to Elasticsearch.
+    memory_budget: Word<Bytes>, "OUTRIGGER_MEMORY_BUDGET", "SIZE";
     /// Time to connect to Elasticsearch [default: 5s].
     connect_timeout: Word<Time>, "OUTRIGGER_CONNECT_TIMEOUT", "TIME";
     /// Time from the end of a request to the head of Elasticsearch's response [default: 1h].
@@ -168,6 +171,7 @@ pub(crate) struct Config {
     pub(crate) proxy: ProxyConfig,
     pub(crate) sync: SyncConfig,
     pub(crate) data_dir: PathBuf,
+    pub(crate) memory_budget: Option<u64>,
     pub(crate) admin_listen: SocketAddr,
     pub(crate) admin_token: Option<String>,
     pub(crate) mode: Mode,
@@ -225,6 +229,7 @@ impl Config {
         Ok(Self {
             proxy,
             sync,
+            memory_budget: layer.memory_budget.map(|word| word.0.0),
             data_dir: layer.data_dir.unwrap_or_else(|| "outrigger-data".into()),
             admin_listen,
             admin_token,
@@ -352,6 +357,9 @@ impl fmt::Display for Config {
         writeln!(f, "workers = {}", proxy.workers)?;
         writeln!(f, "max_connections = {}", proxy.max_connections)?;
         text(f, "max_body", &Bytes(proxy.max_body_bytes))?;
+        if let Some(budget) = self.memory_budget {
+            text(f, "memory_budget", &Bytes(budget))?;
+        }
         text(f, "document_cache", &Bytes(proxy.document_cache_bytes))?;
         text(f, "connect_timeout", &Time(proxy.connect_timeout))?;
         text(f, "response_timeout", &Time(proxy.response_timeout))?;

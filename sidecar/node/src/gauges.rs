@@ -1,7 +1,9 @@
 //! Gauges that are read when somebody asks for metrics: memory, and the sizes of the indexes.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use ivf_index::Engine;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -18,8 +20,11 @@ struct FieldLabels {
 }
 
 /// See the head of this file.
-#[derive(Default)]
 pub(crate) struct Gauges {
+    engine: Arc<Engine>,
+    used: Gauge,
+    budget: Gauge,
+    refusals: Gauge,
     allocated: Gauge,
     resident: Gauge,
     docs: Family<FieldLabels, Gauge>,
@@ -29,8 +34,27 @@ pub(crate) struct Gauges {
 }
 
 impl Gauges {
-    pub(crate) fn register(registry: &mut Registry) -> Self {
-        let this = Self::default();
+    pub(crate) fn register(registry: &mut Registry, engine: Arc<Engine>) -> Self {
+        let this = Self {
+            engine,
+            used: Gauge::default(),
+            budget: Gauge::default(),
+            refusals: Gauge::default(),
+            allocated: Gauge::default(),
+            resident: Gauge::default(),
+            docs: Family::default(),
+            memory: Family::default(),
+            disk: Family::default(),
+            recall: Family::default(),
+        };
+        if this.engine.memory_use().budget.is_some() {
+            let text = "Memory of all indexes that counts against the budget";
+            registry.register("outrigger_memory_budget_used_bytes", text, this.used.clone());
+            let text = "Memory that all indexes may hold";
+            registry.register("outrigger_memory_budget_bytes", text, this.budget.clone());
+            let text = "Times that something was refused for want of memory";
+            registry.register("outrigger_memory_refusals", text, this.refusals.clone());
+        }
         registry.register("outrigger_memory_allocated_bytes", "Memory in use", this.allocated.clone());
         registry.register(
             "outrigger_memory_resident_bytes",
@@ -50,6 +74,10 @@ impl Gauges {
 
     /// Reads everything.
     pub(crate) fn refresh(&self, sync: &Sync) {
+        let memory = self.engine.memory_use();
+        self.used.set(memory.used as i64);
+        self.budget.set(memory.budget.unwrap_or(0) as i64);
+        self.refusals.set(memory.refusals as i64);
         // The allocator's numbers stand still until its epoch is advanced.
         if tikv_jemalloc_ctl::epoch::advance().is_ok() {
             self.allocated.set(tikv_jemalloc_ctl::stats::allocated::read().unwrap_or(0) as i64);

@@ -11,11 +11,15 @@ pub struct EngineConfig {
     pub train_threads: usize,
     /// Shards with fewer live vectors are scanned exactly.
     pub exact_below: usize,
+    /// Bytes that all indexes together may hold in memory, vectors in files not counted; `None`: no
+    /// limit. At the limit vectors go to files; where that is not enough, new indexes, training and
+    /// further vectors are refused with [`knn_types::EngineError::Memory`].
+    pub memory_budget: Option<u64>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { data_dir: None, train_threads: (cpus / 2).max(1), exact_below: 4_096 }
+        Self { data_dir: None, train_threads: (cpus / 2).max(1), exact_below: 4_096, memory_budget: None }
     }
 }

@@ -7,6 +7,7 @@ use knn_types::{EngineError, FieldSpec, IndexKey, KnnEngine, KnnIndex};
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::budget::{Budget, MemoryUse};
 use crate::config::EngineConfig;
 use crate::index::Index;
 use crate::snapshot::{self, Disk, Faults};
@@ -15,6 +16,7 @@ use crate::snapshot::{self, Disk, Faults};
 pub struct Engine {
     config: EngineConfig,
     pool: Arc<ThreadPool>,
+    budget: Arc<Budget>,
     open: Mutex<HashMap<IndexKey, Arc<Index>>>,
     /// Lets tests make the disk fail.
     pub(crate) faults: Faults,
@@ -32,7 +34,13 @@ impl Engine {
             .thread_name(|number| format!("ivf-train-{number}"))
             .build()
             .map_err(|error| EngineError::Training(error.to_string()))?;
-        Ok(Engine { config, pool: Arc::new(pool), open: Mutex::default(), faults: Faults::none() })
+        let budget = Budget::new(config.memory_budget);
+        Ok(Engine { config, pool: Arc::new(pool), budget, open: Mutex::default(), faults: Faults::none() })
+    }
+
+    /// What all open indexes hold in memory.
+    pub fn memory_use(&self) -> MemoryUse {
+        self.budget.memory_use()
     }
 }
 
@@ -48,7 +56,15 @@ impl KnnEngine for Engine {
             None => {}
         }
         let disk = self.config.data_dir.as_ref().map(|dir| Disk::new(dir, key, self.faults.clone()));
-        let index = Arc::new(Index::open(key, spec, self.config.exact_below, Arc::clone(&self.pool), disk));
+        open.remove(key);
+        let exact_below = self.config.exact_below;
+        let index = Index::open(key, spec, exact_below, Arc::clone(&self.pool), disk, self.budget.share());
+        if !self.budget.fits(0) {
+            let error = self.budget.refuse(0);
+            tracing::warn!(index = %key, %error, "an index is not opened");
+            return Err(error);
+        }
+        let index = Arc::new(index);
         open.insert(key.clone(), index.clone());
         Ok(index)
     }

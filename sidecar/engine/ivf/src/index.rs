@@ -12,6 +12,7 @@ use knn_types::{
 use parking_lot::Mutex;
 use rayon::ThreadPool;
 
+use crate::budget::{Budget, Share};
 use crate::cost::Costs;
 use crate::heads::Tombstones;
 use crate::keys;
@@ -38,6 +39,11 @@ pub(crate) struct Index {
     pub(crate) training: AtomicBool,
     /// `None`: in memory only.
     disk: Option<Disk>,
+    share: Share,
+    /// Bytes of the published state.
+    state_bytes: AtomicU64,
+    /// There was no memory for lists, and comparing everything would take too long.
+    pub(crate) refused: AtomicBool,
     saved: Mutex<SavedState>,
     disk_bytes: AtomicU64,
 }
@@ -60,6 +66,7 @@ impl Index {
         exact_below: usize,
         pool: Arc<ThreadPool>,
         disk: Option<Disk>,
+        share: Share,
     ) -> Self {
         let restored = disk.as_ref().and_then(|disk| snapshot::restore(disk, key, spec));
         let (writer, saved) = match restored {
@@ -73,10 +80,13 @@ impl Index {
             }
         };
         let costs = Arc::new(Costs::guess(spec.dims));
-        let view = view_of(&writer, spec, &costs);
-        Self {
+        let view = view_of(&writer, spec, &costs, None);
+        let index = Self {
             key: key.clone(),
             disk,
+            share,
+            state_bytes: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
             disk_bytes: AtomicU64::new(saved.newest.as_ref().map_or(0, |newest| newest.bytes)),
             saved: Mutex::new(saved),
             dims: spec.dims,
@@ -88,7 +98,42 @@ impl Index {
             published: ArcSwap::from_pointee(view),
             maintenance: Mutex::new(()),
             training: AtomicBool::new(false),
+        };
+        index.account(&index.writer.lock(), true);
+        index
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        self.share.budget()
+    }
+
+    /// Tells the budget what is held; the published state is counted anew only if it changed.
+    fn account(&self, writer: &Writer, state_changed: bool) {
+        if !self.budget().is_limited() {
+            return;
         }
+        if state_changed {
+            self.state_bytes.store(state_bytes(writer), Ordering::Relaxed);
+        }
+        self.share.set(self.state_bytes.load(Ordering::Relaxed) + self.staged_bytes(writer));
+    }
+
+    /// Bytes of what is staged, about.
+    fn staged_bytes(&self, writer: &Writer) -> u64 {
+        writer.staged.len() as u64 * (self.dims as u64 * 4 + 160)
+    }
+
+    /// Makes sure that `more` bytes fit the budget, if need be by putting vectors into files.
+    pub(crate) fn make_room(&self, more: u64) -> Result<(), EngineError> {
+        if self.budget().fits(more) {
+            return Ok(());
+        }
+        if self.published.load().store.held_bytes() > 0
+            && let Err(error) = self.save()
+        {
+            tracing::warn!(index = %self.key, %error, "vectors could not be put into files to save memory");
+        }
+        if self.budget().fits(more) { Ok(()) } else { Err(self.budget().refuse(more)) }
     }
 
     /// The field as it is now.
@@ -128,7 +173,9 @@ impl Index {
     /// in order.
     pub(crate) fn show(&self, writer: &mut Writer) {
         writer.version += 1;
-        self.published.store(Arc::new(view_of(writer, &self.spec(), &self.costs)));
+        let refused = self.refused.load(Ordering::Relaxed).then(|| Arc::clone(self.share.shared()));
+        self.published.store(Arc::new(view_of(writer, &self.spec(), &self.costs, refused)));
+        self.account(writer, true);
     }
 
     /// See [`KnnIndex::snapshot`]. Vectors that are on disk afterwards leave the memory.
@@ -217,20 +264,35 @@ impl Index {
     }
 }
 
-fn view_of(writer: &Writer, spec: &FieldSpec, costs: &Arc<Costs>) -> View {
+/// Bytes of the published state, about.
+fn state_bytes(writer: &Writer) -> u64 {
+    writer.store.memory_bytes()
+        + writer.lists.as_ref().map_or(0, |lists| lists.memory_bytes() as u64)
+        + writer.heads.memory_bytes()
+        + writer.tombstones.memory_bytes()
+}
+
+fn view_of(writer: &Writer, spec: &FieldSpec, costs: &Arc<Costs>, refused: Option<Arc<Budget>>) -> View {
     View {
         epoch: writer.epoch,
         spec: *spec,
         store: writer.store.clone(),
         lists: writer.lists.clone(),
         costs: Arc::clone(costs),
+        refused,
     }
 }
 
 impl KnnIndex for Index {
     fn stage(&self, changes: Vec<Change>) -> Result<(), EngineError> {
+        let vectors = changes.iter().filter(|change| matches!(change.kind, ChangeKind::Upsert(_))).count();
+        if vectors > 0 {
+            self.make_room((vectors * self.dims * size_of::<f32>()) as u64)?;
+        }
         let coded = self.code(&changes)?;
-        self.writer.lock().stage(changes, coded);
+        let mut writer = self.writer.lock();
+        writer.stage(changes, coded);
+        self.account(&writer, false);
         Ok(())
     }
 
@@ -299,9 +361,9 @@ impl KnnIndex for Index {
 
     fn stats(&self) -> IndexStats {
         let view = self.published.load_full();
-        let (staged, side_bytes) = {
+        let (staged, memory_bytes) = {
             let writer = self.writer.lock();
-            (writer.staged.len() as u64, writer.heads.memory_bytes() + writer.tombstones.memory_bytes())
+            (writer.staged.len() as u64, state_bytes(&writer) + self.staged_bytes(&writer))
         };
         let lists = view.lists.as_ref();
         let state = match lists {
@@ -319,10 +381,7 @@ impl KnnIndex for Index {
             nprobe: lists.map_or(0, |lists| view.effort(lists, &default).nprobe),
             recall: lists.and_then(|lists| lists.generation.curve.default_recall()),
             imbalance: lists.map_or(1.0, Lists::imbalance),
-            memory_bytes: view.store.memory_bytes()
-                + lists.map_or(0, |lists| lists.memory_bytes() as u64)
-                + side_bytes
-                + staged * (self.dims as u64 * 4 + 160),
+            memory_bytes,
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
         }
     }

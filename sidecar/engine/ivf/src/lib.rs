@@ -3,6 +3,7 @@
 //! [`Engine`] is the way in; it implements [`knn_types::KnnEngine`]. No HTTP, no JSON of
 //! Elasticsearch, no async: the caller brings the threads.
 
+mod budget;
 mod build;
 mod calibrate;
 mod coarse;
@@ -38,6 +39,7 @@ mod truth;
 mod view;
 mod writer;
 
+pub use budget::MemoryUse;
 pub use config::EngineConfig;
 pub use effort::Point;
 pub use engine::Engine;

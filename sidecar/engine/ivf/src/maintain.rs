@@ -2,12 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
+use ivf_kernels::{BLOCK, Line};
 use knn_types::{EngineError, FieldSpec};
 
 use crate::build::{self, Build, Centroids, nlist_for};
+use crate::coder::Coder;
 use crate::index::Index;
 use crate::lists::Lists;
-use crate::store::Store;
+use crate::store::{Slot, Store};
 use crate::view::View;
 
 /// Share of dead slots beyond which the originals are rewritten.
@@ -78,6 +80,17 @@ fn drifted(lists: &Lists) -> bool {
         && energy > DRIFT_ENERGY * f64::from(trained.residual)
 }
 
+/// Bytes that the lists of so many vectors will take, about.
+fn lists_bytes(spec: &FieldSpec, vectors: u64) -> u64 {
+    // Room at the ends of lists, and the lists themselves.
+    const SLACK: f64 = 1.25;
+    let lines = Coder::for_field(spec.metric, spec.dims).shape().lines() * size_of::<Line>();
+    let entry = lines as f64 / BLOCK as f64 + size_of::<Slot>() as f64;
+    let centroid = (spec.dims * (size_of::<f32>() + 1)) as f64;
+    (vectors as f64 * entry * SLACK + nlist_for(vectors as usize, spec.options.nlist) as f64 * centroid)
+        as u64
+}
+
 /// Checks one more file of vectors that no search has used as a whole. Returns whether there are more.
 fn scrub(store: &Store) -> Result<bool, EngineError> {
     let mut unchecked = store.files().into_iter().filter(|file| !file.is_checked());
@@ -94,9 +107,15 @@ impl Index {
         let _one_at_a_time = self.maintenance.lock();
         let view = self.published.load_full();
         match due(&view, self.exact_below) {
-            Due::Nothing => return scrub(&view.store),
+            Due::Nothing => {
+                self.set_refused(false);
+                return scrub(&view.store);
+            }
             Due::Freeze => self.freeze(&view),
             Due::Rebuild { centroids, compact } => {
+                if !self.may_rebuild(&view, centroids, compact) {
+                    return Ok(false);
+                }
                 self.training.store(centroids == Centroids::Train, Ordering::Relaxed);
                 let built = self.rebuild(&view, centroids, compact);
                 self.training.store(false, Ordering::Relaxed);
@@ -104,6 +123,35 @@ impl Index {
             }
         }
         Ok(true)
+    }
+
+    /// Whether the budget has room for what a rebuild adds. Training that was refused is tried again
+    /// whenever upkeep is; until then searches of a large index fail instead of comparing everything.
+    fn may_rebuild(&self, view: &View, centroids: Centroids, compact: bool) -> bool {
+        if !self.budget().is_limited() || centroids == Centroids::None {
+            return true;
+        }
+        let spec = self.spec();
+        let live = view.store.live() as u64;
+        let rewritten = if compact { live * (spec.dims * size_of::<f32>()) as u64 } else { 0 };
+        // Old and new lists are both there for a while.
+        match self.make_room(rewritten + lists_bytes(&spec, live)) {
+            Ok(()) => self.set_refused(false),
+            Err(error) => {
+                let has_lists = view.lists.is_some();
+                tracing::warn!(%error, vectors = live, has_lists, "lists are not built for want of memory");
+                self.set_refused(!has_lists);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Lets searches fail, or lets them work again.
+    fn set_refused(&self, refused: bool) {
+        if self.refused.swap(refused, Ordering::Relaxed) != refused {
+            self.show(&mut self.writer.lock());
+        }
     }
 
     fn rebuild(&self, view: &View, centroids: Centroids, compact: bool) -> Result<(), EngineError> {

@@ -251,6 +251,11 @@ impl Store {
         files
     }
 
+    /// Bytes of vectors that are in memory and not in a file.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.rows.held_bytes() as u64).sum()
+    }
+
     /// Slots of `before` that lived then and are dead now. `before` is an earlier state of this one.
     pub(crate) fn died_since(&self, before: &Store) -> Vec<Slot> {
         let mut died = Vec::new();

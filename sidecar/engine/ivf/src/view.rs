@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use knn_types::{Allow, EngineError, Epoch, FieldSpec, Found, Hit, KnnView, Query, SearchStats, SlotFilter};
 
+use crate::budget::Budget;
 use crate::cost::Costs;
 use crate::effort::Effort;
 use crate::exact;
@@ -21,6 +22,8 @@ pub(crate) struct View {
     pub(crate) store: Store,
     pub(crate) lists: Option<Lists>,
     pub(crate) costs: Arc<Costs>,
+    /// There is no memory for lists: searches fail at once rather than compare everything.
+    pub(crate) refused: Option<Arc<Budget>>,
 }
 
 impl KnnView for View {
@@ -35,6 +38,9 @@ impl KnnView for View {
     fn search(&self, query: &Query<'_>) -> Result<Found, EngineError> {
         if query.vector.len() != self.store.dims() {
             return Err(EngineError::Dims { got: query.vector.len(), want: self.store.dims() });
+        }
+        if let Some(budget) = &self.refused {
+            return Err(budget.error(0));
         }
         let (best, stats) = match (query.filter, &self.lists) {
             (Some(filter), _) => self.search_allowed(Filter::of(filter, &self.store)?, query),

@@ -62,8 +62,12 @@ fn check(index: &dyn KnnIndex, number: u64) -> bool {
 #[test]
 fn every_answer_is_of_one_epoch() {
     let dir = tempfile::tempdir().unwrap();
-    let config =
-        EngineConfig { data_dir: Some(dir.path().to_path_buf()), exact_below: 400, train_threads: 1 };
+    let config = EngineConfig {
+        data_dir: Some(dir.path().to_path_buf()),
+        exact_below: 400,
+        train_threads: 1,
+        ..EngineConfig::default()
+    };
     let engine = Engine::open(config).unwrap();
     let key = IndexKey { index_uuid: "i".into(), shard: 0, history_uuid: "h".into(), field: "f".into() };
     let spec = FieldSpec { dims: DIMS, metric: Metric::L2, options: IvfOptions::default() };

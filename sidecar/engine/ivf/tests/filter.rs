@@ -39,7 +39,8 @@ impl Share {
 impl Case {
     fn new(seed: u64, metric: Metric, dims: usize) -> Self {
         eprintln!("seed {seed}, {} x {dims}", metric.name());
-        let config = EngineConfig { data_dir: None, exact_below: 1_000, train_threads: 1 };
+        let config =
+            EngineConfig { data_dir: None, exact_below: 1_000, train_threads: 1, ..EngineConfig::default() };
         let key = IndexKey { index_uuid: "i".into(), shard: 0, history_uuid: "h".into(), field: "f".into() };
         let spec = FieldSpec { dims, metric, options: IvfOptions::default() };
         let index = Engine::open(config).unwrap().open(&key, &spec).unwrap();

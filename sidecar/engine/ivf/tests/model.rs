@@ -146,8 +146,12 @@ fn run(metric: Metric, steps: Vec<Step>) {
     let spec =
         FieldSpec { dims: DIMS, metric, options: IvfOptions { nlist: Some(5), ..IvfOptions::default() } };
     let open = || -> Arc<dyn KnnIndex> {
-        let config =
-            EngineConfig { data_dir: Some(dir.path().to_path_buf()), exact_below: 30, train_threads: 1 };
+        let config = EngineConfig {
+            data_dir: Some(dir.path().to_path_buf()),
+            exact_below: 30,
+            train_threads: 1,
+            ..EngineConfig::default()
+        };
         Engine::open(config).unwrap().open(&key, &spec).unwrap()
     };
     let mut index = open();

@@ -227,6 +227,18 @@ pub enum EngineError {
     /// The filter belongs to slots that have other numbers now (or to another index): make it anew.
     #[error("the filter belongs to slots of another time or index")]
     StaleFilter,
+    /// The memory budget does not allow it.
+    #[error(
+        "the memory budget of {budget} bytes does not suffice: {used} are used, {wanted} more are wanted"
+    )]
+    Memory {
+        /// Bytes that all indexes hold.
+        used: u64,
+        /// Bytes that were asked for, about.
+        wanted: u64,
+        /// Bytes that they may hold.
+        budget: u64,
+    },
     /// Training could not be done.
     #[error("training failed: {0}")]
     Training(String),

@@ -100,6 +100,10 @@ impl KnnSource for EngineSource {
 }
 
 fn failed(error: EngineError) -> KnnUnavailable {
+    // Logged when the memory ran out, not with every search.
+    if matches!(error, EngineError::Memory { .. }) {
+        return KnnUnavailable::Memory;
+    }
     tracing::error!(%error, "search failed");
     KnnUnavailable::Failed
 }

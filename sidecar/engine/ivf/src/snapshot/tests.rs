@@ -24,7 +24,12 @@ fn spec() -> FieldSpec {
 }
 
 fn engine(dir: &Path) -> Engine {
-    let config = EngineConfig { data_dir: Some(dir.to_path_buf()), exact_below: 200, train_threads: 1 };
+    let config = EngineConfig {
+        data_dir: Some(dir.to_path_buf()),
+        exact_below: 200,
+        train_threads: 1,
+        memory_budget: None,
+    };
     Engine::open(config).unwrap()
 }
 
