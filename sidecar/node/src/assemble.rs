@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::adapters::{Admin, ClusterOfSync, EngineSource, UpstreamSource};
 use crate::config::Config;
 use crate::gauges::Gauges;
+use crate::live_recall::LiveRecall;
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn serve(config: Config) -> anyhow::Result<()> {
@@ -55,7 +56,8 @@ async fn run(
     let gauges = Gauges::register(&mut registry, engine);
 
     let cluster = ClusterOfSync { sync: Arc::clone(&sync), publish_timeout: config.proxy.publish_timeout };
-    let engine_source = EngineSource::new(Arc::clone(&sync), config.proxy.workers);
+    let live_recall = Arc::new(LiveRecall::new());
+    let engine_source = EngineSource::new(Arc::clone(&sync), config.proxy.workers, Arc::clone(&live_recall));
     let upstream = config.proxy.upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let proxy = Proxy::new(
         config.proxy,
@@ -66,7 +68,7 @@ async fn run(
         telemetry,
     );
     let server = Server::start(Arc::new(proxy), listener).context("cannot start workers")?;
-    let admin = Admin { sync: Arc::clone(&sync), modes, gauges };
+    let admin = Admin { sync: Arc::clone(&sync), modes, gauges, live_recall };
     let console = Console::new(Arc::new(admin), registry, config.admin_token);
     let console = tokio::spawn(console.serve(admin_listener));
     tracing::info!(%listen, %admin_listen, upstream, version = env!("CARGO_PKG_VERSION"), "serving");

@@ -1,5 +1,6 @@
 //! Gauges that are read when somebody asks for metrics: memory, and the sizes of the indexes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -10,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use shard_sync::Sync;
 
+use crate::live_recall::{LiveRecall, Measured};
+
 /// Indices with gauges of their own; the others are left out.
 const MAX_INDICES: usize = 100;
 
@@ -17,6 +20,14 @@ const MAX_INDICES: usize = 100;
 struct FieldLabels {
     index: String,
     field: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RecallLabels {
+    index: String,
+    field: String,
+    /// `mean`, or an end of its 95 % interval: `low`, `high`.
+    bound: &'static str,
 }
 
 /// See the head of this file.
@@ -31,6 +42,8 @@ pub(crate) struct Gauges {
     memory: Family<FieldLabels, Gauge>,
     disk: Family<FieldLabels, Gauge>,
     recall: Family<FieldLabels, Gauge<f64, AtomicU64>>,
+    live_recall: Family<RecallLabels, Gauge<f64, AtomicU64>>,
+    live_samples: Family<FieldLabels, Gauge>,
 }
 
 impl Gauges {
@@ -46,6 +59,8 @@ impl Gauges {
             memory: Family::default(),
             disk: Family::default(),
             recall: Family::default(),
+            live_recall: Family::default(),
+            live_samples: Family::default(),
         };
         if this.engine.memory_use().budget.is_some() {
             let text = "Memory of all indexes that counts against the budget";
@@ -69,11 +84,21 @@ impl Gauges {
             "Calibrated recall@10 at the defaults",
             this.recall.clone(),
         );
+        registry.register(
+            "outrigger_live_recall",
+            "Recall of recent searches, sampled against exact scans, with its 95 % interval",
+            this.live_recall.clone(),
+        );
+        registry.register(
+            "outrigger_live_recall_samples",
+            "Samples behind outrigger_live_recall",
+            this.live_samples.clone(),
+        );
         this
     }
 
     /// Reads everything.
-    pub(crate) fn refresh(&self, sync: &Sync) {
+    pub(crate) fn refresh(&self, sync: &Sync, live_recall: &LiveRecall) {
         let memory = self.engine.memory_use();
         self.used.set(memory.used as i64);
         self.budget.set(memory.budget.unwrap_or(0) as i64);
@@ -83,11 +108,15 @@ impl Gauges {
             self.allocated.set(tikv_jemalloc_ctl::stats::allocated::read().unwrap_or(0) as i64);
             self.resident.set(tikv_jemalloc_ctl::stats::resident::read().unwrap_or(0) as i64);
         }
-        for family in [&self.docs, &self.memory, &self.disk] {
+        for family in [&self.docs, &self.memory, &self.disk, &self.live_samples] {
             family.clear();
         }
         self.recall.clear();
-        for index in sync.catalog().adopted().take(MAX_INDICES) {
+        self.live_recall.clear();
+        let catalog = sync.catalog();
+        let uuids: HashSet<&str> = catalog.adopted().map(|index| &*index.uuid).collect();
+        live_recall.retain(|uuid| uuids.contains(uuid));
+        for index in catalog.adopted().take(MAX_INDICES) {
             let Some(report) = sync.stats(&index.name) else { continue };
             for field in &report.fields {
                 let labels = FieldLabels { index: report.index.clone(), field: field.field.clone() };
@@ -96,11 +125,22 @@ impl Gauges {
                 self.docs.get_or_create(&labels).set(field.docs as i64);
                 self.memory.get_or_create(&labels).set(sum(|shard| shard.memory_bytes));
                 self.disk.get_or_create(&labels).set(sum(|shard| shard.disk_bytes));
+                if let Some(measured) = live_recall.of(&index.uuid, &field.field) {
+                    self.show_live(&labels, &measured);
+                }
                 let recalls: Vec<f32> = field.shards.iter().filter_map(|shard| shard.recall).collect();
                 if let Some(lowest) = recalls.into_iter().reduce(f32::min) {
                     self.recall.get_or_create(&labels).set(f64::from(lowest));
                 }
             }
         }
+    }
+
+    fn show_live(&self, of: &FieldLabels, measured: &Measured) {
+        for (bound, value) in [("mean", measured.mean), ("low", measured.low), ("high", measured.high)] {
+            let labels = RecallLabels { index: of.index.clone(), field: of.field.clone(), bound };
+            self.live_recall.get_or_create(&labels).set(value);
+        }
+        self.live_samples.get_or_create(of).set(measured.samples as i64);
     }
 }

@@ -10,6 +10,7 @@ mod config;
 mod data_dir;
 mod engine_tool;
 mod gauges;
+mod live_recall;
 mod logging;
 mod units;
 

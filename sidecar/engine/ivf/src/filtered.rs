@@ -46,7 +46,7 @@ impl View {
     }
 
     /// Compares everything that a filter allows.
-    fn compare_allowed(&self, filter: &Filter, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
+    pub(crate) fn compare_allowed(&self, filter: &Filter, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
         let mut best = TopK::new(query.k);
         let slots = filter.live(&self.store, 0);
         let reranked = exact::compare(&self.store, self.spec.metric, query.vector, slots, &mut best);

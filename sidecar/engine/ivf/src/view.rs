@@ -45,10 +45,20 @@ impl KnnView for View {
         let (best, stats) = match (query.filter, &self.lists) {
             (Some(filter), _) => self.search_allowed(Filter::of(filter, &self.store)?, query),
             (None, Some(lists)) => self.search_lists(lists, query),
-            (None, None) => self.search_exactly(query),
+            (None, None) => self.scan(query),
         };
-        self.store.sound()?;
-        Ok(Found { hits: best.iter().map(|entry| self.hit(entry)).collect(), stats })
+        self.found(&best, stats)
+    }
+
+    fn search_exactly(&self, query: &Query<'_>) -> Result<Found, EngineError> {
+        if query.vector.len() != self.store.dims() {
+            return Err(EngineError::Dims { got: query.vector.len(), want: self.store.dims() });
+        }
+        let (best, stats) = match query.filter {
+            Some(filter) => self.compare_allowed(Filter::of(filter, &self.store)?, query),
+            None => self.scan(query),
+        };
+        self.found(&best, stats)
     }
 
     fn filter(&self, allow: Allow<'_>) -> Arc<dyn SlotFilter> {
@@ -107,13 +117,14 @@ impl View {
                 return (best, stats);
             }
             if effort.nprobe >= lists.nlist() {
-                return self.search_exactly(query);
+                return self.scan(query);
             }
             effort.nprobe = (effort.nprobe * 4).min(lists.nlist());
         }
     }
 
-    fn search_exactly(&self, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
+    /// Compares everything.
+    fn scan(&self, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
         let started = Instant::now();
         let best = exact::scan(&self.store, self.spec.metric, query.vector, query.k);
         let reranked = self.store.live();
@@ -125,6 +136,11 @@ impl View {
     pub(crate) fn widened(&self, lists: &Lists, query: &Query<'_>, nprobe: usize, density: f32) -> usize {
         let curve = &lists.generation.curve;
         curve.widened(&self.spec.options, query.k, query.num_candidates, density, nprobe, lists.nlist())
+    }
+
+    fn found(&self, best: &[Ranked], stats: SearchStats) -> Result<Found, EngineError> {
+        self.store.sound()?;
+        Ok(Found { hits: best.iter().map(|entry| self.hit(entry)).collect(), stats })
     }
 
     fn hit(&self, entry: &Ranked) -> Hit {

@@ -90,6 +90,10 @@ pub trait KnnView: Send + Sync {
     /// are exact: computed from the stored float32 vectors.
     fn search(&self, query: &Query<'_>) -> Result<Found, EngineError>;
 
+    /// The same by comparing every vector that may be found, whatever the effort: the truth that
+    /// recall is measured against.
+    fn search_exactly(&self, query: &Query<'_>) -> Result<Found, EngineError>;
+
     /// Answers each query as [`KnnView::search`] would, in their order.
     fn search_batch(&self, queries: &[Query<'_>]) -> Vec<Result<Found, EngineError>> {
         queries.iter().map(|query| self.search(query)).collect()
@@ -133,6 +137,13 @@ pub struct Query<'a> {
     pub nprobe: Option<usize>,
     /// Only documents that it lets through are found; `None`: all.
     pub filter: Option<&'a dyn SlotFilter>,
+}
+
+impl<'a> Query<'a> {
+    /// A question with the default effort, Elasticsearch's one and a half times `k`.
+    pub fn new(vector: &'a [f32], k: usize) -> Self {
+        Self { vector, k, num_candidates: (k + k.div_ceil(2)).min(10_000).max(k), nprobe: None, filter: None }
+    }
 }
 
 /// The answer to a [`Query`].

@@ -6,12 +6,14 @@ use es_proxy::{Mode, Modes};
 use shard_sync::Sync;
 
 use crate::gauges::Gauges;
+use crate::live_recall::LiveRecall;
 
 /// See the head of this file.
 pub(crate) struct Admin {
     pub(crate) sync: Arc<Sync>,
     pub(crate) modes: Arc<Modes>,
     pub(crate) gauges: Gauges,
+    pub(crate) live_recall: Arc<LiveRecall>,
 }
 
 impl console::Node for Admin {
@@ -38,7 +40,7 @@ impl console::Node for Admin {
     }
 
     fn refresh_gauges(&self) {
-        self.gauges.refresh(&self.sync);
+        self.gauges.refresh(&self.sync, &self.live_recall);
     }
 
     fn modes(&self) -> (String, Vec<(String, String)>) {

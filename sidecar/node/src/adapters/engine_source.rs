@@ -1,17 +1,20 @@
 //! Knn hits from the engine: the only crossing between async and sync code on the search path.
 //!
 //! A search that is predicted to be cheaper than a hand-over to another thread runs where it is;
-//! others run on the blocking pool, as many at a time as there are cores.
+//! others run on the blocking pool, as many at a time as there are cores. Now and then an answered
+//! search is sampled for its recall, on the blocking pool too.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use es_proxy::{BoxFuture, KnnHit, KnnQuestion, KnnSource, KnnUnavailable};
 use es_wire::{IndexInfo, Similarity};
-use knn_types::{EngineError, Hit, KnnIndex, Query};
+use knn_types::{EngineError, Hit, KnnView, Query};
 use shard_sync::{FieldState, Sync};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+
+use crate::live_recall::{Answered, LiveRecall};
 
 /// Nothing on an async thread may take longer.
 const IN_PLACE: Duration = Duration::from_micros(500);
@@ -27,12 +30,14 @@ pub(crate) struct EngineSource {
     sync: Arc<Sync>,
     pool: Handle,
     threads: Arc<Semaphore>,
+    live_recall: Arc<LiveRecall>,
 }
 
 impl EngineSource {
     /// Long searches go to the blocking pool of the runtime this is called on.
-    pub(crate) fn new(sync: Arc<Sync>, threads: usize) -> Self {
-        Self { sync, pool: Handle::current(), threads: Arc::new(Semaphore::new(threads.max(1))) }
+    pub(crate) fn new(sync: Arc<Sync>, threads: usize, live_recall: Arc<LiveRecall>) -> Self {
+        let threads = Arc::new(Semaphore::new(threads.max(1)));
+        Self { sync, pool: Handle::current(), threads, live_recall }
     }
 
     async fn search(&self, question: KnnQuestion<'_>) -> Result<Vec<KnnHit>, KnnUnavailable> {
@@ -47,36 +52,60 @@ impl EngineSource {
             return Err(KnnUnavailable::Overloaded);
         }
         let similarity = question.index.fields.get(question.field).ok_or(KnnUnavailable::Absent)?.similarity;
-        let query = Query {
-            vector: question.vector,
-            k: question.k,
-            num_candidates: question.num_candidates,
-            nprobe: None,
-            filter: None,
+        let views: Vec<Arc<dyn KnnView>> = shards.iter().map(|shard| shard.view()).collect();
+        let query =
+            Query { num_candidates: question.num_candidates, ..Query::new(question.vector, question.k) };
+        let cost: Duration = views.iter().map(|view| view.predicted_cost(&query)).sum();
+        let found = if cost < IN_PLACE {
+            merged(&views, &query, similarity)
+        } else {
+            self.on_a_thread(&views, &query, similarity).await?
         };
-        let cost: Duration = shards.iter().map(|shard| shard.view().predicted_cost(&query)).sum();
-        if cost < IN_PLACE {
-            return merged(&shards, &query, similarity).map_err(failed);
+        let Found { hits, estimated } = found.map_err(failed)?;
+        if estimated && self.live_recall.claim() {
+            self.sample(question, views, similarity, &hits);
         }
+        Ok(hits)
+    }
+
+    async fn on_a_thread(
+        &self,
+        views: &[Arc<dyn KnnView>],
+        query: &Query<'_>,
+        similarity: Similarity,
+    ) -> Result<Result<Found, EngineError>, KnnUnavailable> {
         let thread = tokio::time::timeout(THREAD_TIMEOUT, Arc::clone(&self.threads).acquire_owned()).await;
         let Ok(Ok(thread)) = thread else { return Err(KnnUnavailable::Overloaded) };
-        let vector = question.vector.to_vec();
-        let (k, num_candidates) = (question.k, question.num_candidates);
+        let (views, vector) = (views.to_vec(), query.vector.to_vec());
+        let (k, num_candidates) = (query.k, query.num_candidates);
         let searched = self.pool.spawn_blocking(move || {
             let _thread = thread;
-            merged(
-                &shards,
-                &Query { vector: &vector, k, num_candidates, nprobe: None, filter: None },
-                similarity,
-            )
+            merged(&views, &Query { num_candidates, ..Query::new(&vector, k) }, similarity)
         });
-        match searched.await {
-            Ok(result) => result.map_err(failed),
-            Err(error) => {
-                tracing::error!(%error, "search thread failed");
-                Err(KnnUnavailable::Failed)
-            }
-        }
+        searched.await.map_err(|error| {
+            tracing::error!(%error, "search thread failed");
+            KnnUnavailable::Failed
+        })
+    }
+
+    /// Has the recall of an answered search measured in the background.
+    fn sample(
+        &self,
+        question: KnnQuestion<'_>,
+        views: Vec<Arc<dyn KnnView>>,
+        similarity: Similarity,
+        hits: &[KnnHit],
+    ) {
+        let answered = Answered {
+            field: (Arc::clone(&question.index.uuid), question.field.into()),
+            similarity,
+            vector: question.vector.to_vec(),
+            k: question.k,
+            views,
+            scores: hits.iter().map(|hit| hit.score).collect(),
+        };
+        let live_recall = Arc::clone(&self.live_recall);
+        self.pool.spawn_blocking(move || live_recall.measure(&answered));
     }
 }
 
@@ -108,27 +137,34 @@ fn failed(error: EngineError) -> KnnUnavailable {
     KnnUnavailable::Failed
 }
 
+/// Hits over all shards.
+struct Found {
+    hits: Vec<KnnHit>,
+    /// Some shard was searched by its lists, so that a hit may have been missed.
+    estimated: bool,
+}
+
 /// Searches every shard and keeps the best `k` of all: by score, then by shard, then by age, as
 /// Elasticsearch's coordinator does.
 fn merged(
-    shards: &[Arc<dyn KnnIndex>],
+    views: &[Arc<dyn KnnView>],
     query: &Query<'_>,
     similarity: Similarity,
-) -> Result<Vec<KnnHit>, EngineError> {
+) -> Result<Found, EngineError> {
     let mut hits: Vec<(f32, usize, Hit)> =
-        Vec::with_capacity(query.k.saturating_mul(shards.len()).min(10_000));
-    for (number, shard) in shards.iter().enumerate() {
-        let found = shard.view().search(query)?;
+        Vec::with_capacity(query.k.saturating_mul(views.len()).min(10_000));
+    let mut estimated = false;
+    for (number, view) in views.iter().enumerate() {
+        let found = view.search(query)?;
+        estimated |= found.stats.lists > 0;
         hits.extend(found.hits.into_iter().map(|hit| (similarity.score(hit.value), number, hit)));
     }
-    if shards.len() > 1 {
+    if views.len() > 1 {
         hits.sort_by(|a, b| {
             b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.order.seq_no.cmp(&b.2.order.seq_no))
         });
         hits.truncate(query.k);
     }
-    Ok(hits
-        .into_iter()
-        .map(|(score, _, hit)| KnnHit { doc: hit.doc, order: Some(hit.order), score })
-        .collect())
+    let hit = |(score, _, hit): (f32, usize, Hit)| KnnHit { doc: hit.doc, order: Some(hit.order), score };
+    Ok(Found { hits: hits.into_iter().map(hit).collect(), estimated })
 }
