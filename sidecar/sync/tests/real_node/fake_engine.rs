@@ -230,6 +230,10 @@ impl KnnView for FakeView {
         Ok(Found::default())
     }
 
+    fn search_exactly(&self, _: &Query<'_>) -> Result<Found, EngineError> {
+        Ok(Found::default())
+    }
+
     fn filter(&self, _: Allow<'_>) -> Arc<dyn SlotFilter> {
         unreachable!("following needs no filter")
     }
