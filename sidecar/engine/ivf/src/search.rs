@@ -28,6 +28,8 @@ const FIRST_LOOK: usize = 4;
 const LOOK_FACTOR: usize = 4;
 /// Candidates that are put in order at a time.
 const READ_ROUND: usize = 64;
+/// Lists whose heads are asked for ahead of their scan.
+const LIST_AHEAD: usize = 6;
 /// Rows asked for ahead of their comparison.
 const ROWS_AHEAD: usize = 4;
 
@@ -159,6 +161,7 @@ impl Scratch {
         for at in 0..self.order.len() {
             let number = self.order[at] as u32;
             let list = &*lists.lists[number as usize];
+            self.prefetch_lists(lists, at);
             let next = self.order.get(at + 1).map(|&key| &*lists.lists[key as u32 as usize]);
             let held = self.found.len();
             self.scan_list(&lists.generation, number, list, next, effort.slack, limit);
@@ -219,6 +222,18 @@ impl Scratch {
         self.keys.clear();
         let found = self.found.ranks().iter().zip(self.found.names());
         self.keys.extend(found.map(|(&rank, &slot)| key(rank, slot)));
+    }
+
+    /// Lists stand at random places, each behind two pointers: they are followed one step per list
+    /// scanned, ahead of the scan that needs them.
+    fn prefetch_lists(&self, lists: &Lists, at: usize) {
+        let ahead = |by: usize| self.order.get(at + by).map(|&key| &lists.lists[key as u32 as usize]);
+        if let Some(list) = ahead(LIST_AHEAD) {
+            ivf_kernels::prefetch(&**list);
+        }
+        if let Some(list) = ahead(LIST_AHEAD / 2) {
+            ivf_kernels::prefetch(&*list.frozen);
+        }
     }
 
     /// Appends the bounds below `limit` of a list's entries to what was found: estimates less `slack`
@@ -323,6 +338,7 @@ fn keep_first_sorted(keys: &mut [u64], count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::{Build, Centroids};
 
     #[test]
     fn keys_order_as_ranks_do() {
@@ -333,6 +349,51 @@ mod tests {
         for rank in ranks {
             assert_eq!(rank_of(key(rank, 5)), rank);
             assert_eq!(key(rank, 5) as u32, 5);
+        }
+    }
+
+    /// Standard errors against true ranks, on vectors around centres, for queries like them.
+    #[test]
+    fn bounds_hold_as_often_as_their_slack_says() {
+        use knn_types::{FieldSpec, SeqNo};
+        use rand::{Rng, SeedableRng};
+
+        let mut rng = rand_xoshiro::Xoshiro256Plus::seed_from_u64(17);
+        let mut normal = move || (0..12).map(|_| rng.r#gen::<f32>()).sum::<f32>() - 6.0;
+        for (dims, metric) in
+            [(48, Metric::L2), (300, Metric::Dot), (300, Metric::L2), (96, Metric::MaxInnerProduct)]
+        {
+            let centres: Vec<Vec<f32>> = (0..50).map(|_| (0..dims).map(|_| normal()).collect()).collect();
+            let mut vector = |n: usize| -> Vec<f32> {
+                centres[n % 50].iter().map(|c| (c + 0.7 * normal()) / (dims as f32).sqrt()).collect()
+            };
+            let mut store = Store::new(dims);
+            for n in 0..6_000 {
+                let order = SeqNo { primary_term: 1, seq_no: n as u64 };
+                store.push(&(n as u64).to_le_bytes(), order, &vector(n));
+            }
+            let spec = FieldSpec { dims, metric, options: Default::default() };
+            let built = Build::start(&store, None, &spec, Centroids::Train, false).unwrap();
+            let lists = built.lists.unwrap();
+            let mut scratch = Scratch::default();
+            let mut beyond = [0usize; 3];
+            for n in 0..5 {
+                let query = vector(n * 11);
+                scratch.prepare(&lists.generation, &query);
+                for list in 0..lists.nlist() as u32 {
+                    for (slot, rank, error) in scratch.estimates(&lists, list) {
+                        let exact = exact::rank(metric, exact::value(metric, &query, store.row(slot)));
+                        for (slack, beyond) in [0.0, 2.0, 4.0].iter().zip(&mut beyond) {
+                            *beyond += usize::from(exact < rank - slack * error);
+                        }
+                    }
+                }
+            }
+            let [half, few, fewest] = beyond.map(|count| count as f64 / 30_000.0);
+            eprintln!("{dims} {metric:?}: {half} {few} {fewest}");
+            assert!((half - 0.5).abs() < 0.1, "{dims} {metric:?}: estimates are biased, {half}");
+            assert!(few < 0.04 && few > 0.004, "{dims} {metric:?}: {few} beyond two standard errors");
+            assert!(fewest < 0.001, "{dims} {metric:?}: {fewest} beyond four");
         }
     }
 }

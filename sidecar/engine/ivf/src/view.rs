@@ -1,9 +1,12 @@
 //! One published state. It never changes; a search reads it without waiting for anybody.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use knn_types::{Allow, EngineError, Epoch, FieldSpec, Found, Hit, KnnView, Query, SearchStats, SlotFilter};
+use knn_types::{
+    Allow, EngineError, Epoch, FieldSpec, Found, Hit, IvfOptions, KnnView, Query, SearchStats, SlotFilter,
+};
 
 use crate::budget::Budget;
 use crate::cost::Costs;
@@ -14,6 +17,20 @@ use crate::lists::Lists;
 use crate::search;
 use crate::store::Store;
 use crate::topk::Ranked;
+
+/// All that an effort depends on.
+#[derive(Clone, Copy, PartialEq)]
+struct Asked {
+    generation: u64,
+    options: IvfOptions,
+    k: usize,
+    candidates: usize,
+}
+
+thread_local! {
+    /// Most searches of a thread ask for what the one before asked for.
+    static LAST_EFFORT: Cell<Option<(Asked, Effort)>> = const { Cell::new(None) };
+}
 
 /// See [`KnnView`].
 pub(crate) struct View {
@@ -95,11 +112,24 @@ impl KnnView for View {
 
 impl View {
     pub(crate) fn effort(&self, lists: &Lists, query: &Query<'_>) -> Effort {
-        let curve = &lists.generation.curve;
-        match query.nprobe {
-            Some(nprobe) => curve.for_nprobe(query.k, nprobe, lists.nlist()),
-            None => curve.pick(&self.spec.options, query.k, query.num_candidates, lists.nlist()),
+        let (generation, options) = (&lists.generation, &self.spec.options);
+        if let Some(nprobe) = query.nprobe {
+            return generation.curve.for_nprobe(query.k, nprobe, lists.nlist());
         }
+        let asked = Asked {
+            generation: generation.id,
+            options: *options,
+            k: query.k,
+            candidates: query.num_candidates,
+        };
+        if let Some((last, effort)) = LAST_EFFORT.get()
+            && last == asked
+        {
+            return effort;
+        }
+        let effort = generation.curve.pick(options, query.k, query.num_candidates, lists.nlist());
+        LAST_EFFORT.set(Some((asked, effort)));
+        effort
     }
 
     /// Visits more lists while fewer than `k` are found; estimates that are no numbers (vectors so

@@ -29,6 +29,15 @@ pub fn prefetch_row(row: &[f32]) {
     let _ = row;
 }
 
+/// Asks the CPU to bring the first line of a value nearer before it is used.
+#[inline]
+pub fn prefetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    crate::x86::prefetch_line(value);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
+
 #[inline]
 fn dot_at(level: Level, a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());

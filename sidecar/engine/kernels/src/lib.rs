@@ -21,7 +21,7 @@ mod x86;
 pub use byte_rows::{Bounds, ByteRows};
 pub use bytes::{BytePanels, ByteQuery};
 pub use fastscan::{BLOCK, BlockShape, Candidates, Lut, Run, scan};
-pub use float::{dot, l2_squared, prefetch_row};
+pub use float::{dot, l2_squared, prefetch, prefetch_row};
 pub use hadamard::hadamard;
 pub use level::{LEVEL_VARIABLE, Level, level};
 pub use line::Line;

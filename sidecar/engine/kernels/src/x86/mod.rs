@@ -7,6 +7,13 @@ pub(crate) mod avx512;
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
+/// Prefetches the first cache line of a value.
+#[inline]
+pub(crate) fn prefetch_line<T>(value: &T) {
+    // SAFETY: a prefetch never faults, whatever the address; this one is of a value.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+}
+
 /// Prefetches a row, at most a page of it; the hardware follows the rest.
 #[inline]
 pub(crate) fn prefetch(row: &[f32]) {
