@@ -18,6 +18,10 @@ const EVERYTHING: f32 = 0.000_1;
 /// Standard errors that no estimate is wrong by, as good as: once in 300,000 entries.
 pub(crate) const SURE: f32 = 4.5;
 
+/// Share of the allowed error that is spent under a filter: calibrated queries lie among what they
+/// look for, but what a filter allows may lie elsewhere, where the order of lists tells less.
+const CORRELATION: f32 = 0.5;
+
 /// What to do for one query.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Effort {
@@ -117,7 +121,8 @@ impl Curve {
     ) -> usize {
         let error = allowed_error(options, k, num_candidates);
         let farther = (k as f32 / density).ceil() as usize;
-        let (plain, wide) = (self.at(k, error, nlist).nprobe, self.at(farther, error, nlist).nprobe);
+        let plain = self.at(k, error, nlist).nprobe;
+        let wide = self.at(farther, error * CORRELATION, nlist).nprobe;
         (nprobe * wide).div_ceil(plain).clamp(nprobe, nlist)
     }
 

@@ -72,7 +72,7 @@ impl Filtered<'_> {
         scratch.found.clear();
         let scanned = match &self.subset.entries {
             Entries::Copied { slots, .. } => self.scan_copied(scratch, slots),
-            Entries::Marked(bits) => self.scan_marked(scratch, bits, most),
+            Entries::Marked(bits) => self.scan_marked(scratch, bits, effort.most_reads()),
         };
         let mut best = TopK::new(self.query.k);
         let late = self.filter.live(self.store(), self.subset.up_to);
