@@ -197,6 +197,8 @@ fn step_at(
         Level::Avx512 => crate::x86::avx512::byte_step(panels, rows, ranks),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => crate::x86::avx2::byte_step(panels, rows, ranks),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => crate::aarch64::neon::byte_step(panels, rows, ranks),
         _ => scalar::byte_step(panels, rows, ranks),
     }
 }
@@ -204,7 +206,7 @@ fn step_at(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::values;
+    use crate::testing::{affordable, values};
 
     #[test]
     fn every_level_reports_the_same_pairs_and_they_are_near_the_float_ones() {
@@ -218,6 +220,9 @@ mod tests {
             (384, 65, 65),
             (4096, 20, 3),
         ] {
+            if !affordable(dims * centroids) {
+                continue;
+            }
             let (packed, data) =
                 (values(dims as u64, dims * centroids), values(dims as u64 + 5, dims * count));
             let offsets = values(77, centroids);
@@ -249,7 +254,7 @@ mod tests {
 
     #[test]
     fn bounds_tighten_while_pairs_are_visited() {
-        let (dims, centroids, count) = (20, 200, 70);
+        let (dims, centroids, count) = if affordable(20 * 200) { (20, 200, 70) } else { (3, 100, 9) };
         let (packed, data) = (values(8, dims * centroids), values(9, dims * count));
         let (panels, rows) = (BytePanels::pack(&packed, dims), ByteRows::pack(&data, dims));
         let mut best = vec![(0, f32::INFINITY); count];

@@ -3,11 +3,11 @@
 
 use std::sync::OnceLock;
 
-/// Environment variable that lowers the level: `scalar`, `avx2` or `avx512`. A level that the CPU
-/// lacks, or an unknown word, is ignored: the best supported one is used.
+/// Environment variable that lowers the level: `scalar`, `avx2`, `avx512` or `neon`. A level that the
+/// CPU lacks, or an unknown word, is ignored: the best supported one is used.
 pub const LEVEL_VARIABLE: &str = "OUTRIGGER_KERNELS";
 
-/// An instruction set for which kernels exist.
+/// An instruction set for which kernels exist, those of one architecture in rising order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Portable Rust.
@@ -16,6 +16,8 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW, DQ, VL and VNNI.
     Avx512,
+    /// What every AArch64 CPU has.
+    Neon,
 }
 
 impl Level {
@@ -35,13 +37,24 @@ impl Level {
                 _ => Level::Scalar,
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        Level::Scalar
+        #[cfg(target_arch = "aarch64")]
+        {
+            Level::Neon
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        {
+            Level::Scalar
+        }
     }
 
     /// Every level that this CPU supports, lowest first.
     pub fn supported() -> impl Iterator<Item = Level> {
-        [Level::Scalar, Level::Avx2, Level::Avx512].into_iter().filter(|&level| level <= Level::best())
+        const KNOWN: &[Level] = if cfg!(target_arch = "aarch64") {
+            &[Level::Scalar, Level::Neon]
+        } else {
+            &[Level::Scalar, Level::Avx2, Level::Avx512]
+        };
+        KNOWN.iter().copied().filter(|&level| level <= Level::best())
     }
 
     /// The word that names the level in [`LEVEL_VARIABLE`] and in logs.
@@ -50,12 +63,13 @@ impl Level {
             Level::Scalar => "scalar",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Neon => "neon",
         }
     }
 }
 
 /// The level in use: the best one, unless [`LEVEL_VARIABLE`] names a lower one. Never higher than
-/// what the CPU supports, which is what the `x86` modules rely on.
+/// what the CPU supports, which is what the twins rely on.
 #[inline]
 pub fn level() -> Level {
     static CHOSEN: OnceLock<Level> = OnceLock::new();
@@ -63,4 +77,18 @@ pub fn level() -> Level {
         let wanted = std::env::var(LEVEL_VARIABLE).unwrap_or_default();
         Level::supported().find(|level| level.name() == wanted).unwrap_or_else(Level::best)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_level_in_use_is_the_one_asked_for() {
+        let wanted = std::env::var(LEVEL_VARIABLE).unwrap_or_default();
+        let supported: Vec<&str> = Level::supported().map(Level::name).collect();
+        let used = if supported.contains(&wanted.as_str()) { &wanted } else { Level::best().name() };
+        assert_eq!(level().name(), used);
+        println!("levels: {}", supported.join(" "));
+    }
 }

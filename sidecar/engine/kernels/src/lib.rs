@@ -1,10 +1,12 @@
 //! Distance kernels: float32 rows against one query, int8 centroids against one query or many rows, fast-scan over packed nibble codes, and the Hadamard step of
 //! the rotation.
 //!
-//! Each operation exists as portable Rust in [`scalar`] and, on x86-64, as AVX2 and AVX-512 twins
-//! that are tested against it. The [`Level`] in use is chosen once per process; see [`level`].
-//! Nothing here allocates in a loop, and only the `x86` modules contain `unsafe`.
+//! Each operation exists as portable Rust in [`scalar`] and as twins that are tested against it: AVX2
+//! and AVX-512 on x86-64, NEON on AArch64. The [`Level`] in use is chosen once per process; see
+//! [`level`]. Nothing here allocates in a loop, and only the modules `x86` and `aarch64` contain `unsafe`.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod byte_rows;
 mod bytes;
 mod fastscan;

@@ -1,4 +1,4 @@
-//! Repeatable test values.
+//! Repeatable test values, and how many of them.
 
 /// Values in -1..1, different for each seed.
 pub(crate) fn values(seed: u64, len: usize) -> Vec<f32> {
@@ -10,4 +10,9 @@ pub(crate) fn values(seed: u64, len: usize) -> Vec<f32> {
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
     (0..len).map(|_| next()).collect()
+}
+
+/// Whether a test of so many steps is worth its time: Miri is some thousand times slower.
+pub(crate) fn affordable(steps: usize) -> bool {
+    !cfg!(miri) || steps <= 160
 }
