@@ -67,7 +67,15 @@ pub fn byte_panel(panel: &[Line], query: &[u8]) -> [i32; 16] {
 /// Rounds a row to bytes shifted by 128; returns the scale.
 #[inline(always)]
 pub(crate) fn round_row(row: &[f32], bytes: &mut [u8]) -> f32 {
-    let largest = row.iter().fold(0f32, |most, x| if x.abs() > most { x.abs() } else { most });
+    // Sixteen maxima side by side: one alone would wait for itself.
+    let mut most = [0f32; 16];
+    let (blocks, tail) = row.as_chunks::<16>();
+    for block in blocks {
+        for (most, x) in most.iter_mut().zip(block) {
+            *most = if x.abs() > *most { x.abs() } else { *most };
+        }
+    }
+    let largest = most.iter().chain(tail).fold(0f32, |most, x| most.max(x.abs()));
     let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
     let inverse = 1.0 / scale;
     // Never negative after the shift, so that cutting off rounds to the nearest.
