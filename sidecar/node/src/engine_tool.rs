@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use ivf_index::Spill;
 use ivf_index::tool::{self, Choice, Keep, SearchOptions};
 use knn_types::{IvfOptions, Metric};
 use serde::Serialize;
@@ -57,6 +58,9 @@ struct BuildArgs {
     /// Threads for training.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Whether vectors also stand in a second list: off, on, or auto, where it pays.
+    #[arg(long, default_value = "auto", value_parser = spill)]
+    spill: Spill,
 }
 
 /// See [`EngineCommand::Search`].
@@ -96,6 +100,15 @@ struct SearchArgs {
     filter_correlated: Option<Choice>,
 }
 
+fn spill(name: &str) -> Result<Spill, String> {
+    match name {
+        "off" => Ok(Spill::Off),
+        "auto" => Ok(Spill::Auto),
+        "on" => Ok(Spill::On),
+        _ => Err(format!("[{name}] is none of off, auto, on")),
+    }
+}
+
 fn metric(name: &str) -> Result<Metric, String> {
     tool::metric_named(name).ok_or_else(|| format!("[{name}] is none of l2, cosine, dot, mip"))
 }
@@ -119,7 +132,7 @@ pub(crate) fn run(tool: EngineTool) -> anyhow::Result<bool> {
     match tool.command {
         EngineCommand::Build(args) => {
             let options = IvfOptions { nlist: args.nlist, ..IvfOptions::default() };
-            print(&tool::build(&args.data, &args.dir, args.metric, options, args.threads)?)?;
+            print(&tool::build(&args.data, &args.dir, args.metric, options, args.threads, args.spill)?)?;
         }
         EngineCommand::Search(args) => {
             let options = SearchOptions {

@@ -10,14 +10,16 @@ use rand_xoshiro::Xoshiro256Plus;
 use rayon::prelude::*;
 
 use crate::calibrate::calibrate;
-use crate::coarse::{Coarse, ListNo, spherical};
+use crate::coarse::{Coarse, spherical};
 use crate::coder::Coder;
+use crate::config::Spill;
 use crate::effort::Curve;
 use crate::generation::{Coded, Generation, Trained, next_id};
 use crate::heads::Heads;
 use crate::kmeans;
-use crate::lists::{Drift, List, Lists, PADDING, Part};
+use crate::lists::{Drift, Homes, List, Lists, PADDING, Part};
 use crate::rotation::Rotation;
+use crate::spill;
 use crate::store::{Slot, Store};
 
 /// Sample vectors per list.
@@ -66,10 +68,11 @@ impl Build {
         spec: &FieldSpec,
         centroids: Centroids,
         compact: bool,
+        spill: Spill,
     ) -> Result<Build, EngineError> {
         let (store, moved) = if compact { compacted(base) } else { (base.clone(), None) };
         let lists = match (centroids, lists) {
-            (Centroids::Train, _) => Some(train(&store, spec)?),
+            (Centroids::Train, _) => Some(train(&store, spec, spill)?),
             (Centroids::Keep, Some(lists)) => Some(fill(&store, &lists.generation, lists.drift).lists),
             _ => None,
         };
@@ -136,7 +139,7 @@ fn compacted(base: &Store) -> (Store, Option<Moved>) {
     (store, Some(Moved { slots, heads }))
 }
 
-fn train(store: &Store, spec: &FieldSpec) -> Result<Lists, EngineError> {
+fn train(store: &Store, spec: &FieldSpec, spill: Spill) -> Result<Lists, EngineError> {
     let dims = spec.dims;
     let wanted = nlist_for(store.live(), spec.options.nlist);
     let live: Vec<Slot> = store.live_slots().collect();
@@ -162,21 +165,34 @@ fn train(store: &Store, spec: &FieldSpec) -> Result<Lists, EngineError> {
     drop(sample);
     let rotation = Rotation::new(dims, SEED);
     centroids.chunks_exact_mut(dims).for_each(|centroid| rotation.apply(centroid));
-    let generation = Arc::new(Generation {
+    let coder = Coder::for_field(spec.metric, dims);
+    let coarse = Coarse::new(spec.metric, dims, centroids);
+    let twice = match spill {
+        _ if coarse.nlist() < 2 => false,
+        Spill::Off => false,
+        Spill::Auto => spill::is_small_enough(coder, &coarse, store.live()),
+        Spill::On => true,
+    };
+    let mut generation = Generation {
         id: next_id(),
         metric: spec.metric,
         rotation,
-        coder: Coder::for_field(spec.metric, dims),
-        coarse: Coarse::new(spec.metric, dims, centroids),
+        coder,
+        coarse,
+        spill: twice,
         trained: Trained { vectors: store.live(), residual: 0.0 },
         curve: Curve::default(),
-    });
+    };
+    if spill == Spill::Auto && twice {
+        generation.spill = spill::pays(store, &generation);
+    }
+    let generation = Arc::new(generation);
     let mut filled = fill(store, &generation, Drift::default());
     drop(generation);
     let trained = Arc::get_mut(&mut filled.lists.generation).expect("nobody else has it yet");
     trained.trained.residual = filled.residual;
     trained.coarse.set_residuals(&filled.residuals);
-    let curve = calibrate(store, &filled.lists, &filled.list_of);
+    let curve = calibrate(store, &filled.lists, &filled.homes);
     Arc::get_mut(&mut filled.lists.generation).expect("nobody else has it yet").curve = curve;
     Ok(filled.lists)
 }
@@ -184,8 +200,7 @@ fn train(store: &Store, spec: &FieldSpec) -> Result<Lists, EngineError> {
 /// Lists that hold everything that lives.
 struct Filled {
     lists: Lists,
-    /// By slot; 0 for dead ones.
-    list_of: Vec<ListNo>,
+    homes: Homes,
     /// Mean squared length of residuals: of all, and by list.
     residual: f32,
     residuals: Vec<f32>,
@@ -197,30 +212,37 @@ fn fill(store: &Store, generation: &Arc<Generation>, drift: Drift) -> Filled {
     let coded: Vec<Coded> =
         live.par_chunks(TASK_SLOTS).map(|slots| generation.encode(&mut gather(store, slots))).collect();
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); generation.coarse.nlist()];
-    let mut list_of = vec![0; store.slots()];
+    let copies = generation.copies();
+    let mut homes = Homes { copies, lists: vec![0; store.slots() * copies] };
     for (at, &list) in coded.iter().flat_map(|coded| &coded.lists).enumerate() {
         members[list as usize].push(at);
-        list_of[live[at] as usize] = list;
+        homes.lists[live[at / copies] as usize * copies + at % copies] = list;
     }
     let (shape, groups) = (generation.coder.shape(), generation.coder.groups());
+    let task_codes = TASK_SLOTS * copies;
     let list = |members: &Vec<usize>| {
         let mut frozen = Part::with_capacity(shape, members.len());
         for &at in members {
-            let (coded, within) = (&coded[at / TASK_SLOTS], at % TASK_SLOTS);
+            let (coded, within) = (&coded[at / task_codes], at % task_codes);
             let (add, mul) = coded.factors[within];
-            frozen.push(shape, live[at], &coded.nibbles[within * groups..][..groups], add, mul);
+            frozen.push(shape, live[at / copies], &coded.nibbles[within * groups..][..groups], add, mul);
         }
         Arc::new(List { frozen: Arc::new(frozen), fresh: Part::default() })
     };
     let lists = members.par_iter().map(list).collect();
-    let energy = |at: usize| f64::from(coded[at / TASK_SLOTS].residuals[at % TASK_SLOTS]);
-    let energies: Vec<f64> = members.iter().map(|list| list.iter().map(|&at| energy(at)).sum()).collect();
-    let residuals =
-        energies.iter().zip(&members).map(|(sum, list)| (sum / list.len().max(1) as f64) as f32).collect();
+    // Of each vector in its first list.
+    let mut energies = vec![(0.0, 0usize); generation.coarse.nlist()];
+    for coded in &coded {
+        for (&list, &energy) in coded.lists.iter().step_by(copies).zip(&coded.residuals) {
+            energies[list as usize].0 += f64::from(energy);
+            energies[list as usize].1 += 1;
+        }
+    }
+    let residuals = energies.iter().map(|&(sum, count)| (sum / count.max(1) as f64) as f32).collect();
     Filled {
         lists: Lists { generation: Arc::clone(generation), lists, drift },
-        list_of,
-        residual: (energies.iter().sum::<f64>() / live.len().max(1) as f64) as f32,
+        homes,
+        residual: (energies.iter().map(|(sum, _)| sum).sum::<f64>() / live.len().max(1) as f64) as f32,
         residuals,
     }
 }

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use crate::coarse::ListNo;
 use crate::effort::{Curve, Effort, Point, SURE};
 use crate::exact;
-use crate::lists::Lists;
+use crate::lists::{Homes, Lists};
 use crate::search::{self, Scratch};
 use crate::store::{Slot, Store};
 use crate::truth::nearest_neighbours;
@@ -54,8 +54,8 @@ struct Neighbour {
     error: f32,
 }
 
-/// Measures the curve of freshly built lists. `list_of` names the list of each slot.
-pub(crate) fn calibrate(store: &Store, lists: &Lists, list_of: &[ListNo]) -> Curve {
+/// Measures the curve of freshly built lists. `homes` names the lists of each slot.
+pub(crate) fn calibrate(store: &Store, lists: &Lists, homes: &Homes) -> Curve {
     let live: Vec<Slot> = store.live_slots().collect();
     let plans: Vec<(usize, usize)> = PLANS.into_iter().filter(|(k, _)| k * 20 <= live.len()).collect();
     let most = plans.first().map_or(0, |(_, queries)| *queries);
@@ -66,7 +66,7 @@ pub(crate) fn calibrate(store: &Store, lists: &Lists, list_of: &[ListNo]) -> Cur
     let truths = nearest_neighbours(store, lists.generation.metric, &asked);
     let sample = |scratch: &mut Scratch, (&(slot, _), truth): (&(Slot, usize), &Vec<Slot>)| Sample {
         slot,
-        truth: neighbours(scratch, store, lists, list_of, slot, truth),
+        truth: neighbours(scratch, store, lists, homes, slot, truth),
     };
     let pairs = asked.par_iter().zip(&truths);
     let samples: Vec<Sample> = pairs.map_init(Scratch::default, sample).collect();
@@ -80,14 +80,19 @@ fn neighbours(
     scratch: &mut Scratch,
     store: &Store,
     lists: &Lists,
-    list_of: &[ListNo],
+    homes: &Homes,
     slot: Slot,
     truth: &[Slot],
 ) -> Vec<Neighbour> {
     let metric = lists.generation.metric;
     scratch.prepare(&lists.generation, store.row(slot));
     let place_of = scratch.places();
-    let mut own: Vec<ListNo> = truth.iter().map(|&slot| list_of[slot as usize]).collect();
+    // Where a vector stands in two lists, the one that is visited first finds it.
+    let home = |slot: Slot| -> ListNo {
+        let first = homes.of(slot).iter().min_by_key(|list| place_of[**list as usize]);
+        *first.expect("every slot has a home")
+    };
+    let mut own: Vec<ListNo> = truth.iter().map(|&slot| home(slot)).collect();
     own.sort_unstable();
     own.dedup();
     let mut wanted: Vec<Slot> = truth.to_vec();
@@ -95,13 +100,15 @@ fn neighbours(
     let mut estimates: HashMap<Slot, (f32, f32)> = HashMap::with_capacity(truth.len());
     for list in own {
         let entries = scratch.estimates(lists, list);
-        let among = entries.into_iter().filter(|(slot, ..)| wanted.binary_search(slot).is_ok());
+        let among = entries
+            .into_iter()
+            .filter(|(slot, ..)| wanted.binary_search(slot).is_ok() && home(*slot) == list);
         estimates.extend(among.map(|(slot, rank, error)| (slot, (rank, error))));
     }
     let neighbour = |&other: &Slot| {
         let (estimate, error) = estimates.get(&other).copied().unwrap_or((f32::INFINITY, 0.0));
         let rank = exact::rank(metric, exact::value(metric, store.row(slot), store.row(other)));
-        Neighbour { place: place_of[list_of[other as usize] as usize] as usize, rank, estimate, error }
+        Neighbour { place: place_of[home(other) as usize] as usize, rank, estimate, error }
     };
     truth.iter().map(neighbour).collect()
 }

@@ -58,10 +58,13 @@ impl Coarse {
         self.centroids.rows()
     }
 
-    /// The list of each row.
-    pub(crate) fn assign(&self, rows: &[f32]) -> Vec<ListNo> {
-        let nearest = self.centroids.nearest(&Prepared::new(rows, self.dims));
-        nearest.into_iter().map(|(list, _)| list).collect()
+    /// The list of each row, or with `spill` its two lists.
+    pub(crate) fn assign(&self, rows: &[f32], spill: bool) -> Vec<ListNo> {
+        let rows = Prepared::new(rows, self.dims);
+        if spill {
+            return self.centroids.two_nearest(&rows).into_iter().flatten().collect();
+        }
+        self.centroids.nearest(&rows).into_iter().map(|(list, _)| list).collect()
     }
 
     /// For each list the rank of its centroid, which is also the base of its entries' estimates:

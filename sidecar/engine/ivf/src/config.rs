@@ -2,6 +2,19 @@
 
 use std::path::PathBuf;
 
+/// Whether vectors also stand in a second list, where it takes the errors of the first (SOAR, arXiv
+/// 2404.00774): fewer lists are visited for the same recall, and codes take twice the memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spill {
+    /// One list.
+    Off,
+    /// Two lists where the calibration sample shows that it pays and codes stay small.
+    #[default]
+    Auto,
+    /// Two lists.
+    On,
+}
+
 /// Configuration of an [`crate::Engine`].
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -15,11 +28,19 @@ pub struct EngineConfig {
     /// limit. At the limit vectors go to files; where that is not enough, new indexes, training and
     /// further vectors are refused with [`knn_types::EngineError::Memory`].
     pub memory_budget: Option<u64>,
+    /// Second lists, from the next training on.
+    pub spill: Spill,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { data_dir: None, train_threads: (cpus / 2).max(1), exact_below: 4_096, memory_budget: None }
+        Self {
+            data_dir: None,
+            train_threads: (cpus / 2).max(1),
+            exact_below: 4_096,
+            memory_budget: None,
+            spill: Spill::default(),
+        }
     }
 }

@@ -57,8 +57,7 @@ impl KnnEngine for Engine {
         }
         let disk = self.config.data_dir.as_ref().map(|dir| Disk::new(dir, key, self.faults.clone()));
         open.remove(key);
-        let exact_below = self.config.exact_below;
-        let index = Index::open(key, spec, exact_below, Arc::clone(&self.pool), disk, self.budget.share());
+        let index = Index::open(key, spec, &self.config, Arc::clone(&self.pool), disk, self.budget.share());
         if !self.budget.fits(0) {
             let error = self.budget.refuse(0);
             tracing::warn!(index = %key, %error, "an index is not opened");

@@ -74,7 +74,7 @@ impl Filtered<'_> {
             Entries::Copied { slots, .. } => self.scan_copied(scratch, slots),
             Entries::Marked(bits) => self.scan_marked(scratch, bits, effort.most_reads()),
         };
-        let mut best = TopK::new(self.query.k);
+        let mut best = self.lists.top(self.query.k);
         let late = self.filter.live(self.store(), self.subset.up_to);
         let late = self.compare(late, &mut best);
         let read = self.read(scratch, effort.depth, most, &mut best);

@@ -8,7 +8,7 @@ use knn_types::Metric;
 use crate::coarse::{Coarse, ListNo};
 use crate::coder::Coder;
 use crate::effort::Curve;
-use crate::lists::Entry;
+use crate::lists::{Code, Entry};
 use crate::rotation::Rotation;
 
 /// See the module.
@@ -19,6 +19,8 @@ pub(crate) struct Generation {
     pub(crate) rotation: Rotation,
     pub(crate) coder: Coder,
     pub(crate) coarse: Coarse,
+    /// Every vector stands in two lists.
+    pub(crate) spill: bool,
     pub(crate) trained: Trained,
     pub(crate) curve: Curve,
 }
@@ -38,32 +40,39 @@ pub(crate) fn next_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Coded rows end to end, as a bulk build makes them.
+/// Coded rows end to end, as a bulk build makes them: one code per row, or two where vectors spill.
 #[derive(Default)]
 pub(crate) struct Coded {
     pub(crate) lists: Vec<ListNo>,
     pub(crate) factors: Vec<(f32, f32)>,
-    /// `groups` per row.
+    /// `groups` per code.
     pub(crate) nibbles: Vec<u8>,
-    /// Squared lengths of the residuals.
+    /// Squared length of each row's residual, the first one.
     pub(crate) residuals: Vec<f32>,
 }
 
 impl Generation {
+    /// Lists that each vector stands in.
+    pub(crate) fn copies(&self) -> usize {
+        1 + usize::from(self.spill)
+    }
+
     /// Assigns and codes rows of unrotated values; `rows` is used as scratch space.
     pub(crate) fn encode(&self, rows: &mut [f32]) -> Coded {
         let dims = self.rotation.dims();
         let groups = self.coder.groups();
         rows.chunks_exact_mut(dims).for_each(|row| self.rotation.apply(row));
-        let lists = self.coarse.assign(rows);
+        let lists = self.coarse.assign(rows, self.spill);
+        let mut residual = vec![0.0; dims];
         let mut coded = Coded { nibbles: vec![0; lists.len() * groups], ..Coded::default() };
-        for ((row, &list), nibbles) in
-            rows.chunks_exact_mut(dims).zip(&lists).zip(coded.nibbles.chunks_exact_mut(groups))
-        {
+        for (at, (&list, nibbles)) in lists.iter().zip(coded.nibbles.chunks_exact_mut(groups)).enumerate() {
+            let row = &rows[at / self.copies() * dims..][..dims];
             let centroid = self.coarse.centroid(list);
-            row.iter_mut().zip(centroid).for_each(|(x, c)| *x -= c);
-            coded.residuals.push(ivf_kernels::dot(row, row));
-            coded.factors.push(self.coder.encode(self.metric, row, centroid, nibbles));
+            residual.iter_mut().zip(row.iter().zip(centroid)).for_each(|(r, (x, c))| *r = x - c);
+            if at % self.copies() == 0 {
+                coded.residuals.push(ivf_kernels::dot(&residual, &residual));
+            }
+            coded.factors.push(self.coder.encode(self.metric, &residual, centroid, nibbles));
         }
         coded.lists = lists;
         coded
@@ -73,14 +82,10 @@ impl Generation {
     pub(crate) fn encode_entries(&self, rows: &mut [f32]) -> Vec<Entry> {
         let coded = self.encode(rows);
         let nibbles = coded.nibbles.chunks_exact(self.coder.groups());
-        let parts = coded.lists.iter().zip(&coded.factors).zip(&coded.residuals).zip(nibbles);
-        let entry = |(((&list, &(add, mul)), &residual), nibbles): (_, &[u8])| Entry {
-            list,
-            add,
-            mul,
-            residual,
-            nibbles: nibbles.into(),
-        };
-        parts.map(entry).collect()
+        let code =
+            |((&list, &(add, mul)), nibbles): (_, &[u8])| Code { list, add, mul, nibbles: nibbles.into() };
+        let mut codes = coded.lists.iter().zip(&coded.factors).zip(nibbles).map(code);
+        let entry = |&residual| Entry { residual, codes: codes.by_ref().take(self.copies()).collect() };
+        coded.residuals.iter().map(entry).collect()
     }
 }

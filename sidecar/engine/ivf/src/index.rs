@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use rayon::ThreadPool;
 
 use crate::budget::{Budget, Share};
+use crate::config::{EngineConfig, Spill};
 use crate::cost::Costs;
 use crate::heads::Tombstones;
 use crate::keys;
@@ -29,6 +30,7 @@ pub(crate) struct Index {
     /// The options may change while the index is open; dimensions and metric never do.
     spec: Mutex<FieldSpec>,
     pub(crate) exact_below: usize,
+    pub(crate) spill: Spill,
     pub(crate) pool: Arc<ThreadPool>,
     costs: Arc<Costs>,
     pub(crate) writer: Mutex<Writer>,
@@ -63,7 +65,7 @@ impl Index {
     pub(crate) fn open(
         key: &IndexKey,
         spec: &FieldSpec,
-        exact_below: usize,
+        config: &EngineConfig,
         pool: Arc<ThreadPool>,
         disk: Option<Disk>,
         share: Share,
@@ -91,7 +93,8 @@ impl Index {
             saved: Mutex::new(saved),
             dims: spec.dims,
             spec: Mutex::new(*spec),
-            exact_below,
+            exact_below: config.exact_below,
+            spill: config.spill,
             pool,
             costs,
             writer: Mutex::new(writer),

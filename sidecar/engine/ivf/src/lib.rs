@@ -30,6 +30,7 @@ mod nearest;
 mod rotation;
 mod search;
 mod snapshot;
+mod spill;
 mod staged;
 mod store;
 mod subset;
@@ -40,7 +41,7 @@ mod view;
 mod writer;
 
 pub use budget::MemoryUse;
-pub use config::EngineConfig;
+pub use config::{EngineConfig, Spill};
 pub use effort::Point;
 pub use engine::Engine;
 pub use snapshot::Summary;

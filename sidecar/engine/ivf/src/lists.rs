@@ -10,6 +10,7 @@ use ivf_kernels::{BLOCK, BlockShape, Line};
 use crate::coarse::ListNo;
 use crate::generation::Generation;
 use crate::store::Slot;
+use crate::topk::TopK;
 
 /// The name of entries that only fill up a block; no scan reports them.
 pub(crate) const PADDING: Slot = Slot::MAX;
@@ -46,15 +47,35 @@ pub(crate) struct List {
     pub(crate) fresh: Part,
 }
 
-/// One coded entry, ready to be put into its list.
+/// One coded vector, ready to be put into its lists.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
+    /// Squared length of the residual, the first one.
+    pub(crate) residual: f32,
+    /// One for each list that it stands in.
+    pub(crate) codes: Box<[Code]>,
+}
+
+/// The code of a vector in one of its lists.
+#[derive(Clone, Debug)]
+pub(crate) struct Code {
     pub(crate) list: ListNo,
     pub(crate) add: f32,
     pub(crate) mul: f32,
-    /// Squared length of the residual.
-    pub(crate) residual: f32,
     pub(crate) nibbles: Box<[u8]>,
+}
+
+/// The lists that each slot stands in.
+pub(crate) struct Homes {
+    /// So many per slot; zeros for dead ones.
+    pub(crate) copies: usize,
+    pub(crate) lists: Vec<ListNo>,
+}
+
+impl Homes {
+    pub(crate) fn of(&self, slot: Slot) -> &[ListNo] {
+        &self.lists[slot as usize * self.copies..][..self.copies]
+    }
 }
 
 impl Part {
@@ -107,22 +128,29 @@ impl List {
 }
 
 impl Lists {
-    /// Puts a coded vector into its list.
+    /// Puts a coded vector into its lists.
     pub(crate) fn push(&mut self, slot: Slot, entry: &Entry) {
         let shape = self.generation.coder.shape();
-        let list = Arc::make_mut(&mut self.lists[entry.list as usize]);
-        list.fresh.push(shape, slot, &entry.nibbles, entry.add, entry.mul);
+        for code in &entry.codes {
+            let list = Arc::make_mut(&mut self.lists[code.list as usize]);
+            list.fresh.push(shape, slot, &code.nibbles, code.add, code.mul);
+        }
         self.drift.added += 1;
         self.drift.residuals += f64::from(entry.residual);
+    }
+
+    /// What collects the nearest of entries read from the lists.
+    pub(crate) fn top(&self, k: usize) -> TopK {
+        if self.generation.spill { TopK::distinct(k) } else { TopK::new(k) }
     }
 
     pub(crate) fn nlist(&self) -> usize {
         self.lists.len()
     }
 
-    /// Entries in fresh parts.
+    /// Vectors in fresh parts.
     pub(crate) fn fresh(&self) -> usize {
-        self.lists.iter().map(|list| list.fresh.len).sum()
+        self.lists.iter().map(|list| list.fresh.len).sum::<usize>() / self.generation.copies()
     }
 
     /// Sum of squares of list sizes against even lists.

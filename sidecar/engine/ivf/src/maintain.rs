@@ -155,7 +155,8 @@ impl Index {
     }
 
     fn rebuild(&self, view: &View, centroids: Centroids, compact: bool) -> Result<(), EngineError> {
-        let start = || Build::start(&view.store, view.lists.as_ref(), &self.spec(), centroids, compact);
+        let start =
+            || Build::start(&view.store, view.lists.as_ref(), &self.spec(), centroids, compact, self.spill);
         let mut build = self.pool.install(start)?;
         for _ in 0..CHASES {
             let now = self.published.load_full();

@@ -4,9 +4,18 @@
 
 use ivf_kernels::{Bounds, BytePanels, ByteRows, dot};
 
+use crate::truth::Nearest;
+
 /// Standard errors by which an int8 rank may mislead about which of two is the smaller: beyond six
 /// the exact comparison would not change one row in a hundred million.
 const CAUTION: f32 = 6.0;
+
+/// Weight of the part of the second residual along the first one in the choice of a second list
+/// (lambda of SOAR, arXiv 2404.00774): the two estimates of a vector should not fail together.
+const ALONG: f32 = 1.5;
+
+/// Second lists that are considered: the nearest so many.
+const SHORTLIST: usize = 64;
 
 /// Centroids, each with an offset that is added to its negated inner product:
 /// `rank = offset - <row, centroid>`. Half the squared norm ranks by distance, zero by product.
@@ -115,6 +124,52 @@ impl Centroids {
         nearest
     }
 
+    /// For each row the nearest centroid, and of the others the one with the smallest
+    /// `|s|^2 + lambda <s, r>^2 / |r|^2`, where `r` and `s` are the residuals from the first and
+    /// from the second centroid (SOAR, arXiv 2404.00774, theorem 3.1). There are two centroids at least.
+    pub(crate) fn two_nearest(&self, rows: &Prepared<'_>) -> Vec<[u32; 2]> {
+        assert!(self.len() > 1);
+        let firsts = self.nearest(rows);
+        let mut shortlists: Vec<Nearest> = firsts.iter().map(|_| Nearest::new(SHORTLIST)).collect();
+        let mut bounds = Bounds::new(&self.offsets, firsts.len(), f32::INFINITY);
+        self.bytes.below(&rows.bytes, &mut bounds, |bounds, row, centroid, rank| {
+            if firsts[row].0 as usize != centroid {
+                shortlists[row].offer(rank, centroid as u32);
+                bounds.set_limit(row, shortlists[row].limit());
+            }
+        });
+        let mut residual = vec![0.0; self.dims];
+        let rows = rows.rows.chunks_exact(self.dims);
+        let second = |((row, &(first, _)), shortlist): ((&[f32], &(u32, f32)), Nearest)| {
+            let pairs = row.iter().zip(self.row(first as usize));
+            residual.iter_mut().zip(pairs).for_each(|(r, (x, c))| *r = x - c);
+            let second = self.second(row, &residual, &shortlist.into_slots());
+            // No number to compare by: any other one.
+            [first, second.unwrap_or(u32::from(first == 0))]
+        };
+        rows.zip(&firsts).zip(shortlists).map(second).collect()
+    }
+
+    /// The best second centroid on a list.
+    fn second(&self, row: &[f32], residual: &[f32], shortlist: &[u32]) -> Option<u32> {
+        let (square, along) = (dot(row, row), dot(row, residual));
+        let energy = dot(residual, residual);
+        let mut best = (None, f32::INFINITY);
+        for &number in shortlist {
+            let centroid = self.row(number as usize);
+            let distance = square + self.squares[number as usize] - 2.0 * dot(row, centroid);
+            if distance > best.1 {
+                continue;
+            }
+            let product = along - dot(centroid, residual);
+            let cost = if energy > 0.0 { distance + ALONG * product * product / energy } else { distance };
+            if cost < best.1 {
+                best = (Some(number), cost);
+            }
+        }
+        best.0
+    }
+
     fn margin(&self, row: &[f32], scale: f32) -> f32 {
         margin((scale, dot(row, row).sqrt()), (self.coarsest, self.longest))
     }
@@ -166,6 +221,53 @@ mod tests {
                     assert!((rank_of(number as usize) - best).abs() <= 1e-5 * dot(row, row));
                 }
             }
+        }
+    }
+
+    /// The choice of a second list against every centroid, by the rule spelt out.
+    #[test]
+    fn the_second_list_is_that_of_the_rule() {
+        let mut rng = Xoshiro256Plus::seed_from_u64(6);
+        for (dims, count) in [(1, 2), (2, 30), (16, 60), (40, 200)] {
+            let mut draw =
+                |n: usize| -> Vec<f32> { (0..n * dims).map(|_| rng.gen_range(-1f32..1.0)).collect() };
+            let (centroids, rows) = (Centroids::new(draw(count), dims, false), draw(300));
+            let found = centroids.two_nearest(&Prepared::new(&rows, dims));
+            let mut worse = 0;
+            for (row, &[first, second]) in rows.chunks_exact(dims).zip(&found) {
+                assert_ne!(first, second);
+                let residual = |number: usize| -> Vec<f64> {
+                    row.iter()
+                        .zip(centroids.row(number))
+                        .map(|(x, c)| f64::from(*x) - f64::from(*c))
+                        .collect()
+                };
+                let product = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(x, y)| x * y).sum() };
+                let r = residual(first as usize);
+                let cost = |number: usize| {
+                    let s = residual(number);
+                    product(&s, &s) + 1.5 * product(&s, &r).powi(2) / product(&r, &r)
+                };
+                let others = (0..count).filter(|&number| number != first as usize);
+                let best = others.map(cost).fold(f64::INFINITY, f64::min);
+                let nearer = (0..count)
+                    .any(|number| product(&residual(number), &residual(number)) < product(&r, &r) - 1e-4);
+                assert!(!nearer, "the first is the nearest");
+                worse += usize::from(cost(second as usize) > best * (1.0 + 1e-4));
+            }
+            // Only a centroid beyond the shortlist can be missed.
+            assert!(if count <= SHORTLIST { worse == 0 } else { worse <= 3 }, "{dims}: {worse}");
+        }
+    }
+
+    #[test]
+    fn equal_centroids_and_rows_without_a_number_still_get_two_lists() {
+        let centroids = Centroids::new(vec![1.0; 5 * 8], 8, true);
+        let mut rows = vec![1.0; 4 * 8];
+        rows[8..16].fill(0.0);
+        rows[16..24].fill(f32::MAX);
+        for [first, second] in centroids.two_nearest(&Prepared::new(&rows, 8)) {
+            assert!(first != second && first < 5 && second < 5);
         }
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn search(
 ) -> (Vec<Ranked>, SearchStats) {
     scratch.prepare(&lists.generation, query);
     scratch.choose(effort.nprobe);
-    let mut reader = Reader { lists, store, query, best: TopK::new(k), k, read: 0 };
+    let mut reader = Reader { lists, store, query, best: lists.top(k), k, read: 0 };
     let scanned = scratch.scan(&mut reader, effort);
     let stats = SearchStats { lists: scratch.order.len(), scanned, reranked: reader.read };
     (reader.best.into_sorted(), stats)

@@ -38,7 +38,7 @@ pub(crate) enum Entries {
 }
 
 impl Subset {
-    /// Finds the entries of `filter` in `lists`. An entry that stands in two lists counts in the first.
+    /// Finds the entries of `filter` in `lists`. An entry that stands in two lists counts in both.
     pub(crate) fn new(filter: &Filter, store: &Store, lists: &Lists) -> Self {
         let up_to = filter.decided(store);
         let bits = filter.bits(up_to);
@@ -55,14 +55,12 @@ impl Subset {
             return Self { generation, up_to, starts, entries: Entries::Marked(bits) };
         }
         let shape = lists.generation.coder.shape();
-        let mut missing = bits;
         let mut slots: Vec<Slot> = Vec::with_capacity(allowed.next_multiple_of(BLOCK));
         let mut lines = Vec::with_capacity(allowed.div_ceil(BLOCK) * shape.lines());
         for list in &lists.lists {
             starts.push(slots.len() as u32);
             for (part, at, slot) in members(list) {
-                if bit(&missing, slot) {
-                    missing[slot as usize / 64] &= !(1 << (slot % 64));
+                if bit(&bits, slot) {
                     if slots.len().is_multiple_of(BLOCK) {
                         shape.push_block(&mut lines);
                     }

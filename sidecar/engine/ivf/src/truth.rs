@@ -70,19 +70,19 @@ impl Queries<'_> {
 }
 
 /// The `count` smallest of many, cut back whenever twice as many are held.
-struct Nearest {
+pub(crate) struct Nearest {
     count: usize,
     limit: f32,
     held: Vec<(f32, Slot)>,
 }
 
 impl Nearest {
-    fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         Self { count, limit: f32::INFINITY, held: Vec::with_capacity(2 * count) }
     }
 
     #[inline]
-    fn offer(&mut self, rank: f32, slot: Slot) {
+    pub(crate) fn offer(&mut self, rank: f32, slot: Slot) {
         if rank < self.limit {
             self.held.push((rank, slot));
             if self.held.len() == 2 * self.count {
@@ -94,12 +94,18 @@ impl Nearest {
         }
     }
 
+    /// The rank that a further one must beat.
+    pub(crate) fn limit(&self) -> f32 {
+        self.limit
+    }
+
     fn joined(mut self, other: Nearest) -> Self {
         other.held.into_iter().for_each(|(rank, slot)| self.offer(rank, slot));
         self
     }
 
-    fn into_slots(mut self) -> Vec<Slot> {
+    /// What is left, the smallest first.
+    pub(crate) fn into_slots(mut self) -> Vec<Slot> {
         self.held.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         self.held.truncate(self.count);
         self.held.into_iter().map(|(_, slot)| slot).collect()

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ivf_index::{Engine, EngineConfig};
+use ivf_index::{Engine, EngineConfig, Spill};
 use knn_types::{
     Change, ChangeKind, DocKey, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex, Metric, Query,
     SeqNo,
@@ -140,7 +140,7 @@ fn compare_census(index: &dyn KnnIndex, model: &Model) {
     }
 }
 
-fn run(metric: Metric, steps: Vec<Step>) {
+fn run(metric: Metric, spill: Spill, steps: Vec<Step>) {
     let dir = tempfile::tempdir().unwrap();
     let key = IndexKey { index_uuid: "i".into(), shard: 0, history_uuid: "h".into(), field: "f".into() };
     let spec =
@@ -150,6 +150,7 @@ fn run(metric: Metric, steps: Vec<Step>) {
             data_dir: Some(dir.path().to_path_buf()),
             exact_below: 30,
             train_threads: 1,
+            spill: Spill::Auto,
             ..EngineConfig::default()
         };
         Engine::open(config).unwrap().open(&key, &spec).unwrap()
@@ -201,8 +202,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_engine_is_a_map_with_search(metric in 0..3usize, steps in proptest::collection::vec(step(), 1..30)) {
-        run([Metric::L2, Metric::Dot, Metric::MaxInnerProduct][metric], steps);
+    fn the_engine_is_a_map_with_search(metric in 0..3usize, spills: bool, steps in proptest::collection::vec(step(), 1..30)) {
+        let spill = if spills { Spill::On } else { Spill::Off };
+        run([Metric::L2, Metric::Dot, Metric::MaxInnerProduct][metric], spill, steps);
     }
 }
 
@@ -211,6 +213,7 @@ fn a_delete_with_the_order_held_removes_and_an_older_upsert_stays_out() {
     let order = |seq_no| SeqNo { primary_term: 1, seq_no };
     run(
         Metric::L2,
+        Spill::On,
         vec![
             Step::Stage(vec![(1, order(5), Some([1; DIMS])), (2, order(6), Some([2; DIMS]))]),
             Step::Publish,

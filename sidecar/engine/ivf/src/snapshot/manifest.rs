@@ -47,6 +47,8 @@ pub(crate) struct FileEntry {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrainedEntry {
     pub(crate) seed: u64,
+    #[serde(default)]
+    pub(crate) spill: bool,
     pub(crate) vectors: usize,
     pub(crate) residual: f32,
     pub(crate) added: usize,

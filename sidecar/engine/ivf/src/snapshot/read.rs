@@ -266,12 +266,16 @@ pub(super) fn read_generation(
     let residuals: Vec<f32> = reader.values(centroids.len() / spec.dims)?;
     let mut coarse = Coarse::new(spec.metric, spec.dims, centroids);
     coarse.set_residuals(&residuals);
+    if trained.spill && coarse.nlist() < 2 {
+        return None;
+    }
     Some(Generation {
         id: next_id(),
         metric: spec.metric,
         rotation: Rotation::new(spec.dims, trained.seed),
         coder: Coder::for_field(spec.metric, spec.dims),
         coarse,
+        spill: trained.spill,
         trained: Trained { vectors: trained.vectors, residual: trained.residual },
         curve: Curve { points: trained.curve.clone() },
     })

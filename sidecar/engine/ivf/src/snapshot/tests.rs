@@ -11,7 +11,7 @@ use knn_types::{
 };
 
 use super::manifest::VERSION;
-use crate::{Engine, EngineConfig};
+use crate::{Engine, EngineConfig, Spill};
 
 const DIMS: usize = 4;
 
@@ -29,6 +29,7 @@ fn engine(dir: &Path) -> Engine {
         exact_below: 200,
         train_threads: 1,
         memory_budget: None,
+        spill: Spill::Auto,
     };
     Engine::open(config).unwrap()
 }

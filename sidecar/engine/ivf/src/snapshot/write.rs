@@ -309,6 +309,7 @@ fn write_list(writer: &mut Writer, generation: &Generation, list: &List) -> io::
 fn manifest(state: &State, files: Vec<FileEntry>) -> Manifest {
     let trained = state.lists.as_ref().map(|lists| TrainedEntry {
         seed: lists.generation.rotation.seed(),
+        spill: lists.generation.spill,
         vectors: lists.generation.trained.vectors,
         residual: lists.generation.trained.residual,
         added: lists.drift.added,

@@ -16,7 +16,7 @@ use knn_types::{
 use serde::Serialize;
 
 use crate::snapshot::{self, Summary};
-use crate::{Engine, EngineConfig};
+use crate::{Engine, EngineConfig, Spill};
 
 pub use kept::{Choice, Keep};
 pub use measure::{SearchOptions, SearchReport, search};
@@ -85,12 +85,17 @@ pub fn build(
     metric: Metric,
     options: IvfOptions,
     threads: usize,
+    spill: Spill,
 ) -> Result<BuildReport, ToolError> {
     let started = Instant::now();
     let mut vectors = read_vectors(data)?;
     vectors.prepare(metric);
-    let config =
-        EngineConfig { data_dir: Some(dir.to_path_buf()), train_threads: threads, ..EngineConfig::default() };
+    let config = EngineConfig {
+        data_dir: Some(dir.to_path_buf()),
+        train_threads: threads,
+        spill,
+        ..EngineConfig::default()
+    };
     let engine = Engine::open(config)?;
     let dims = vectors.dims();
     engine.remove(&key());

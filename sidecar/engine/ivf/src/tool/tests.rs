@@ -57,7 +57,7 @@ fn build_search_stats_and_verify() {
     let (base, queries, data) = (dir.path().join("b.npy"), dir.path().join("q.npy"), dir.path().join("data"));
     write_npy(&base, "|u1", 6_000, 16, &rows(6_000, 16, 1));
     write_npy(&queries, "|u1", 60, 16, &rows(60, 16, 2));
-    let built = build(&base, &data, Metric::L2, IvfOptions::default(), 1).unwrap();
+    let built = build(&base, &data, Metric::L2, IvfOptions::default(), 1, Spill::Auto).unwrap();
     assert_eq!((built.vectors, built.dims), (6_000, 16));
     assert!(built.nlist > 10 && built.disk_bytes > 6_000 * 16 * 4);
 
