@@ -339,6 +339,7 @@ fn keep_first_sorted(keys: &mut [u64], count: usize) {
 mod tests {
     use super::*;
     use crate::build::{Build, Centroids};
+    use crate::config::Spill;
 
     #[test]
     fn keys_order_as_ranks_do() {
@@ -373,7 +374,7 @@ mod tests {
                 store.push(&(n as u64).to_le_bytes(), order, &vector(n));
             }
             let spec = FieldSpec { dims, metric, options: Default::default() };
-            let built = Build::start(&store, None, &spec, Centroids::Train, false).unwrap();
+            let built = Build::start(&store, None, &spec, Centroids::Train, false, Spill::Off).unwrap();
             let lists = built.lists.unwrap();
             let mut scratch = Scratch::default();
             let mut beyond = [0usize; 3];

@@ -18,6 +18,7 @@ fn engine(dir: Option<&Path>, budget: u64) -> Engine {
         train_threads: 1,
         exact_below: 400,
         memory_budget: Some(budget),
+        ..EngineConfig::default()
     };
     Engine::open(config).unwrap()
 }

@@ -150,7 +150,7 @@ fn run(metric: Metric, spill: Spill, steps: Vec<Step>) {
             data_dir: Some(dir.path().to_path_buf()),
             exact_below: 30,
             train_threads: 1,
-            spill: Spill::Auto,
+            spill,
             ..EngineConfig::default()
         };
         Engine::open(config).unwrap().open(&key, &spec).unwrap()

@@ -66,6 +66,8 @@ pub struct Summary {
     pub disk_bytes: u64,
     /// Vectors when centroids were trained.
     pub trained_on: Option<usize>,
+    /// Whether every vector stands in two lists.
+    pub spill: bool,
     /// Effort against recall, as calibration measured it.
     pub curve: Vec<Point>,
 }
@@ -85,6 +87,7 @@ pub(crate) fn summary(root: &Path) -> Option<Summary> {
         slots: manifest.slots,
         disk_bytes: manifest.files.iter().map(|file| file.bytes).sum(),
         trained_on,
+        spill: manifest.trained.as_ref().is_some_and(|trained| trained.spill),
         curve: manifest.trained.map(|trained| trained.curve).unwrap_or_default(),
     })
 }
