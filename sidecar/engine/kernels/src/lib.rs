@@ -1,4 +1,4 @@
-//! Distance kernels: float32 rows against one query, int8 centroids against one query or many rows, fast-scan over packed nibble codes, and the Hadamard step of
+//! Distance kernels: float32, byte and bit rows against one query, int8 centroids against one query or many rows, fast-scan over packed nibble codes, and the Hadamard step of
 //! the rotation.
 //!
 //! Each operation exists as portable Rust in [`scalar`] and as twins that are tested against it: AVX2
@@ -9,6 +9,7 @@
 mod aarch64;
 mod byte_rows;
 mod bytes;
+mod elements;
 mod fastscan;
 mod float;
 mod hadamard;
@@ -22,6 +23,7 @@ mod x86;
 
 pub use byte_rows::{Bounds, ByteRows};
 pub use bytes::{BytePanels, ByteQuery};
+pub use elements::{dot_i8, hamming, l2_squared_i8};
 pub use fastscan::{BLOCK, BlockShape, Candidates, Lut, Run, scan};
 pub use float::{dot, l2_squared, prefetch, prefetch_row};
 pub use hadamard::hadamard;

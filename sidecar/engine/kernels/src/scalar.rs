@@ -145,3 +145,24 @@ pub fn scan(shape: BlockShape, lut: &Lut, run: &Run<'_>, ranks: &mut [f32], slot
     }
     kept
 }
+
+/// See [`crate::dot_i8`].
+pub fn dot_i8(a: &[i8], b: &[i8]) -> i32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(&x, &y)| i32::from(x) * i32::from(y)).sum()
+}
+
+/// See [`crate::l2_squared_i8`].
+pub fn l2_squared_i8(a: &[i8], b: &[i8]) -> i32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(&x, &y)| (i32::from(x) - i32::from(y)).pow(2)).sum()
+}
+
+/// See [`crate::hamming`].
+pub fn hamming(a: &[u8], b: &[u8]) -> u32 {
+    assert_eq!(a.len(), b.len());
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let whole = a.iter().zip(b).map(|(x, y)| (u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y)).count_ones());
+    let rest = a_rest.iter().zip(b_rest).map(|(x, y)| (x ^ y).count_ones());
+    whole.sum::<u32>() + rest.sum::<u32>()
+}

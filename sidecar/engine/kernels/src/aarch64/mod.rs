@@ -2,6 +2,7 @@
 //! here are safe to call and assert what they rely on.
 #![allow(unsafe_code)]
 
+pub(crate) mod elements;
 pub(crate) mod neon;
 
 /// Prefetches a row, at most a page of it; the hardware follows the rest.
