@@ -1,15 +1,19 @@
 //! The coarse quantizer: which list a vector belongs to, and which lists a query should visit.
 //! All vectors here are rotated.
 
+use std::sync::Arc;
+
 use ivf_kernels::ByteQuery;
 use knn_types::Metric;
 
+use crate::mapped::MappedFloats;
 use crate::nearest::{Centroids, Prepared};
 
 /// Number of a list.
 pub(crate) type ListNo = u32;
 
 /// The centroids of one generation.
+#[derive(Clone)]
 pub(crate) struct Coarse {
     metric: Metric,
     dims: usize,
@@ -56,6 +60,11 @@ impl Coarse {
     /// All centroids, end to end.
     pub(crate) fn centroids(&self) -> &[f32] {
         self.centroids.rows()
+    }
+
+    /// Reads the float32 centroids from `file` from now on, where they begin with the value `start`.
+    pub(crate) fn read_from(&mut self, file: Arc<MappedFloats>, start: usize) {
+        self.centroids.read_from(file, start);
     }
 
     /// The list of each row, or with `spill` its two lists.

@@ -13,12 +13,13 @@
 use ivf_kernels::{BLOCK, Candidates, Run};
 use knn_types::{Query, SearchStats};
 
+use crate::effort::Effort;
 use crate::exact;
 use crate::filter::Filter;
 use crate::lists::Lists;
 use crate::search::{self, Scratch};
 use crate::store::{Slot, Store};
-use crate::subset::{Entries, Subset, bit};
+use crate::subset::{Entries, Subset, bit, is_copied};
 use crate::topk::{Ranked, TopK};
 use crate::view::View;
 
@@ -31,11 +32,44 @@ const SLACK: f32 = 2.0;
 /// The most entries that a search reads, in units of the calibrated depth.
 const MOST_DEPTHS: usize = 16;
 
+/// What a search under a filter will do, as far as the number of allowed entries tells.
+pub(crate) enum Expected {
+    /// All that is allowed is compared exactly.
+    Exact,
+    /// Codes are scanned.
+    Lists(SearchStats),
+}
+
+/// Whether so few are allowed that all are compared exactly.
+fn is_exact(allowed: u64, k: usize) -> bool {
+    allowed <= EXACT_ALLOWED.max(2 * k as u64)
+}
+
 impl View {
+    /// The plan of [`View::search_allowed`], on the assumption that what is allowed lies in all lists alike.
+    pub(crate) fn expected_under(&self, lists: &Lists, allowed: usize, query: &Query<'_>) -> Expected {
+        if is_exact(allowed as u64, query.k) {
+            return Expected::Exact;
+        }
+        let (slots, nlist) = (self.store.slots(), lists.nlist());
+        let Effort { nprobe, depth, .. } = self.effort(lists, query);
+        let density = (allowed as f32 / slots.max(1) as f32).min(1.0);
+        let visited = if query.nprobe.is_some() {
+            nprobe
+        } else if allowed <= SCAN_ALL && is_copied(allowed, slots) {
+            nlist
+        } else {
+            self.widened(lists, query, nprobe, density)
+        };
+        let entries = if is_copied(allowed, slots) { allowed } else { slots };
+        let scanned = visited * entries * lists.generation.copies() / nlist;
+        Expected::Lists(SearchStats { lists: visited, scanned, reranked: depth })
+    }
+
     /// The nearest entries that a filter allows.
     pub(crate) fn search_allowed(&self, filter: &Filter, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
         let Some(lists) = &self.lists else { return self.compare_allowed(filter, query) };
-        if filter.count() <= EXACT_ALLOWED.max(2 * query.k as u64) {
+        if is_exact(filter.count(), query.k) {
             return self.compare_allowed(filter, query);
         }
         let subset = filter.subset(&self.store, lists);

@@ -1,6 +1,7 @@
 //! One trained state: rotation, centroids, codes and the curve that calibration measured. It does
 //! not change; retraining makes another one beside it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use knn_types::Metric;
@@ -9,9 +10,11 @@ use crate::coarse::{Coarse, ListNo};
 use crate::coder::Coder;
 use crate::effort::Curve;
 use crate::lists::{Code, Entry};
+use crate::mapped::MappedFloats;
 use crate::rotation::Rotation;
 
 /// See the module.
+#[derive(Clone)]
 pub(crate) struct Generation {
     /// Unique in this process: tells whether an entry that was coded earlier still fits.
     pub(crate) id: u64,
@@ -55,6 +58,13 @@ impl Generation {
     /// Lists that each vector stands in.
     pub(crate) fn copies(&self) -> usize {
         1 + usize::from(self.spill)
+    }
+
+    /// The same, with float32 centroids read from `file`, where they begin with the value `start`.
+    pub(crate) fn reading(&self, file: Arc<MappedFloats>, start: usize) -> Generation {
+        let mut generation = self.clone();
+        generation.coarse.read_from(file, start);
+        generation
     }
 
     /// Assigns and codes rows of unrotated values; `rows` is used as scratch space.

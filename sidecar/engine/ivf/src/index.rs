@@ -18,7 +18,7 @@ use crate::cost::Costs;
 use crate::heads::Tombstones;
 use crate::keys;
 use crate::lists::Lists;
-use crate::snapshot::{self, Disk, Restored, Saved, State};
+use crate::snapshot::{self, CENTROIDS_START, Disk, Mapped, Restored, Saved, State};
 use crate::store::Store;
 use crate::view::View;
 use crate::writer::{CodedBatch, Writer};
@@ -207,19 +207,32 @@ impl Index {
         let (newest, mapped) = snapshot::save(disk, &state, saved.newest.as_ref())?;
         self.disk_bytes.store(newest.bytes, Ordering::Relaxed);
         *saved = SavedState { newest: Some(newest), version: Some(version), removed: false };
-        if !mapped.is_empty() {
-            let mut writer = self.writer.lock();
-            if writer.store.lineage() == state.store.lineage() {
-                mapped.iter().for_each(|(group, file)| writer.store.map_group(*group, file));
-                let unchanged = writer.version == version;
-                self.show(&mut writer);
-                // The same documents, read from elsewhere: nothing new to write.
-                if unchanged {
-                    saved.version = Some(writer.version);
-                }
-            }
+        if self.read_from(mapped, &state, version) {
+            saved.version = Some(version + 1);
         }
         Ok(true)
+    }
+
+    /// Lets go of what the files of a snapshot of `state` have. Returns whether the state with the
+    /// number `version + 1` is the same, read from elsewhere, so that there is nothing new to write.
+    fn read_from(&self, mapped: Mapped, state: &State, version: u64) -> bool {
+        let mut writer = self.writer.lock();
+        let mut shows = false;
+        if writer.store.lineage() == state.store.lineage() {
+            mapped.groups.iter().for_each(|(group, file)| writer.store.map_group(*group, file));
+            shows = !mapped.groups.is_empty();
+        }
+        if let (Some(file), Some(written), Some(held)) = (mapped.centroids, &state.lists, &mut writer.lists)
+            && held.generation.id == written.generation.id
+        {
+            held.generation = Arc::new(held.generation.reading(file, CENTROIDS_START));
+            shows = true;
+        }
+        let unchanged = writer.version == version;
+        if shows {
+            self.show(&mut writer);
+        }
+        shows && unchanged
     }
 
     /// Codes the vectors of a batch before the writer is locked.

@@ -2,8 +2,12 @@
 //!
 //! Products of bytes say which centroids may be the nearest; only those are compared in float32.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use ivf_kernels::{Bounds, BytePanels, ByteRows, dot};
 
+use crate::mapped::MappedFloats;
 use crate::truth::Nearest;
 
 /// Standard errors by which an int8 rank may mislead about which of two is the smaller: beyond six
@@ -19,16 +23,26 @@ const SHORTLIST: usize = 64;
 
 /// Centroids, each with an offset that is added to its negated inner product:
 /// `rank = offset - <row, centroid>`. Half the squared norm ranks by distance, zero by product.
+/// A clone shares rows and bytes.
+#[derive(Clone)]
 pub(crate) struct Centroids {
     dims: usize,
-    /// Row by row.
-    rows: Vec<f32>,
+    rows: Rows,
     squares: Vec<f32>,
     offsets: Vec<f32>,
-    bytes: BytePanels,
+    bytes: Arc<BytePanels>,
     /// Largest norm, and largest scale in `bytes`.
     longest: f32,
     coarsest: f32,
+}
+
+/// Float32 centroids, row by row. Searches never read them, only assignment and coding do, so that
+/// they need not stay in memory once a file has them.
+#[derive(Clone)]
+enum Rows {
+    Held(Arc<Vec<f32>>),
+    /// These values of a file.
+    Mapped(Arc<MappedFloats>, Range<usize>),
 }
 
 /// Rows made ready to be assigned, perhaps to several sets of centroids in turn.
@@ -64,9 +78,9 @@ impl Centroids {
             longest: squares.iter().copied().fold(0.0, f32::max).sqrt(),
             coarsest: bytes.largest_scale(),
             offsets: squares.iter().map(offset).collect(),
-            bytes,
+            bytes: Arc::new(bytes),
             squares,
-            rows,
+            rows: Rows::Held(Arc::new(rows)),
         }
     }
 
@@ -76,12 +90,20 @@ impl Centroids {
 
     /// One centroid.
     pub(crate) fn row(&self, number: usize) -> &[f32] {
-        &self.rows[number * self.dims..][..self.dims]
+        &self.rows()[number * self.dims..][..self.dims]
     }
 
     /// All centroids, end to end.
     pub(crate) fn rows(&self) -> &[f32] {
-        &self.rows
+        match &self.rows {
+            Rows::Held(rows) => rows,
+            Rows::Mapped(file, range) => file.values(range.clone()),
+        }
+    }
+
+    /// Reads the rows from `file` from now on, where they begin with the value `start`.
+    pub(crate) fn read_from(&mut self, file: Arc<MappedFloats>, start: usize) {
+        self.rows = Rows::Mapped(file, start..start + self.len() * self.dims);
     }
 
     /// Squared norms.
@@ -175,10 +197,11 @@ impl Centroids {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        size_of_val(&self.rows[..])
-            + size_of_val(&self.squares[..])
-            + size_of_val(&self.offsets[..])
-            + self.bytes.memory_bytes()
+        let rows = match &self.rows {
+            Rows::Held(rows) => size_of_val(&rows[..]),
+            Rows::Mapped(..) => 0,
+        };
+        rows + size_of_val(&self.squares[..]) + size_of_val(&self.offsets[..]) + self.bytes.memory_bytes()
     }
 }
 

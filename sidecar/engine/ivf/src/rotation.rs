@@ -5,6 +5,7 @@ use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256Plus;
 
 /// Rotates vectors of `dims` values; the same seed gives the same rotation.
+#[derive(Clone)]
 pub(crate) struct Rotation {
     dims: usize,
     seed: u64,
@@ -12,6 +13,7 @@ pub(crate) struct Rotation {
 }
 
 /// Signs (scaled so that the transform keeps lengths) and where the transform starts.
+#[derive(Clone)]
 struct Round {
     start: usize,
     signs: Vec<f32>,

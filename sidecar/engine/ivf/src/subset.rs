@@ -37,6 +37,11 @@ pub(crate) enum Entries {
     Marked(Vec<u64>),
 }
 
+/// Whether codes of so many allowed slots are copied.
+pub(crate) fn is_copied(allowed: usize, slots: usize) -> bool {
+    allowed * COPIED_SHARE <= slots
+}
+
 impl Subset {
     /// Finds the entries of `filter` in `lists`. An entry that stands in two lists counts in both.
     pub(crate) fn new(filter: &Filter, store: &Store, lists: &Lists) -> Self {
@@ -45,7 +50,7 @@ impl Subset {
         let allowed: usize = bits.iter().map(|word| word.count_ones() as usize).sum();
         let generation = lists.generation.id;
         let mut starts = Vec::with_capacity(lists.nlist() + 1);
-        if allowed * COPIED_SHARE > store.slots() {
+        if !is_copied(allowed, store.slots()) {
             let mut end = 0;
             for list in &lists.lists {
                 starts.push(end);

@@ -13,6 +13,7 @@ use crate::cost::Costs;
 use crate::effort::Effort;
 use crate::exact;
 use crate::filter::Filter;
+use crate::filtered::Expected;
 use crate::lists::Lists;
 use crate::search;
 use crate::store::Store;
@@ -95,12 +96,14 @@ impl KnnView for View {
     }
 
     fn predicted_cost(&self, query: &Query<'_>) -> Duration {
-        if let Some(filter) = query.filter {
-            return self.costs.exact(filter.len() as usize);
-        }
-        match &self.lists {
-            None => self.costs.exact(self.store.live()),
-            Some(lists) => {
+        match (&self.lists, query.filter) {
+            (None, Some(filter)) => self.costs.exact(filter.len() as usize),
+            (Some(lists), Some(filter)) => match self.expected_under(lists, filter.len() as usize, query) {
+                Expected::Exact => self.costs.exact(filter.len() as usize),
+                Expected::Lists(work) => self.costs.lists(lists.nlist(), &work),
+            },
+            (None, None) => self.costs.exact(self.store.live()),
+            (Some(lists), None) => {
                 let effort = self.effort(lists, query);
                 let scanned = effort.nprobe * self.store.live() / lists.nlist();
                 let expected = SearchStats { lists: effort.nprobe, scanned, reranked: effort.depth };

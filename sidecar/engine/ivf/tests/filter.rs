@@ -232,3 +232,30 @@ fn a_filter_of_another_index_is_refused_and_an_older_view_sees_only_its_own() {
     assert!(matches!(other.index.view().search(&query), Err(EngineError::StaleFilter)));
     assert!(matches!(other.index.view().allowed(&*filter), Err(EngineError::StaleFilter)));
 }
+
+/// A wide filter is scanned by codes, a narrow one compared exactly: predictions follow the plan.
+#[test]
+fn predicted_costs_follow_the_plan() {
+    let mut case = Case::new(41, Metric::L2, 64);
+    case.change(20_000, 0, 1_000_000);
+    while case.index.maintain().unwrap() {}
+    let view = case.index.view();
+    let vector = case.vector();
+    let predicted = |filter: Option<&dyn SlotFilter>| {
+        let cost =
+            view.predicted_cost(&Query { vector: &vector, k: 10, num_candidates: 15, nprobe: None, filter });
+        assert!(!cost.is_zero());
+        cost
+    };
+    let under = |divisor: u64| {
+        let filter = view.filter(Allow::Docs(&|_, order| order.seq_no.is_multiple_of(divisor)));
+        (filter.len() as u32, predicted(Some(&*filter)))
+    };
+    let ((all, wide), (half, half_wide), (few, narrow)) = (under(1), under(2), under(100));
+    // What one comparison of a vector costs, by the plan that compares all that is allowed.
+    let compared = narrow / few;
+    assert!(few <= 256 && half > 9_000);
+    assert!(half_wide < compared * half / 3, "{half_wide:?} for {half} at {compared:?} each");
+    assert!(wide < compared * all / 3, "{wide:?} for {all} at {compared:?} each");
+    assert!(wide >= predicted(None), "a filter makes nothing cheaper");
+}

@@ -7,7 +7,7 @@
 //!                     mapped, not read, when opened
 //!     docs-<g>.bin    their documents and orders
 //!     state.bin       dead slots, remembered deletions
-//!     centroids.bin   centroids, where lists are trained
+//!     centroids.bin   centroids, where lists are trained; checked as a whole when opened, then mapped
 //!     lists-<g>.bin   entries of a group of lists
 //! ```
 //!
@@ -26,7 +26,7 @@ mod write;
 pub(crate) use disk::{Disk, Faults, directory_name, is_directory_name, stored_key};
 pub use read::Summary;
 pub(crate) use read::{Restored, restore, summary, verify};
-pub(crate) use write::{Saved, State, remove_all, save};
+pub(crate) use write::{CENTROIDS_START, Mapped, Saved, State, remove_all, save};
 
 #[cfg(test)]
 mod tests;

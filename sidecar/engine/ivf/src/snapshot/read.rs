@@ -13,8 +13,8 @@ use super::format::{EVEN_KEYS, Order, RAGGED_KEYS, Reader};
 use super::manifest::{FileEntry, Manifest, TrainedEntry, VERSION};
 use super::v1;
 use super::write::{
-    CENTROIDS_NAME, MANIFEST_NAME, STATE_NAME, Saved, SavedLists, docs_name, lists_name, lists_per_file,
-    rows_name,
+    CENTROIDS_NAME, CENTROIDS_START, MANIFEST_NAME, STATE_NAME, Saved, SavedLists, docs_name, lists_name,
+    lists_per_file, map_centroids, rows_name,
 };
 use crate::coarse::Coarse;
 use crate::coder::Coder;
@@ -163,12 +163,24 @@ fn load_parts(directory: &Path, manifest: &Manifest, spec: &FieldSpec) -> Result
             let generation = read_generation(&mut reader, trained, spec)
                 .filter(|_| reader.is_at_end())
                 .ok_or("centroids do not fit their file")?;
+            let generation = with_mapped_centroids(directory, manifest, &generation)?;
             let lists = read_all_lists(directory, manifest, &generation, &store)?;
             let drift = Drift { added: trained.added, residuals: trained.added_residuals };
             Some(Lists { generation: Arc::new(generation), lists, drift })
         }
     };
     Ok((store, tombstones, lists))
+}
+
+fn with_mapped_centroids(
+    directory: &Path,
+    manifest: &Manifest,
+    generation: &Generation,
+) -> Result<Generation, String> {
+    let entry = manifest.file(CENTROIDS_NAME).ok_or("the manifest lacks the centroids")?;
+    let mapped = map_centroids(&directory.join(CENTROIDS_NAME), entry);
+    let file = mapped.map_err(|error| format!("{CENTROIDS_NAME}: {error}"))?;
+    Ok(generation.reading(file, CENTROIDS_START))
 }
 
 fn read_all_lists(

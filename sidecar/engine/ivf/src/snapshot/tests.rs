@@ -114,6 +114,32 @@ fn what_was_saved_comes_back_with_its_lists() {
 }
 
 #[test]
+fn centroids_leave_the_memory_once_a_snapshot_has_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    let index = engine.open(&key("v"), &spec()).unwrap();
+    fill(&*index, 0..3_000, 2_999);
+    while index.maintain().unwrap() {}
+    let (before, held) = (all(&*index), index.stats().memory_bytes);
+    assert!(index.snapshot().unwrap());
+    let stats = index.stats();
+    // Vectors leave it, too: what is left must be less by more than those.
+    let left = (3_000 + stats.nlist as u64) * DIMS as u64 * 4;
+    assert!(stats.nlist > 10 && stats.memory_bytes + left <= held, "{held} {stats:?}");
+    assert!(!index.snapshot().unwrap(), "reading from a file is no change");
+    assert_eq!(all(&*index), before);
+    // Vectors are still assigned and coded by them, here and after opening.
+    let opened = self::engine(dir.path()).open(&key("v"), &spec()).unwrap();
+    for index in [&index, &opened] {
+        fill(&**index, 3_000..3_100, 3_099);
+        let (_, hits) = all(&**index);
+        assert_eq!(hits.len(), 3_100);
+    }
+    assert_eq!(all(&*index), all(&*opened));
+    assert!(opened.stats().memory_bytes <= index.stats().memory_bytes);
+}
+
+#[test]
 fn another_field_or_another_kind_of_field_starts_empty() {
     let dir = tempfile::tempdir().unwrap();
     saved(dir.path(), "v");

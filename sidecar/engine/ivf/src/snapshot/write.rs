@@ -27,8 +27,14 @@ pub(crate) struct State {
     pub(crate) tombstones: Vec<(Box<[u8]>, SeqNo)>,
 }
 
-/// Groups of chunks whose rows a new file has.
-type MappedGroups = Vec<(usize, Arc<MappedFloats>)>;
+/// What need not be held any more, since a new file has it.
+#[derive(Default)]
+pub(crate) struct Mapped {
+    /// Groups of chunks and their rows.
+    pub(crate) groups: Vec<(usize, Arc<MappedFloats>)>,
+    /// Of the generation that was written; they begin with the value [`CENTROIDS_START`].
+    pub(crate) centroids: Option<Arc<MappedFloats>>,
+}
 
 /// The newest snapshot as far as the next one needs to know it.
 #[derive(Clone)]
@@ -66,24 +72,24 @@ impl SavedLists {
 }
 
 /// Writes `state` beside the `newest` snapshot and puts it in its place. On an error nothing
-/// changed. Also returns the files of rows that held chunks can be read from now.
+/// changed. Also returns what can be read from the new files now.
 pub(crate) fn save(
     disk: &Disk,
     state: &State,
     newest: Option<&Saved>,
-) -> Result<(Saved, MappedGroups), EngineError> {
+) -> Result<(Saved, Mapped), EngineError> {
     let number =
         disk.snapshots().first().copied().max(newest.map(|saved| saved.number)).map_or(0, |last| last + 1);
     let written = disk.begin(number).and_then(|directory| {
         let mut snapshot =
-            Writing { disk, directory, state, newest, files: Vec::new(), new_groups: Vec::new() };
+            Writing { disk, directory, state, newest, files: Vec::new(), written: Written::default() };
         snapshot.write()?;
         // What was read to be written may have turned out to be damaged.
         state.store.sound()?;
         disk.commit(number)?;
-        Ok((snapshot.files, snapshot.new_groups))
+        Ok((snapshot.files, snapshot.written))
     });
-    let (files, new_groups) = match written {
+    let (files, written) = match written {
         Ok(written) => written,
         Err(error) => {
             disk.remove_unfinished();
@@ -91,15 +97,7 @@ pub(crate) fn save(
         }
     };
     disk.remove_older(number);
-    let mut mapped = Vec::new();
-    for (group, crc32) in new_groups {
-        let path = disk.snapshot(number).join(rows_name(group));
-        let len = state.store.group_slots(group) * state.store.dims();
-        let file = MappedFloats::open(&path, len, crc32, state.store.damage())
-            .map_err(|source| io_error(&path, source))?;
-        file.expect_random_reads();
-        mapped.push((group, Arc::new(file)));
-    }
+    let mapped = map(disk, number, state, written)?;
     let saved = Saved {
         number,
         bytes: files.iter().map(|file| file.bytes).sum(),
@@ -108,6 +106,29 @@ pub(crate) fn save(
         lists: state.lists.as_ref().map(SavedLists::of),
     };
     Ok((saved, mapped))
+}
+
+fn map(disk: &Disk, number: u64, state: &State, written: Written) -> Result<Mapped, EngineError> {
+    let mut mapped = Mapped::default();
+    for (group, crc32) in written.groups {
+        let path = disk.snapshot(number).join(rows_name(group));
+        let len = state.store.group_slots(group) * state.store.dims();
+        let file = MappedFloats::open(&path, len, crc32, state.store.damage())
+            .map_err(|source| io_error(&path, source))?;
+        file.expect_random_reads();
+        mapped.groups.push((group, Arc::new(file)));
+    }
+    if let Some(entry) = written.centroids {
+        let path = disk.snapshot(number).join(&entry.name);
+        mapped.centroids = Some(map_centroids(&path, &entry).map_err(|source| io_error(&path, source))?);
+    }
+    Ok(mapped)
+}
+
+/// Maps a file of centroids, comparing its checksum.
+pub(super) fn map_centroids(path: &Path, entry: &FileEntry) -> io::Result<Arc<MappedFloats>> {
+    let values = entry.bytes as usize / size_of::<f32>();
+    Ok(Arc::new(MappedFloats::open_bare(path, values, entry.crc32)?))
 }
 
 pub(super) fn rows_name(group: usize) -> String {
@@ -129,6 +150,8 @@ pub(super) fn lists_per_file(nlist: usize) -> usize {
 
 pub(super) const STATE_NAME: &str = "state.bin";
 pub(super) const CENTROIDS_NAME: &str = "centroids.bin";
+/// The number of values stands before them.
+pub(crate) const CENTROIDS_START: usize = size_of::<u64>() / size_of::<f32>();
 pub(super) const MANIFEST_NAME: &str = "manifest.json";
 
 /// A snapshot on its way.
@@ -138,8 +161,15 @@ struct Writing<'a> {
     state: &'a State,
     newest: Option<&'a Saved>,
     files: Vec<FileEntry>,
-    /// Groups whose rows were written, not linked, with the checksums of their files.
-    new_groups: Vec<(usize, u32)>,
+    written: Written,
+}
+
+/// What was written, not linked, and will be mapped.
+#[derive(Default)]
+struct Written {
+    /// Groups of rows with the checksums of their files.
+    groups: Vec<(usize, u32)>,
+    centroids: Option<FileEntry>,
 }
 
 impl<'a> Writing<'a> {
@@ -167,7 +197,7 @@ impl<'a> Writing<'a> {
         if !(was_full && self.link(&rows)) {
             let entry =
                 self.file(&rows, |writer| write_rows(writer, store.group(group).map(|(rows, _)| rows)))?;
-            self.new_groups.push((group, entry.crc32));
+            self.written.groups.push((group, entry.crc32));
         }
         if !(was_full && self.link(&docs)) {
             self.file(&docs, |writer| store.group(group).try_for_each(|(_, docs)| write_docs(writer, docs)))?;
@@ -180,10 +210,11 @@ impl<'a> Writing<'a> {
         let before = self.linkable().and_then(|saved| saved.lists.as_ref());
         let same_centroids = before.is_some_and(|before| before.same_generation(lists));
         if !(same_centroids && self.link(CENTROIDS_NAME)) {
-            self.file(CENTROIDS_NAME, |writer| {
+            let entry = self.file(CENTROIDS_NAME, |writer| {
                 writer.run(lists.generation.coarse.centroids())?;
                 writer.values(lists.generation.coarse.residuals())
             })?;
+            self.written.centroids = Some(entry);
         }
         let per_file = lists_per_file(lists.nlist());
         for (group, part) in lists.lists.chunks(per_file).enumerate() {
