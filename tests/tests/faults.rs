@@ -166,6 +166,43 @@ async fn damaged_files_are_set_aside_and_learnt_again() {
 }
 
 #[tokio::test]
+async fn damaged_vectors_are_never_compared_and_learnt_again() {
+    let elasticsearch = Elasticsearch::start("damaged-rows").await;
+    let data = tempfile::tempdir().unwrap();
+    let mut vectors = Vectors::new(19, DIMS);
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    outrigger.api().create("flipped", DIMS, "l2_norm", 1).await;
+    outrigger.api().bulk("flipped", "true", &batch(&mut vectors, 0, 399)).await.unwrap().ok();
+    let mine = vectors.draw();
+    outrigger.api().bulk("flipped", "true", &[("mine".to_owned(), json!({"v": mine}))]).await.unwrap().ok();
+    outrigger.learnt("flipped").await;
+    outrigger.terminate();
+
+    // Vectors are not read when an index is opened: the damage is found by whoever uses them first.
+    let is_rows = |path: &Path| path.file_name().unwrap().to_str().unwrap().starts_with("rows-");
+    let mut files = files_below(data.path()).into_iter().filter(|path| is_rows(path));
+    let rows = files.next().expect("a snapshot was written at shutdown");
+    let mut bytes = std::fs::read(&rows).unwrap();
+    bytes[399 * DIMS * 4 / 2] ^= 0x55;
+    std::fs::write(&rows, bytes).unwrap();
+
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    // Answered by whom ever, a search is right and none fails while the index begins anew.
+    eventually("the index is learnt again", Duration::from_secs(60), || async {
+        let found = outrigger.api().knn("flipped", &mine, 3).await;
+        assert_eq!((found.status, found.ids().len()), (200, 3), "{}: {}", found.way, found.text);
+        assert_eq!(found.ids()[0], "mine", "{}: {}", found.way, found.text);
+        let begun = outrigger.log().contains("the index is read again from Elasticsearch");
+        (begun && found.way.starts_with("answer")).then_some(())
+    })
+    .await;
+    let set_aside =
+        files_below(data.path()).into_iter().any(|path| path.to_string_lossy().contains(".damaged-"));
+    assert!(set_aside, "the damaged files are kept for whoever wants to know");
+    assert_agrees(&outrigger, &elasticsearch.api(), "flipped", &[]).await;
+}
+
+#[tokio::test]
 async fn a_data_dir_that_cannot_be_written_costs_snapshots_only() {
     let elasticsearch = Elasticsearch::start("readonly").await;
     let data = tempfile::tempdir().unwrap();

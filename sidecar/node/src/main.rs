@@ -65,6 +65,7 @@ fn serve(config: Config) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
+    return_freed_memory();
     let served = assemble::serve(config);
     drop(data_dir);
     match served {
@@ -73,5 +74,13 @@ fn serve(config: Config) -> ExitCode {
             eprintln!("outrigger: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// jemalloc returns freed pages some ten seconds later, but without a thread of its own only where
+/// memory is asked for again: what an index was built with would stay until then.
+fn return_freed_memory() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!(%error, "freed memory is not returned while nothing happens");
     }
 }
