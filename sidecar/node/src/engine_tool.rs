@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use ivf_index::Spill;
 use ivf_index::tool::{self, Choice, Keep, SearchOptions};
-use knn_types::{IvfOptions, Metric};
+use knn_types::{Element, IvfOptions, Metric};
 use serde::Serialize;
 
 /// `outrigger engine`.
@@ -46,7 +46,11 @@ struct BuildArgs {
     /// File of vectors.
     #[arg(long)]
     data: PathBuf,
-    /// l2, cosine, dot or mip.
+    /// float, byte or bit: of bits, eight stand in each byte of the file. Bytes without a sign are shifted
+    /// by 128 for l2.
+    #[arg(long, default_value = "float", value_parser = element)]
+    element: Element,
+    /// l2, cosine, dot or mip; bits have l2 only.
     #[arg(long, value_parser = metric)]
     metric: Metric,
     /// Where to write; an index that `build` made there before is replaced.
@@ -109,6 +113,10 @@ fn spill(name: &str) -> Result<Spill, String> {
     }
 }
 
+fn element(name: &str) -> Result<Element, String> {
+    Element::named(name).ok_or_else(|| format!("[{name}] is none of float, byte, bit"))
+}
+
 fn metric(name: &str) -> Result<Metric, String> {
     tool::metric_named(name).ok_or_else(|| format!("[{name}] is none of l2, cosine, dot, mip"))
 }
@@ -132,7 +140,8 @@ pub(crate) fn run(tool: EngineTool) -> anyhow::Result<bool> {
     match tool.command {
         EngineCommand::Build(args) => {
             let options = IvfOptions { nlist: args.nlist, ..IvfOptions::default() };
-            print(&tool::build(&args.data, &args.dir, args.metric, options, args.threads, args.spill)?)?;
+            let BuildArgs { data, dir, element, metric, threads, spill, .. } = args;
+            print(&tool::build(&data, &dir, element, metric, options, threads, spill)?)?;
         }
         EngineCommand::Search(args) => {
             let options = SearchOptions {

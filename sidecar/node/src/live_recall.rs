@@ -155,7 +155,9 @@ fn wilson(mean: f64, count: f64) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use ivf_index::{Engine, EngineConfig};
-    use knn_types::{Change, ChangeKind, DocKey, Epoch, FieldSpec, IndexKey, KnnEngine, Metric, SeqNo};
+    use knn_types::{
+        Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, KnnEngine, Metric, SeqNo,
+    };
 
     use super::*;
 
@@ -163,7 +165,8 @@ mod tests {
     fn view() -> Arc<dyn KnnView> {
         let engine = Engine::open(EngineConfig::default()).unwrap();
         let key = IndexKey { index_uuid: "u".into(), shard: 0, history_uuid: "h".into(), field: "v".into() };
-        let spec = FieldSpec { dims: 1, metric: Metric::L2, options: Default::default() };
+        let spec =
+            FieldSpec { element: Element::Float, dims: 1, metric: Metric::L2, options: Default::default() };
         let index = engine.open(&key, &spec).unwrap();
         let change = |n: u16| Change {
             doc: DocKey::new(n.to_string()),

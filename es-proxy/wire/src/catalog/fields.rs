@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use knn_types::FieldSpec;
+use knn_types::{Element, FieldSpec};
 use serde_json::Value;
 
 use super::VectorField;
@@ -71,7 +71,12 @@ fn vector_field(definition: &Value, caps: &Capabilities) -> Option<VectorField> 
     }
     let similarity: Similarity = text("similarity").unwrap_or("cosine").parse().ok()?;
     Some(VectorField {
-        spec: FieldSpec { dims: dims as usize, metric: similarity.metric(), options },
+        spec: FieldSpec {
+            element: Element::Float,
+            dims: dims as usize,
+            metric: similarity.metric(),
+            options,
+        },
         similarity,
         stored: stored.into(),
     })

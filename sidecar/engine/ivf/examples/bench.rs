@@ -11,8 +11,8 @@ use std::time::Instant;
 use ivf_index::tool::{metric_named, read_vectors};
 use ivf_index::{Engine, EngineConfig};
 use knn_types::{
-    Change, ChangeKind, DocKey, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex, Metric, Query,
-    SeqNo,
+    Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex, Metric,
+    Query, SeqNo,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,8 +27,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(count) => base.split_last(count.parse()?).ok_or("not so many rows")?,
         None => read_vectors(Path::new(queries))?,
     };
-    base.prepare(metric);
-    queries.prepare(metric);
+    base.prepare(Element::Float, metric);
+    queries.prepare(Element::Float, metric);
     let (rows, queries, dims) = (base.values(), queries.values(), base.dims());
     println!(
         "{} rows, {} queries, {dims} dims, kernels {}",
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
 
     let dir = tempfile::tempdir()?;
-    let spec = FieldSpec { dims, metric, options: IvfOptions::default() };
+    let spec = FieldSpec { element: Element::Float, dims, metric, options: IvfOptions::default() };
     let index = build(dir.path(), rows, &spec)?;
     let truth = truth(rows, queries, dims, metric, k);
     let stats = index.stats();

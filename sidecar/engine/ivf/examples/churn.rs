@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::Failure;
 use ivf_index::tool::{Vectors, metric_named, read_vectors};
-use knn_types::{Change, KnnIndex, Metric, Query};
+use knn_types::{Change, Element, KnnIndex, Metric, Query};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -35,8 +35,8 @@ fn main() -> Result<(), Failure> {
     let metric = metric_named(metric).ok_or("metric: l2, cosine, dot or mip")?;
     let share: f64 = rest.first().map_or(Ok(0.3), |share| share.parse())?;
     let (mut base, mut queries) = (read_vectors(Path::new(base))?, read_vectors(Path::new(queries))?);
-    base.prepare(metric);
-    queries.prepare(metric);
+    base.prepare(Element::Float, metric);
+    queries.prepare(Element::Float, metric);
 
     let plan = Plan::new(&base, share);
     let index = common::empty(base.dims(), metric)?;

@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use ivf_index::{Engine, EngineConfig};
 use knn_types::{
-    Change, ChangeKind, DocKey, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex, Metric, SeqNo,
+    Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex, Metric,
+    SeqNo,
 };
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256Plus;
@@ -74,7 +75,7 @@ fn key(field: &str) -> IndexKey {
 }
 
 fn spec(dims: usize) -> FieldSpec {
-    FieldSpec { dims, metric: Metric::L2, options: IvfOptions::default() }
+    FieldSpec { element: Element::Float, dims, metric: Metric::L2, options: IvfOptions::default() }
 }
 
 fn fill(index: &dyn KnnIndex, vectors: u64, dims: usize) {

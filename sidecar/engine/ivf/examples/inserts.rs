@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::Failure;
 use ivf_index::tool::{Vectors, metric_named, read_vectors};
-use knn_types::{KnnIndex, Query};
+use knn_types::{Element, KnnIndex, Query};
 use serde_json::{Value, json};
 
 const K: usize = 10;
@@ -32,8 +32,8 @@ fn main() -> Result<(), Failure> {
     let seconds: f64 = rest.get(1).map_or(Ok(2.0), |seconds| seconds.parse())?;
     let rounds: usize = rest.get(2).map_or(Ok(5), |rounds| rounds.parse())?;
     let (mut base, mut queries) = (read_vectors(Path::new(base))?, read_vectors(Path::new(queries))?);
-    base.prepare(metric);
-    queries.prepare(metric);
+    base.prepare(Element::Float, metric);
+    queries.prepare(Element::Float, metric);
 
     let rows: Vec<&[f32]> = base.rows().collect();
     let first = (rows.len() as f64 * FIRST) as usize;

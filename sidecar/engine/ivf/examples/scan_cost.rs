@@ -16,7 +16,7 @@ use std::time::Instant;
 use common::Failure;
 use ivf_index::tool::{Vectors, metric_named, read_vectors};
 use ivf_kernels::{BLOCK, BlockShape, Candidates, Lut, Run};
-use knn_types::{KnnIndex, Metric, Query};
+use knn_types::{Element, KnnIndex, Metric, Query};
 use serde_json::json;
 
 /// Codes that do not fit in the second-level cache of any current processor, and do in the third.
@@ -34,8 +34,8 @@ fn main() -> Result<(), Failure> {
     let groups: usize = groups.parse()?;
     let rounds: usize = rest.first().map_or(Ok(9), |rounds| rounds.parse())?;
     let (mut base, mut queries) = (read_vectors(Path::new(base))?, read_vectors(Path::new(queries))?);
-    base.prepare(metric);
-    queries.prepare(metric);
+    base.prepare(Element::Float, metric);
+    queries.prepare(Element::Float, metric);
     let rows: Vec<&[f32]> = base.rows().collect();
     let index = common::empty(base.dims(), metric)?;
     common::fill(&*index, &rows)?;

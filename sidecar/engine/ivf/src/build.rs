@@ -110,7 +110,7 @@ impl Build {
         if let Some(lists) = &mut self.lists {
             for group in new.chunks(TASK_SLOTS) {
                 let alive: Vec<Slot> = group.iter().copied().filter(|&slot| !now.is_dead(slot)).collect();
-                let mut rows = gather(now, &alive);
+                let mut rows = now.gather(&alive);
                 for (slot, entry) in alive.iter().zip(lists.generation.encode_entries(&mut rows)) {
                     let slot = self.moved.as_ref().map_or(*slot, |moved| moved.slots[*slot as usize]);
                     lists.push(slot, &entry);
@@ -130,7 +130,7 @@ pub(crate) fn nlist_for(vectors: usize, options: Option<u32>) -> usize {
 
 /// The live entries alone, in their order.
 fn compacted(base: &Store) -> (Store, Option<Moved>) {
-    let mut store = Store::new(base.dims());
+    let mut store = Store::new(*base.form());
     let mut slots = vec![PADDING; base.slots()];
     for slot in base.live_slots() {
         slots[slot as usize] = store.push(&base.key(slot), base.order(slot), base.row(slot));
@@ -150,7 +150,7 @@ fn train(store: &Store, spec: &FieldSpec, spill: Spill) -> Result<Lists, EngineE
     let size =
         (wanted * SAMPLE_PER_LIST).min(SAMPLE_BYTES / (dims * size_of::<f32>())).max(wanted).min(live.len());
     let chosen: Vec<Slot> = index::sample(&mut rng, live.len(), size).iter().map(|at| live[at]).collect();
-    let sample = gather(store, &chosen);
+    let sample = store.gather(&chosen);
     let problem = kmeans::Problem {
         sample: &sample,
         dims,
@@ -210,7 +210,7 @@ struct Filled {
 fn fill(store: &Store, generation: &Arc<Generation>, drift: Drift) -> Filled {
     let live: Vec<Slot> = store.live_slots().collect();
     let coded: Vec<Coded> =
-        live.par_chunks(TASK_SLOTS).map(|slots| generation.encode(&mut gather(store, slots))).collect();
+        live.par_chunks(TASK_SLOTS).map(|slots| generation.encode(&mut store.gather(slots))).collect();
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); generation.coarse.nlist()];
     let copies = generation.copies();
     let mut homes = Homes { copies, lists: vec![0; store.slots() * copies] };
@@ -274,13 +274,4 @@ pub(crate) fn install_frozen(lists: &mut Lists, frozen: Vec<(Arc<Part>, usize)>)
             *list = Arc::new(List { frozen, fresh });
         }
     }
-}
-
-/// Rows of slots, end to end.
-fn gather(store: &Store, slots: &[Slot]) -> Vec<f32> {
-    let mut rows = Vec::with_capacity(slots.len() * store.dims());
-    for &slot in slots {
-        rows.extend_from_slice(store.row(slot));
-    }
-    rows
 }

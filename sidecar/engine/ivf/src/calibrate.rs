@@ -85,7 +85,7 @@ fn neighbours(
     truth: &[Slot],
 ) -> Vec<Neighbour> {
     let metric = lists.generation.metric;
-    scratch.prepare(&lists.generation, store.row(slot));
+    scratch.prepare(&lists.generation, &store.form().expanded(store.row(slot)));
     let place_of = scratch.places();
     // Where a vector stands in two lists, the one that is visited first finds it.
     let home = |slot: Slot| -> ListNo {
@@ -107,7 +107,7 @@ fn neighbours(
     }
     let neighbour = |&other: &Slot| {
         let (estimate, error) = estimates.get(&other).copied().unwrap_or((f32::INFINITY, 0.0));
-        let rank = exact::rank(metric, exact::value(metric, store.row(slot), store.row(other)));
+        let rank = exact::rank(metric, store.form().value(metric, store.row(slot), store.row(other)));
         Neighbour { place: place_of[home(other) as usize] as usize, rank, estimate, error }
     };
     truth.iter().map(neighbour).collect()
@@ -187,7 +187,8 @@ impl SlackNeeded {
 /// How many entries a search reads with an effort, in the mean.
 fn reads(store: &Store, lists: &Lists, samples: &[Sample], k: usize, effort: Effort) -> usize {
     let count = |scratch: &mut Scratch, sample: &Sample| {
-        let (_, stats) = search::search(scratch, lists, store, store.row(sample.slot), k, effort);
+        let (_, stats) =
+            search::search(scratch, lists, store, &store.form().stored(store.row(sample.slot)), k, effort);
         stats.reranked
     };
     let readers = &samples[..samples.len().min(READERS)];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ivf_kernels::ByteQuery;
 use knn_types::Metric;
 
-use crate::mapped::MappedFloats;
+use crate::mapped::MappedWords;
 use crate::nearest::{Centroids, Prepared};
 
 /// Number of a list.
@@ -63,7 +63,7 @@ impl Coarse {
     }
 
     /// Reads the float32 centroids from `file` from now on, where they begin with the value `start`.
-    pub(crate) fn read_from(&mut self, file: Arc<MappedFloats>, start: usize) {
+    pub(crate) fn read_from(&mut self, file: Arc<MappedWords>, start: usize) {
         self.centroids.read_from(file, start);
     }
 

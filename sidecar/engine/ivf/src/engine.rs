@@ -9,6 +9,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::budget::{Budget, MemoryUse};
 use crate::config::EngineConfig;
+use crate::form;
 use crate::index::Index;
 use crate::snapshot::{self, Disk, Faults};
 
@@ -46,6 +47,7 @@ impl Engine {
 
 impl KnnEngine for Engine {
     fn open(&self, key: &IndexKey, spec: &FieldSpec) -> Result<Arc<dyn KnnIndex>, EngineError> {
+        let spec = &form::field(spec)?;
         let mut open = self.open.lock();
         match open.get(key) {
             Some(index) if index.is_damaged() => index.set_aside(),

@@ -8,7 +8,7 @@ use crate::topk::{Ranked, TopK};
 /// Rows asked for ahead of their comparison.
 const ROWS_AHEAD: usize = 4;
 
-/// The raw value that clients see: squared distance for l2, inner product otherwise.
+/// The raw value that clients see of float vectors: squared distance for l2, inner product otherwise.
 #[inline]
 pub(crate) fn value(metric: Metric, query: &[f32], row: &[f32]) -> f32 {
     match metric {
@@ -25,15 +25,15 @@ pub(crate) fn rank(metric: Metric, value: f32) -> f32 {
 
 /// Compares one slot, keeping it if it is near enough.
 #[inline]
-pub(crate) fn offer(store: &Store, metric: Metric, query: &[f32], slot: Slot, best: &mut TopK) {
-    let rank = rank(metric, value(metric, query, store.row(slot)));
+pub(crate) fn offer(store: &Store, metric: Metric, query: &[u32], slot: Slot, best: &mut TopK) {
+    let rank = rank(metric, store.form().value(metric, query, store.row(slot)));
     if rank <= best.limit() {
         best.offer(Ranked { rank, seq_no: store.order(slot).seq_no, slot });
     }
 }
 
 /// Compares every live slot.
-pub(crate) fn scan(store: &Store, metric: Metric, query: &[f32], k: usize) -> Vec<Ranked> {
+pub(crate) fn scan(store: &Store, metric: Metric, query: &[u32], k: usize) -> Vec<Ranked> {
     let mut best = TopK::new(k);
     for slot in store.live_slots() {
         offer(store, metric, query, slot, &mut best);
@@ -45,14 +45,14 @@ pub(crate) fn scan(store: &Store, metric: Metric, query: &[f32], k: usize) -> Ve
 pub(crate) fn compare(
     store: &Store,
     metric: Metric,
-    query: &[f32],
+    query: &[u32],
     slots: impl Iterator<Item = Slot>,
     best: &mut TopK,
 ) -> usize {
     let mut ahead = [0; ROWS_AHEAD];
     let mut asked = 0;
     for slot in slots {
-        ivf_kernels::prefetch_row(store.row(slot));
+        store.prefetch(slot);
         let due = std::mem::replace(&mut ahead[asked % ROWS_AHEAD], slot);
         if asked >= ROWS_AHEAD {
             offer(store, metric, query, due, best);

@@ -16,6 +16,7 @@ use knn_types::{Query, SearchStats};
 use crate::effort::Effort;
 use crate::exact;
 use crate::filter::Filter;
+use crate::form::Probe;
 use crate::lists::Lists;
 use crate::search::{self, Scratch};
 use crate::store::{Slot, Store};
@@ -67,23 +68,33 @@ impl View {
     }
 
     /// The nearest entries that a filter allows.
-    pub(crate) fn search_allowed(&self, filter: &Filter, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
-        let Some(lists) = &self.lists else { return self.compare_allowed(filter, query) };
+    pub(crate) fn search_allowed(
+        &self,
+        filter: &Filter,
+        query: &Query<'_>,
+        probe: &Probe<'_>,
+    ) -> (Vec<Ranked>, SearchStats) {
+        let Some(lists) = &self.lists else { return self.compare_allowed(filter, query, probe) };
         if is_exact(filter.count(), query.k) {
-            return self.compare_allowed(filter, query);
+            return self.compare_allowed(filter, query, probe);
         }
         let subset = filter.subset(&self.store, lists);
-        let search = Filtered { view: self, lists, filter, subset: &subset, query };
+        let search = Filtered { view: self, lists, filter, subset: &subset, query, probe };
         let (best, stats) = search::with_scratch(|scratch| search.run(scratch));
         // Fewer than wanted: then all of them are hits, and estimates that are no numbers hid some.
-        if best.len() < query.k { self.compare_allowed(filter, query) } else { (best, stats) }
+        if best.len() < query.k { self.compare_allowed(filter, query, probe) } else { (best, stats) }
     }
 
     /// Compares everything that a filter allows.
-    pub(crate) fn compare_allowed(&self, filter: &Filter, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
+    pub(crate) fn compare_allowed(
+        &self,
+        filter: &Filter,
+        query: &Query<'_>,
+        probe: &Probe<'_>,
+    ) -> (Vec<Ranked>, SearchStats) {
         let mut best = TopK::new(query.k);
         let slots = filter.live(&self.store, 0);
-        let reranked = exact::compare(&self.store, self.spec.metric, query.vector, slots, &mut best);
+        let reranked = exact::compare(&self.store, self.spec.metric, &probe.row, slots, &mut best);
         (best.into_sorted(), SearchStats { lists: 0, scanned: 0, reranked })
     }
 }
@@ -95,11 +106,12 @@ struct Filtered<'a> {
     filter: &'a Filter,
     subset: &'a Subset,
     query: &'a Query<'a>,
+    probe: &'a Probe<'a>,
 }
 
 impl Filtered<'_> {
     fn run(&self, scratch: &mut Scratch) -> (Vec<Ranked>, SearchStats) {
-        scratch.prepare(&self.lists.generation, self.query.vector);
+        scratch.prepare(&self.lists.generation, &self.probe.floats);
         let effort = self.view.effort(self.lists, self.query);
         self.choose(scratch, effort.nprobe);
         let most = effort.depth.saturating_mul(MOST_DEPTHS);
@@ -224,7 +236,7 @@ impl Filtered<'_> {
         self.compare(slots.iter().copied(), best);
         for &key in &scratch.keys[..first] {
             let row = self.store().row(key as u32);
-            let exact = exact::rank(metric, exact::value(metric, self.query.vector, row));
+            let exact = exact::rank(metric, self.store().form().value(metric, &self.probe.row, row));
             errors += (search::rank_of(key) - exact).powi(2);
         }
         let limit = best.limit() + SLACK * (errors / first.max(1) as f32).sqrt();
@@ -234,6 +246,6 @@ impl Filtered<'_> {
     }
 
     fn compare(&self, slots: impl Iterator<Item = Slot>, best: &mut TopK) -> usize {
-        exact::compare(self.store(), self.view.spec.metric, self.query.vector, slots, best)
+        exact::compare(self.store(), self.view.spec.metric, &self.probe.row, slots, best)
     }
 }

@@ -10,7 +10,7 @@ use crate::coarse::{Coarse, ListNo};
 use crate::coder::Coder;
 use crate::effort::Curve;
 use crate::lists::{Code, Entry};
-use crate::mapped::MappedFloats;
+use crate::mapped::MappedWords;
 use crate::rotation::Rotation;
 
 /// See the module.
@@ -61,7 +61,7 @@ impl Generation {
     }
 
     /// The same, with float32 centroids read from `file`, where they begin with the value `start`.
-    pub(crate) fn reading(&self, file: Arc<MappedFloats>, start: usize) -> Generation {
+    pub(crate) fn reading(&self, file: Arc<MappedWords>, start: usize) -> Generation {
         let mut generation = self.clone();
         generation.coarse.read_from(file, start);
         generation

@@ -184,12 +184,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::form::Form;
 
     proptest! {
         /// The table against a map, with the keys of a store, through growth and removals.
         #[test]
         fn the_table_is_a_map(steps in proptest::collection::vec((0u16..400, 0u8..3), 0..1_500)) {
-            let mut store = Store::new(1);
+            let mut store = Store::new(Form::floats(1));
             let (mut heads, mut model) = (Heads::default(), HashMap::new());
             for (number, step) in steps {
                 let key = number.to_string().into_bytes();
@@ -197,7 +198,7 @@ mod tests {
                 let removed = heads.remove(&store, &key);
                 prop_assert_eq!(removed, model.remove(&key));
                 if step > 0 {
-                    let slot = store.push(&key, SeqNo { primary_term: 1, seq_no: 1 }, &[0.0]);
+                    let slot = store.push(&key, SeqNo { primary_term: 1, seq_no: 1 }, &[0]);
                     heads.insert(&store, slot);
                     model.insert(key, slot);
                 }
@@ -211,10 +212,10 @@ mod tests {
 
     #[test]
     fn a_document_costs_at_most_seven_and_a_quarter_bytes() {
-        let mut store = Store::new(1);
+        let mut store = Store::new(Form::floats(1));
         let mut heads = Heads::default();
         for n in 0..20_000u32 {
-            let slot = store.push(&n.to_le_bytes(), SeqNo { primary_term: 1, seq_no: 1 }, &[0.0]);
+            let slot = store.push(&n.to_le_bytes(), SeqNo { primary_term: 1, seq_no: 1 }, &[0]);
             heads.insert(&store, slot);
             if n >= 1_000 {
                 assert!(

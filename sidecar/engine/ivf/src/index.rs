@@ -15,6 +15,7 @@ use rayon::ThreadPool;
 use crate::budget::{Budget, Share};
 use crate::config::{EngineConfig, Spill};
 use crate::cost::Costs;
+use crate::form::Form;
 use crate::heads::Tombstones;
 use crate::keys;
 use crate::lists::Lists;
@@ -26,8 +27,8 @@ use crate::writer::{CodedBatch, Writer};
 /// See [`KnnIndex`].
 pub(crate) struct Index {
     key: IndexKey,
-    dims: usize,
-    /// The options may change while the index is open; dimensions and metric never do.
+    form: Form,
+    /// The options may change while the index is open; the rest never does.
     spec: Mutex<FieldSpec>,
     pub(crate) exact_below: usize,
     pub(crate) spill: Spill,
@@ -77,7 +78,7 @@ impl Index {
                 (Writer::new(store, lists, epoch, tombstones), saved)
             }
             None => {
-                let store = Store::new(spec.dims);
+                let store = Store::new(Form::of(spec));
                 (Writer::new(store, None, Epoch::EMPTY, Tombstones::default()), SavedState::default())
             }
         };
@@ -91,7 +92,7 @@ impl Index {
             refused: AtomicBool::new(false),
             disk_bytes: AtomicU64::new(saved.newest.as_ref().map_or(0, |newest| newest.bytes)),
             saved: Mutex::new(saved),
-            dims: spec.dims,
+            form: Form::of(spec),
             spec: Mutex::new(*spec),
             exact_below: config.exact_below,
             spill: config.spill,
@@ -123,7 +124,7 @@ impl Index {
 
     /// Bytes of what is staged, about.
     fn staged_bytes(&self, writer: &Writer) -> u64 {
-        writer.staged.len() as u64 * (self.dims as u64 * 4 + 160)
+        writer.staged.len() as u64 * (self.form.words() as u64 * 4 + 160)
     }
 
     /// Makes sure that `more` bytes fit the budget, if need be by putting vectors into files.
@@ -237,16 +238,13 @@ impl Index {
 
     /// Codes the vectors of a batch before the writer is locked.
     fn code(&self, changes: &[Change]) -> Result<CodedBatch, EngineError> {
-        let want = self.dims;
         let mut rows = Vec::new();
         let view = self.published.load();
         for change in changes {
             if let ChangeKind::Upsert(vector) = &change.kind {
-                if vector.len() != want {
-                    return Err(EngineError::Dims { got: vector.len(), want });
-                }
+                self.form.check(vector)?;
                 if view.lists.is_some() {
-                    rows.extend_from_slice(vector);
+                    rows.extend_from_slice(&self.form.probe(vector)?.floats);
                 }
             }
         }
@@ -263,7 +261,7 @@ impl Index {
             let staged: HashMap<Box<[u8]>, Option<SeqNo>> = writer
                 .staged
                 .iter()
-                .map(|(key, change)| (key.clone(), change.vector.is_some().then_some(change.order)))
+                .map(|(key, change)| (key.clone(), change.row.is_some().then_some(change.order)))
                 .collect();
             (writer.store.clone(), staged)
         };
@@ -303,7 +301,7 @@ impl KnnIndex for Index {
     fn stage(&self, changes: Vec<Change>) -> Result<(), EngineError> {
         let vectors = changes.iter().filter(|change| matches!(change.kind, ChangeKind::Upsert(_))).count();
         if vectors > 0 {
-            self.make_room((vectors * self.dims * size_of::<f32>()) as u64)?;
+            self.make_room((vectors * self.form.words() * size_of::<u32>()) as u64)?;
         }
         let coded = self.code(&changes)?;
         let mut writer = self.writer.lock();

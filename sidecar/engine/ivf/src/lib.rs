@@ -16,6 +16,7 @@ mod engine;
 mod exact;
 mod filter;
 mod filtered;
+mod form;
 mod generation;
 mod heads;
 mod index;

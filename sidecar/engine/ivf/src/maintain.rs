@@ -7,6 +7,7 @@ use knn_types::{EngineError, FieldSpec};
 
 use crate::build::{self, Build, Centroids, nlist_for};
 use crate::coder::Coder;
+use crate::form::Form;
 use crate::index::Index;
 use crate::lists::Lists;
 use crate::store::{Slot, Store};
@@ -31,6 +32,10 @@ const BEHIND: usize = 256;
 /// Attempts to come that near without the lock.
 const CHASES: usize = 8;
 
+/// Vectors of more dimensions (only bits have) are always compared exactly: they are short, and their
+/// codes would be no shorter.
+const MOST_DIMS: usize = 4_096;
+
 /// What an index needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
@@ -50,7 +55,7 @@ pub(crate) fn due(view: &View, exact_below: usize) -> Due {
     let dead = slots - live;
     let compact = dead >= DEAD_LEAST && dead as f64 > DEAD_SHARE * slots as f64;
     let centroids = match &view.lists {
-        None if live >= exact_below => Centroids::Train,
+        None if live >= exact_below && view.spec.dims <= MOST_DIMS => Centroids::Train,
         None => Centroids::None,
         Some(_) if live < exact_below / 2 => Centroids::None,
         Some(lists) if outgrown(lists, live, &view.spec) || drifted(lists) => Centroids::Train,
@@ -133,7 +138,7 @@ impl Index {
         }
         let spec = self.spec();
         let live = view.store.live() as u64;
-        let rewritten = if compact { live * (spec.dims * size_of::<f32>()) as u64 } else { 0 };
+        let rewritten = if compact { live * (Form::of(&spec).words() * size_of::<u32>()) as u64 } else { 0 };
         // Old and new lists are both there for a while.
         match self.make_room(rewritten + lists_bytes(&spec, live)) {
             Ok(()) => self.set_refused(false),

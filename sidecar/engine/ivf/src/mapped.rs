@@ -57,9 +57,9 @@ impl Damage {
     }
 }
 
-/// A file of little-endian float32 values.
+/// A file of vectors as rows of 32-bit words, little-endian; see [`crate::form`].
 #[derive(Debug)]
-pub(crate) struct MappedFloats {
+pub(crate) struct MappedWords {
     map: Option<Mmap>,
     /// Values, without what fills up the last page.
     len: usize,
@@ -70,7 +70,7 @@ pub(crate) struct MappedFloats {
     damage: Arc<Damage>,
 }
 
-impl MappedFloats {
+impl MappedWords {
     /// Maps a file of `len` values with checksums, which must themselves have the checksum `crc32`.
     pub(crate) fn open(path: &Path, len: usize, crc32: u32, damage: &Arc<Damage>) -> io::Result<Self> {
         let pages = pages_of(len);
@@ -93,7 +93,7 @@ impl MappedFloats {
     /// Maps a file of `len` values and nothing else, as version 1 wrote them; its bytes must have the
     /// checksum `crc32`.
     pub(crate) fn open_bare(path: &Path, len: usize, crc32: u32) -> io::Result<Self> {
-        let map = map(path, (len * size_of::<f32>()) as u64)?;
+        let map = map(path, (len * size_of::<u32>()) as u64)?;
         if crc32fast::hash(map.as_deref().unwrap_or_default()) != crc32 {
             return Err(invalid("checksum does not match"));
         }
@@ -113,7 +113,7 @@ impl MappedFloats {
 
     /// Values of the file, those of damaged pages included: see the module.
     #[inline]
-    pub(crate) fn values(&self, range: Range<usize>) -> &[f32] {
+    pub(crate) fn values(&self, range: Range<usize>) -> &[u32] {
         if !self.all_checked.load(Ordering::Acquire) {
             self.check(range.start..range.end);
         }
@@ -122,10 +122,10 @@ impl MappedFloats {
 
     /// The same, before anybody reads them.
     #[inline]
-    pub(crate) fn unchecked(&self, range: Range<usize>) -> &[f32] {
+    pub(crate) fn unchecked(&self, range: Range<usize>) -> &[u32] {
         let bytes = self.map.as_deref().unwrap_or_default();
         // A mapping starts at a page and was checked to hold whole values.
-        bytemuck::cast_slice(&bytes[range.start * size_of::<f32>()..range.end * size_of::<f32>()])
+        bytemuck::cast_slice(&bytes[range.start * size_of::<u32>()..range.end * size_of::<u32>()])
     }
 
     /// Whether no page is left whose checksum nobody compared.
@@ -145,8 +145,8 @@ impl MappedFloats {
         if values.is_empty() {
             return;
         }
-        let first = values.start * size_of::<f32>() / PAGE;
-        let last = (values.end * size_of::<f32>() - 1) / PAGE;
+        let first = values.start * size_of::<u32>() / PAGE;
+        let last = (values.end * size_of::<u32>() - 1) / PAGE;
         for page in first..=last {
             let (word, bit) = (&self.checked[page / 64], 1 << (page % 64));
             if word.load(Ordering::Acquire) & bit == 0 {
@@ -218,7 +218,7 @@ pub(crate) fn file_bytes(len: usize) -> u64 {
 }
 
 fn pages_of(len: usize) -> usize {
-    (len * size_of::<f32>()).div_ceil(PAGE)
+    (len * size_of::<u32>()).div_ceil(PAGE)
 }
 
 /// Maps a file that must have so many bytes.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ivf_kernels::{Bounds, BytePanels, ByteRows, dot};
 
-use crate::mapped::MappedFloats;
+use crate::mapped::MappedWords;
 use crate::truth::Nearest;
 
 /// Standard errors by which an int8 rank may mislead about which of two is the smaller: beyond six
@@ -42,7 +42,7 @@ pub(crate) struct Centroids {
 enum Rows {
     Held(Arc<Vec<f32>>),
     /// These values of a file.
-    Mapped(Arc<MappedFloats>, Range<usize>),
+    Mapped(Arc<MappedWords>, Range<usize>),
 }
 
 /// Rows made ready to be assigned, perhaps to several sets of centroids in turn.
@@ -97,12 +97,12 @@ impl Centroids {
     pub(crate) fn rows(&self) -> &[f32] {
         match &self.rows {
             Rows::Held(rows) => rows,
-            Rows::Mapped(file, range) => file.values(range.clone()),
+            Rows::Mapped(file, range) => bytemuck::cast_slice(file.values(range.clone())),
         }
     }
 
     /// Reads the rows from `file` from now on, where they begin with the value `start`.
-    pub(crate) fn read_from(&mut self, file: Arc<MappedFloats>, start: usize) {
+    pub(crate) fn read_from(&mut self, file: Arc<MappedWords>, start: usize) {
         self.rows = Rows::Mapped(file, start..start + self.len() * self.dims);
     }
 

@@ -15,6 +15,7 @@ use knn_types::{Metric, SearchStats};
 use crate::coarse::ListNo;
 use crate::effort::Effort;
 use crate::exact;
+use crate::form::Probe;
 use crate::generation::Generation;
 use crate::lists::{List, Lists};
 use crate::store::{Slot, Store};
@@ -64,13 +65,13 @@ pub(crate) fn search(
     scratch: &mut Scratch,
     lists: &Lists,
     store: &Store,
-    query: &[f32],
+    query: &Probe<'_>,
     k: usize,
     effort: Effort,
 ) -> (Vec<Ranked>, SearchStats) {
-    scratch.prepare(&lists.generation, query);
+    scratch.prepare(&lists.generation, &query.floats);
     scratch.choose(effort.nprobe);
-    let mut reader = Reader { lists, store, query, best: lists.top(k), k, read: 0 };
+    let mut reader = Reader { lists, store, query: &query.row, best: lists.top(k), k, read: 0 };
     let scanned = scratch.scan(&mut reader, effort);
     let stats = SearchStats { lists: scratch.order.len(), scanned, reranked: reader.read };
     (reader.best.into_sorted(), stats)
@@ -80,7 +81,7 @@ pub(crate) fn search(
 struct Reader<'a> {
     lists: &'a Lists,
     store: &'a Store,
-    query: &'a [f32],
+    query: &'a [u32],
     best: TopK,
     k: usize,
     /// Vectors read so far.
@@ -340,6 +341,7 @@ mod tests {
     use super::*;
     use crate::build::{Build, Centroids};
     use crate::config::Spill;
+    use crate::form::Form;
 
     #[test]
     fn keys_order_as_ranks_do() {
@@ -368,12 +370,12 @@ mod tests {
             let mut vector = |n: usize| -> Vec<f32> {
                 centres[n % 50].iter().map(|c| (c + 0.7 * normal()) / (dims as f32).sqrt()).collect()
             };
-            let mut store = Store::new(dims);
+            let mut store = Store::new(Form::floats(dims));
             for n in 0..6_000 {
                 let order = SeqNo { primary_term: 1, seq_no: n as u64 };
-                store.push(&(n as u64).to_le_bytes(), order, &vector(n));
+                store.push(&(n as u64).to_le_bytes(), order, bytemuck::cast_slice(&vector(n)));
             }
-            let spec = FieldSpec { dims, metric, options: Default::default() };
+            let spec = FieldSpec { element: Default::default(), dims, metric, options: Default::default() };
             let built = Build::start(&store, None, &spec, Centroids::Train, false, Spill::Off).unwrap();
             let lists = built.lists.unwrap();
             let mut scratch = Scratch::default();
@@ -383,7 +385,10 @@ mod tests {
                 scratch.prepare(&lists.generation, &query);
                 for list in 0..lists.nlist() as u32 {
                     for (slot, rank, error) in scratch.estimates(&lists, list) {
-                        let exact = exact::rank(metric, exact::value(metric, &query, store.row(slot)));
+                        let exact = exact::rank(
+                            metric,
+                            exact::value(metric, &query, bytemuck::cast_slice(store.row(slot))),
+                        );
                         for (slack, beyond) in [0.0, 2.0, 4.0].iter().zip(&mut beyond) {
                             *beyond += usize::from(exact < rank - slack * error);
                         }

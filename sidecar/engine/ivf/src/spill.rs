@@ -46,10 +46,10 @@ pub(crate) fn pays(store: &Store, generation: &Generation) -> bool {
     let queries: Vec<(Slot, usize)> = chosen.iter().map(|at| (live[at], NEIGHBOURS)).collect();
     let truths = nearest_neighbours(store, generation.metric, &queries);
     let places = |scratch: &mut Scratch, ((query, _), truth): (&(Slot, usize), &Vec<Slot>)| {
-        scratch.prepare(generation, store.row(*query));
+        scratch.prepare(generation, &store.form().expanded(store.row(*query)));
         let place_of = scratch.places();
         let place = |list: &ListNo| place_of[*list as usize] as usize;
-        let mut rows: Vec<f32> = truth.iter().flat_map(|&slot| store.row(slot)).copied().collect();
+        let mut rows = store.gather(truth);
         rows.chunks_exact_mut(store.dims()).for_each(|row| generation.rotation.apply(row));
         let homes = generation.coarse.assign(&rows, true);
         homes.chunks_exact(2).map(|two| (place(&two[0]), place(&two[0]).min(place(&two[1])))).collect()

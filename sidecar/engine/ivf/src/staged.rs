@@ -10,7 +10,7 @@ use crate::lists::Entry;
 pub(crate) struct StagedChange {
     pub(crate) order: SeqNo,
     /// `None`: the document goes.
-    pub(crate) vector: Option<Vec<f32>>,
+    pub(crate) row: Option<Vec<u32>>,
     /// The vector's code, and the generation that it belongs to.
     pub(crate) coded: Option<(u64, Entry)>,
 }

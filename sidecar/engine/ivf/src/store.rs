@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use knn_types::{DocKey, EngineError, SeqNo};
 
 use crate::docs::Docs;
+use crate::form::Form;
 use crate::keys;
 use crate::keyset::Key;
-use crate::mapped::{Damage, MappedFloats};
+use crate::mapped::{Damage, MappedWords};
 
 /// Position of an entry in an index.
 pub(crate) type Slot = u32;
@@ -28,7 +29,9 @@ pub(crate) const GROUP_CHUNKS: usize = 128;
 /// The slots of one index. Cloning shares all chunks.
 #[derive(Clone)]
 pub(crate) struct Store {
-    dims: usize,
+    form: Form,
+    /// Words per row.
+    words: usize,
     /// Slots per chunk are `1 << shift`.
     shift: u32,
     chunks: Vec<Arc<Chunk>>,
@@ -50,41 +53,43 @@ struct Chunk {
 
 /// The vectors of a chunk.
 enum Rows {
-    Held(Vec<f32>),
-    /// So many values from `start` of a file.
+    Held(Vec<u32>),
+    /// So many words from `start` of a file.
     Mapped {
-        file: Arc<MappedFloats>,
+        file: Arc<MappedWords>,
         start: usize,
         len: usize,
     },
 }
 
 impl Store {
-    pub(crate) fn new(dims: usize) -> Self {
+    pub(crate) fn new(form: Form) -> Self {
         static LINEAGES: AtomicU64 = AtomicU64::new(1);
         let lineage = LINEAGES.fetch_add(1, Ordering::Relaxed);
-        let (shift, damage) = (chunk_slots(dims).ilog2(), Arc::default());
-        Self { dims, shift, chunks: Vec::new(), slots: 0, live: 0, lineage, damage }
+        let words = form.words();
+        let (shift, damage) = (chunk_slots(words).ilog2(), Arc::default());
+        Self { form, words, shift, chunks: Vec::new(), slots: 0, live: 0, lineage, damage }
     }
 
     /// The store of a snapshot: a file of rows and the documents of its chunks for each group, and
     /// the dead slots as bits. `None` if the parts do not fit together. The files note `damage`.
     pub(crate) fn restore(
-        dims: usize,
+        form: Form,
         slots: usize,
-        groups: Vec<(Arc<MappedFloats>, Vec<Docs>)>,
+        groups: Vec<(Arc<MappedWords>, Vec<Docs>)>,
         dead: &[u64],
         damage: Arc<Damage>,
     ) -> Option<Self> {
-        let mut store = Self { damage, ..Self::new(dims) };
-        let (per_chunk, words) = (chunk_slots(dims), chunk_words(dims));
+        let mut store = Self { damage, ..Self::new(form) };
+        let (width, per_chunk) = (form.words(), chunk_slots(form.words()));
+        let words = chunk_words(width);
         if dead.len() != slots.div_ceil(per_chunk) * words {
             return None;
         }
         for (file, docs) in groups {
             for (at, docs) in docs.into_iter().enumerate() {
                 let held = (slots.checked_sub(store.slots)?).min(per_chunk);
-                let (start, len) = (at * per_chunk * dims, held * dims);
+                let (start, len) = (at * per_chunk * width, held * width);
                 if held == 0 || start + len > file.len() || docs.len() != held {
                     return None;
                 }
@@ -98,8 +103,20 @@ impl Store {
         (store.slots == slots).then_some(store)
     }
 
+    /// How vectors are stored and compared.
+    #[inline]
+    pub(crate) fn form(&self) -> &Form {
+        &self.form
+    }
+
+    /// Values of an expanded vector.
     pub(crate) fn dims(&self) -> usize {
-        self.dims
+        self.form.dims()
+    }
+
+    /// Words of a row.
+    pub(crate) fn words(&self) -> usize {
+        self.words
     }
 
     /// Slots given out so far, dead ones included.
@@ -126,17 +143,17 @@ impl Store {
         if self.damage.found() { Err(EngineError::Damaged(self.damage.what())) } else { Ok(()) }
     }
 
-    pub(crate) fn push(&mut self, key: &[u8], order: SeqNo, vector: &[f32]) -> Slot {
-        assert_eq!(vector.len(), self.dims);
+    pub(crate) fn push(&mut self, key: &[u8], order: SeqNo, row: &[u32]) -> Slot {
+        assert_eq!(row.len(), self.words);
         // The last number is the name of padding.
         assert!(self.slots < Slot::MAX as usize, "fewer than 2^32 - 1 slots");
         let slot = self.slots as Slot;
         if self.slots & self.mask() == 0 {
-            self.chunks.push(Arc::new(Chunk::empty(self.dims)));
+            self.chunks.push(Arc::new(Chunk::empty(self.words)));
         }
-        let capacity = (1usize << self.shift) * self.dims;
+        let capacity = (1usize << self.shift) * self.words;
         let chunk = Arc::make_mut(self.chunks.last_mut().expect("just pushed"));
-        Arc::make_mut(&mut chunk.rows).append(vector, capacity);
+        Arc::make_mut(&mut chunk.rows).append(row, capacity);
         Arc::make_mut(&mut chunk.docs).push(key, order, 1 << self.shift);
         self.slots += 1;
         self.live += 1;
@@ -159,16 +176,24 @@ impl Store {
     }
 
     #[inline]
-    pub(crate) fn row(&self, slot: Slot) -> &[f32] {
+    pub(crate) fn row(&self, slot: Slot) -> &[u32] {
         let (chunk, at) = self.place(slot);
-        self.chunks[chunk].rows.values(at * self.dims..(at + 1) * self.dims)
+        self.chunks[chunk].rows.values(at * self.words..(at + 1) * self.words)
+    }
+
+    /// Rows of slots, expanded, end to end.
+    pub(crate) fn gather(&self, slots: &[Slot]) -> Vec<f32> {
+        let mut rows = Vec::with_capacity(slots.len() * self.dims());
+        slots.iter().for_each(|&slot| self.form.expand(self.row(slot), &mut rows));
+        rows
     }
 
     /// Asks the processor for a row that will be compared soon.
     #[inline]
     pub(crate) fn prefetch(&self, slot: Slot) {
         let (chunk, at) = self.place(slot);
-        ivf_kernels::prefetch_row(self.chunks[chunk].rows.unchecked(at * self.dims..(at + 1) * self.dims));
+        let row = self.chunks[chunk].rows.unchecked(at * self.words..(at + 1) * self.words);
+        ivf_kernels::prefetch_row(bytemuck::cast_slice(row));
     }
 
     pub(crate) fn order(&self, slot: Slot) -> SeqNo {
@@ -194,7 +219,7 @@ impl Store {
     }
 
     /// Chunk by chunk: first slot, rows end to end, and the dead ones as bits.
-    pub(crate) fn chunks(&self) -> impl Iterator<Item = (Slot, &[f32], &[u64])> + '_ {
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = (Slot, &[u32], &[u64])> + '_ {
         let chunks = self.chunks.iter().enumerate();
         chunks.map(move |(number, chunk)| ((number << self.shift) as Slot, chunk.rows.all(), &*chunk.dead))
     }
@@ -214,7 +239,7 @@ impl Store {
     }
 
     /// Rows and documents of the chunks of a group.
-    pub(crate) fn group(&self, group: usize) -> impl Iterator<Item = (&[f32], &Docs)> + '_ {
+    pub(crate) fn group(&self, group: usize) -> impl Iterator<Item = (&[u32], &Docs)> + '_ {
         let chunks = self.chunks[group * GROUP_CHUNKS..].iter().take(GROUP_CHUNKS);
         chunks.map(|chunk| (chunk.rows.all(), &*chunk.docs))
     }
@@ -226,21 +251,21 @@ impl Store {
     }
 
     /// Lets the chunks of a group read their rows from `file`, as far as it has all of a chunk's rows.
-    pub(crate) fn map_group(&mut self, group: usize, file: &Arc<MappedFloats>) {
+    pub(crate) fn map_group(&mut self, group: usize, file: &Arc<MappedWords>) {
         let mut start = 0;
         for chunk in self.chunks[group * GROUP_CHUNKS..].iter_mut().take(GROUP_CHUNKS) {
-            let len = chunk.docs.len() * self.dims;
+            let len = chunk.docs.len() * self.words;
             if start + len <= file.len() {
                 let rows = Rows::Mapped { file: Arc::clone(file), start, len };
                 Arc::make_mut(chunk).rows = Arc::new(rows);
             }
-            start += (1usize << self.shift) * self.dims;
+            start += (1usize << self.shift) * self.words;
         }
     }
 
     /// Files that rows are read from, each once if its chunks follow each other.
-    pub(crate) fn files(&self) -> Vec<Arc<MappedFloats>> {
-        let mut files: Vec<Arc<MappedFloats>> = Vec::new();
+    pub(crate) fn files(&self) -> Vec<Arc<MappedWords>> {
+        let mut files: Vec<Arc<MappedWords>> = Vec::new();
         for chunk in &self.chunks {
             if let Rows::Mapped { file, .. } = &*chunk.rows
                 && files.last().is_none_or(|last| !Arc::ptr_eq(last, file))
@@ -290,14 +315,14 @@ impl Store {
     }
 }
 
-/// Slots per chunk, a power of two.
-fn chunk_slots(dims: usize) -> usize {
-    1 << (CHUNK_BYTES / (dims * size_of::<f32>())).clamp(64, 4_096).ilog2()
+/// Slots per chunk for rows of so many words, a power of two.
+fn chunk_slots(width: usize) -> usize {
+    1 << (CHUNK_BYTES / (width * size_of::<u32>())).clamp(64, 4_096).ilog2()
 }
 
 /// Words of dead bits per chunk.
-fn chunk_words(dims: usize) -> usize {
-    chunk_slots(dims).div_ceil(64)
+fn chunk_words(width: usize) -> usize {
+    chunk_slots(width).div_ceil(64)
 }
 
 #[inline]
@@ -306,15 +331,15 @@ fn bit(words: &[u64], at: usize) -> bool {
 }
 
 impl Chunk {
-    fn empty(dims: usize) -> Self {
+    fn empty(width: usize) -> Self {
         let rows = Arc::new(Rows::Held(Vec::new()));
-        Self { rows, docs: Arc::default(), dead: vec![0; chunk_words(dims)].into() }
+        Self { rows, docs: Arc::default(), dead: vec![0; chunk_words(width)].into() }
     }
 }
 
 impl Rows {
     #[inline]
-    fn values(&self, range: Range<usize>) -> &[f32] {
+    fn values(&self, range: Range<usize>) -> &[u32] {
         match self {
             Rows::Held(rows) => &rows[range],
             Rows::Mapped { file, start, .. } => file.values(start + range.start..start + range.end),
@@ -322,21 +347,21 @@ impl Rows {
     }
 
     #[inline]
-    fn unchecked(&self, range: Range<usize>) -> &[f32] {
+    fn unchecked(&self, range: Range<usize>) -> &[u32] {
         match self {
             Rows::Held(rows) => &rows[range],
             Rows::Mapped { file, start, .. } => file.unchecked(start + range.start..start + range.end),
         }
     }
 
-    fn all(&self) -> &[f32] {
+    fn all(&self) -> &[u32] {
         match self {
             Rows::Held(rows) => rows,
             Rows::Mapped { len, .. } => self.values(0..*len),
         }
     }
 
-    fn append(&mut self, row: &[f32], capacity: usize) {
+    fn append(&mut self, row: &[u32], capacity: usize) {
         if let Rows::Mapped { .. } = self {
             *self = self.clone();
         }
@@ -348,7 +373,7 @@ impl Rows {
 
     fn held_bytes(&self) -> usize {
         match self {
-            Rows::Held(rows) => rows.capacity() * size_of::<f32>(),
+            Rows::Held(rows) => rows.capacity() * size_of::<u32>(),
             Rows::Mapped { .. } => 0,
         }
     }
@@ -368,19 +393,19 @@ mod tests {
     #[test]
     fn a_copy_does_not_see_what_happens_later() {
         let order = |seq_no| SeqNo { primary_term: 1, seq_no };
-        let mut store = Store::new(3);
+        let mut store = Store::new(Form::floats(3));
         for n in 0..5_000u64 {
-            store.push(&n.to_le_bytes(), order(n), &[n as f32; 3]);
+            store.push(&n.to_le_bytes(), order(n), &[n as u32; 3]);
         }
         let before = store.clone();
         store.kill(17);
         store.kill(4_999);
-        store.push(b"late", order(9_999), &[1.0; 3]);
+        store.push(b"late", order(9_999), &[1; 3]);
         assert_eq!((before.live(), before.slots()), (5_000, 5_000));
         assert!(!before.is_dead(17) && store.is_dead(17));
         assert_eq!(before.live_slots().count(), 5_000);
         assert_eq!(store.live_slots().count(), 4_999);
         assert_eq!(store.died_since(&before), [17, 4_999]);
-        assert_eq!((store.row(5_000), &*store.key(5_000)), (&[1.0; 3][..], &b"late"[..]));
+        assert_eq!((store.row(5_000), &*store.key(5_000)), (&[1; 3][..], &b"late"[..]));
     }
 }

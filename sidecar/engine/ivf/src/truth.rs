@@ -13,13 +13,14 @@ pub(crate) fn nearest_neighbours(store: &Store, metric: Metric, queries: &[(Slot
     if queries.is_empty() {
         return Vec::new();
     }
-    let rows: Vec<f32> = queries.iter().flat_map(|&(slot, _)| store.row(slot)).copied().collect();
+    let own: Vec<Slot> = queries.iter().map(|&(slot, _)| slot).collect();
+    let rows = store.gather(&own);
     let bytes = BytePanels::pack(&rows, store.dims());
     let longest = rows.chunks_exact(store.dims()).map(|row| dot(row, row)).fold(0.0, f32::max).sqrt();
-    let asked = Queries { asked: queries, coarsest: (bytes.largest_scale(), longest), bytes };
+    let asked = Queries { asked: queries, rows: &rows, coarsest: (bytes.largest_scale(), longest), bytes };
     let nothing = || -> Vec<Nearest> { queries.iter().map(|&(_, count)| Nearest::new(count)).collect() };
     let chunks: Vec<_> = store.chunks().collect();
-    let pass = |best: Vec<Nearest>, chunk: &(Slot, &[f32], &[u64])| asked.meet(store, metric, *chunk, best);
+    let pass = |best: Vec<Nearest>, chunk: &(Slot, &[u32], &[u64])| asked.meet(store, metric, *chunk, best);
     let best = chunks.par_iter().fold(nothing, pass).reduce(nothing, |best, other| {
         best.into_iter().zip(other).map(|(best, other)| best.joined(other)).collect()
     });
@@ -29,6 +30,8 @@ pub(crate) fn nearest_neighbours(store: &Store, metric: Metric, queries: &[(Slot
 /// Queries, ready to meet all vectors.
 struct Queries<'a> {
     asked: &'a [(Slot, usize)],
+    /// Their vectors, expanded.
+    rows: &'a [f32],
     bytes: BytePanels,
     /// Largest scale and norm.
     coarsest: (f32, f32),
@@ -40,10 +43,11 @@ impl Queries<'_> {
         &self,
         store: &Store,
         metric: Metric,
-        (first, rows, dead): (Slot, &[f32], &[u64]),
+        (first, rows, dead): (Slot, &[u32], &[u64]),
         mut best: Vec<Nearest>,
     ) -> Vec<Nearest> {
         let dims = store.dims();
+        let rows = &*store.form().expanded(rows);
         let row = |at: usize| &rows[at * dims..][..dims];
         let bytes = ByteRows::pack(rows, dims);
         // A rank is the row's offset less the product. It matters below the query's limit, which
@@ -60,7 +64,7 @@ impl Queries<'_> {
             let slot = first + at as Slot;
             let (own, wanted) = self.asked[query];
             if own != slot && wanted > 0 {
-                let exact = offset_of(at) - dot(row(at), store.row(own));
+                let exact = offset_of(at) - dot(row(at), &self.rows[query * dims..][..dims]);
                 best[query].offer(exact, slot);
                 bounds.set_offset(query, -best[query].limit);
             }
@@ -119,25 +123,31 @@ mod tests {
     use rand_xoshiro::Xoshiro256Plus;
 
     use super::*;
+    use crate::form::Form;
 
     #[test]
     fn neighbours_are_those_of_a_plain_loop_over_the_living() {
         let mut rng = Xoshiro256Plus::seed_from_u64(9);
         for (dims, rows, metric) in [(3, 2_000, Metric::L2), (40, 5_000, Metric::Dot), (130, 900, Metric::L2)]
         {
-            let mut store = Store::new(dims);
+            let mut store = Store::new(Form::floats(dims));
             for n in 0..rows as u64 {
                 let row: Vec<f32> = (0..dims).map(|_| 5.0 + rng.gen_range(-1f32..1.0)).collect();
-                store.push(&n.to_le_bytes(), SeqNo { primary_term: 1, seq_no: n }, &row);
+                store.push(
+                    &n.to_le_bytes(),
+                    SeqNo { primary_term: 1, seq_no: n },
+                    bytemuck::cast_slice(&row),
+                );
             }
             (0..rows as Slot).step_by(7).for_each(|slot| store.kill(slot));
             let queries: Vec<(Slot, usize)> =
                 (0..40).map(|n| (n * 20 + 1, [1, 10, 100][n as usize % 3])).collect();
             let found = nearest_neighbours(&store, metric, &queries);
             for (&(query, wanted), found) in queries.iter().zip(&found) {
+                let float = |slot: Slot| bytemuck::cast_slice(store.row(slot));
                 let rank = |slot: Slot| match metric {
-                    Metric::L2 => ivf_kernels::l2_squared(store.row(query), store.row(slot)),
-                    _ => -dot(store.row(query), store.row(slot)),
+                    Metric::L2 => ivf_kernels::l2_squared(float(query), float(slot)),
+                    _ => -dot(float(query), float(slot)),
                 };
                 let mut all: Vec<f32> = store.live_slots().filter(|&slot| slot != query).map(rank).collect();
                 all.sort_unstable_by(f32::total_cmp);

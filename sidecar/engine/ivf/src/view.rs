@@ -14,6 +14,7 @@ use crate::effort::Effort;
 use crate::exact;
 use crate::filter::Filter;
 use crate::filtered::Expected;
+use crate::form::Probe;
 use crate::lists::Lists;
 use crate::search;
 use crate::store::Store;
@@ -54,27 +55,23 @@ impl KnnView for View {
     }
 
     fn search(&self, query: &Query<'_>) -> Result<Found, EngineError> {
-        if query.vector.len() != self.store.dims() {
-            return Err(EngineError::Dims { got: query.vector.len(), want: self.store.dims() });
-        }
+        let probe = self.store.form().probe(query.vector)?;
         if let Some(budget) = &self.refused {
             return Err(budget.error(0));
         }
         let (best, stats) = match (query.filter, &self.lists) {
-            (Some(filter), _) => self.search_allowed(Filter::of(filter, &self.store)?, query),
-            (None, Some(lists)) => self.search_lists(lists, query),
-            (None, None) => self.scan(query),
+            (Some(filter), _) => self.search_allowed(Filter::of(filter, &self.store)?, query, &probe),
+            (None, Some(lists)) => self.search_lists(lists, query, &probe),
+            (None, None) => self.scan(query, &probe),
         };
         self.found(&best, stats)
     }
 
     fn search_exactly(&self, query: &Query<'_>) -> Result<Found, EngineError> {
-        if query.vector.len() != self.store.dims() {
-            return Err(EngineError::Dims { got: query.vector.len(), want: self.store.dims() });
-        }
+        let probe = self.store.form().probe(query.vector)?;
         let (best, stats) = match query.filter {
-            Some(filter) => self.compare_allowed(Filter::of(filter, &self.store)?, query),
-            None => self.scan(query),
+            Some(filter) => self.compare_allowed(Filter::of(filter, &self.store)?, query, &probe),
+            None => self.scan(query, &probe),
         };
         self.found(&best, stats)
     }
@@ -137,29 +134,34 @@ impl View {
 
     /// Visits more lists while fewer than `k` are found; estimates that are no numbers (vectors so
     /// large that sums overflow) are found by comparing everything.
-    fn search_lists(&self, lists: &Lists, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
+    fn search_lists(
+        &self,
+        lists: &Lists,
+        query: &Query<'_>,
+        probe: &Probe<'_>,
+    ) -> (Vec<Ranked>, SearchStats) {
         let wanted = query.k.min(self.store.live());
         let mut effort = self.effort(lists, query);
         loop {
             let started = Instant::now();
             let (best, stats) = search::with_scratch(|scratch| {
-                search::search(scratch, lists, &self.store, query.vector, query.k, effort)
+                search::search(scratch, lists, &self.store, probe, query.k, effort)
             });
             self.costs.lists_took(lists.nlist(), &stats, started.elapsed());
             if best.len() >= wanted {
                 return (best, stats);
             }
             if effort.nprobe >= lists.nlist() {
-                return self.scan(query);
+                return self.scan(query, probe);
             }
             effort.nprobe = (effort.nprobe * 4).min(lists.nlist());
         }
     }
 
     /// Compares everything.
-    fn scan(&self, query: &Query<'_>) -> (Vec<Ranked>, SearchStats) {
+    fn scan(&self, query: &Query<'_>, probe: &Probe<'_>) -> (Vec<Ranked>, SearchStats) {
         let started = Instant::now();
-        let best = exact::scan(&self.store, self.spec.metric, query.vector, query.k);
+        let best = exact::scan(&self.store, self.spec.metric, &probe.row, query.k);
         let reranked = self.store.live();
         self.costs.exact_took(reranked, started.elapsed());
         (best, SearchStats { lists: 0, scanned: 0, reranked })

@@ -3,6 +3,7 @@
 
 use knn_types::{Change, ChangeKind, DocKey, Epoch, SeqNo};
 
+use crate::form::Form;
 use crate::generation::Generation;
 use crate::heads::{Heads, Tombstones};
 use crate::keys;
@@ -50,7 +51,7 @@ impl Writer {
         let mut key = Vec::new();
         keys::encode(doc, &mut key);
         match self.staged.get(key.as_slice()) {
-            Some(staged) => staged.vector.as_ref().map(|_| staged.order),
+            Some(staged) => staged.row.as_ref().map(|_| staged.order),
             None => self.heads.get(&self.store, &key).map(|slot| self.store.order(slot)),
         }
     }
@@ -61,20 +62,20 @@ impl Writer {
         let mut entries = coded.entries.into_iter();
         for change in changes {
             keys::encode(&change.doc, &mut key);
-            let (vector, entry) = match change.kind {
-                ChangeKind::Upsert(vector) => (Some(vector), entries.next()),
+            let (row, entry) = match change.kind {
+                ChangeKind::Upsert(vector) => (Some(self.store.form().row(vector)), entries.next()),
                 ChangeKind::Delete => (None, None),
             };
             let coded = entry.map(|entry| (coded.generation, entry));
-            self.stage_one(&key, StagedChange { order: change.order, vector, coded });
+            self.stage_one(&key, StagedChange { order: change.order, row, coded });
         }
     }
 
     fn stage_one(&mut self, key: &[u8], change: StagedChange) {
-        let deletes = change.vector.is_none();
+        let deletes = change.row.is_none();
         let published = self.heads.get(&self.store, key);
         if let Some(held) = self.staged.get_mut(key) {
-            let had_vector = held.vector.is_some();
+            let had_vector = held.row.is_some();
             if replaces(change.order, deletes, held.order, had_vector) {
                 self.staged_growth += i64::from(!deletes) - i64::from(had_vector);
                 *held = change;
@@ -97,16 +98,16 @@ impl Writer {
         let mut changes: Vec<_> = std::mem::take(&mut self.staged).into_iter().collect();
         changes.sort_unstable_by_key(|(_, change)| change.order);
         if let Some(lists) = &self.lists {
-            recode(&lists.generation, &mut changes);
+            recode(self.store.form(), &lists.generation, &mut changes);
         }
         for (key, change) in changes {
             if let Some(old) = self.heads.remove(&self.store, &key) {
                 self.store.kill(old);
             }
-            match change.vector {
-                Some(vector) => {
+            match change.row {
+                Some(row) => {
                     self.tombstones.remove(&key);
-                    let slot = self.store.push(&key, change.order, &vector);
+                    let slot = self.store.push(&key, change.order, &row);
                     self.heads.insert(&self.store, slot);
                     if let (Some(lists), Some((_, entry))) = (&mut self.lists, &change.coded) {
                         lists.push(slot, entry);
@@ -141,24 +142,24 @@ impl Writer {
     }
 
     fn count_staged_growth(&self) -> i64 {
-        let grows = self.staged.values().filter(|change| change.vector.is_some()).count();
+        let grows = self.staged.values().filter(|change| change.row.is_some()).count();
         let published = self.staged.keys().filter(|key| self.heads.get(&self.store, key).is_some()).count();
         grows as i64 - published as i64
     }
 }
 
 /// Codes the changes whose code is missing or belongs to other centroids.
-fn recode(generation: &Generation, changes: &mut [(Box<[u8]>, StagedChange)]) {
+fn recode(form: &Form, generation: &Generation, changes: &mut [(Box<[u8]>, StagedChange)]) {
     let fits =
         |change: &StagedChange| change.coded.as_ref().is_some_and(|(made_for, _)| *made_for == generation.id);
     let mut stale: Vec<&mut StagedChange> = changes
         .iter_mut()
         .map(|(_, change)| change)
-        .filter(|change| change.vector.is_some() && !fits(change))
+        .filter(|change| change.row.is_some() && !fits(change))
         .collect();
     for batch in stale.chunks_mut(RECODED) {
-        let mut rows: Vec<f32> =
-            batch.iter().filter_map(|change| change.vector.as_deref()).flatten().copied().collect();
+        let mut rows = Vec::with_capacity(batch.len() * form.dims());
+        batch.iter().filter_map(|change| change.row.as_deref()).for_each(|row| form.expand(row, &mut rows));
         for (change, entry) in batch.iter_mut().zip(generation.encode_entries(&mut rows)) {
             change.coded = Some((generation.id, entry));
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ivf_index::{Engine, EngineConfig};
 use knn_types::{
-    BuildState, Change, ChangeKind, DocKey, EngineError, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine,
-    KnnIndex, Metric, Query, SeqNo,
+    BuildState, Change, ChangeKind, DocKey, Element, EngineError, Epoch, FieldSpec, IndexKey, IvfOptions,
+    KnnEngine, KnnIndex, Metric, Query, SeqNo,
 };
 
 const DIMS: usize = 128;
@@ -26,7 +26,7 @@ fn engine(dir: Option<&Path>, budget: u64) -> Engine {
 fn open(engine: &Engine, field: &str, nlist: Option<u32>) -> Result<Arc<dyn KnnIndex>, EngineError> {
     let key = IndexKey { index_uuid: "i".into(), shard: 0, history_uuid: "h".into(), field: field.into() };
     let options = IvfOptions { nlist, ..IvfOptions::default() };
-    engine.open(&key, &FieldSpec { dims: DIMS, metric: Metric::L2, options })
+    engine.open(&key, &FieldSpec { element: Element::Float, dims: DIMS, metric: Metric::L2, options })
 }
 
 fn row(n: u64) -> Vec<f32> {

@@ -6,8 +6,8 @@ use std::thread;
 
 use ivf_index::{Engine, EngineConfig};
 use knn_types::{
-    BuildState, Change, ChangeKind, DocKey, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex,
-    Metric, Query, SeqNo,
+    BuildState, Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine,
+    KnnIndex, Metric, Query, SeqNo,
 };
 
 const DIMS: usize = 16;
@@ -70,7 +70,8 @@ fn every_answer_is_of_one_epoch() {
     };
     let engine = Engine::open(config).unwrap();
     let key = IndexKey { index_uuid: "i".into(), shard: 0, history_uuid: "h".into(), field: "f".into() };
-    let spec = FieldSpec { dims: DIMS, metric: Metric::L2, options: IvfOptions::default() };
+    let spec =
+        FieldSpec { element: Element::Float, dims: DIMS, metric: Metric::L2, options: IvfOptions::default() };
     let index: Arc<dyn KnnIndex> = engine.open(&key, &spec).unwrap();
     publish(&*index, 2);
     let done = AtomicBool::new(false);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ivf_index::{Engine, EngineConfig};
 use knn_types::{
-    Allow, Change, ChangeKind, DocKey, EngineError, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine,
-    KnnIndex, KnnView, Metric, Query, SeqNo, SlotFilter,
+    Allow, Change, ChangeKind, DocKey, Element, EngineError, Epoch, FieldSpec, IndexKey, IvfOptions,
+    KnnEngine, KnnIndex, KnnView, Metric, Query, SeqNo, SlotFilter,
 };
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256Plus;
@@ -42,7 +42,7 @@ impl Case {
         let config =
             EngineConfig { data_dir: None, exact_below: 1_000, train_threads: 1, ..EngineConfig::default() };
         let key = IndexKey { index_uuid: "i".into(), shard: 0, history_uuid: "h".into(), field: "f".into() };
-        let spec = FieldSpec { dims, metric, options: IvfOptions::default() };
+        let spec = FieldSpec { element: Element::Float, dims, metric, options: IvfOptions::default() };
         let index = Engine::open(config).unwrap().open(&key, &spec).unwrap();
         let rng = Xoshiro256Plus::seed_from_u64(seed);
         Self { rng, metric, dims, index, docs: HashMap::new(), next_seq_no: 0 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ivf_index::{Engine, EngineConfig, Spill};
 use knn_types::{
-    Change, ChangeKind, DocKey, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex, Metric, Query,
-    SeqNo,
+    Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex, Metric,
+    Query, SeqNo,
 };
 use proptest::prelude::*;
 
@@ -81,14 +81,34 @@ fn doc(number: u8) -> DocKey {
     DocKey { id: format!("d{number}").into(), routing: number.is_multiple_of(7).then(|| "r".into()) }
 }
 
-fn value(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
-    match metric {
-        Metric::L2 => a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum(),
-        _ => a.iter().zip(b).map(|(x, y)| x * y).sum(),
+/// What vectors consist of and how they are compared.
+type Kind = (Element, Metric);
+
+const KINDS: [Kind; 8] = [
+    (Element::Float, Metric::L2),
+    (Element::Float, Metric::Dot),
+    (Element::Float, Metric::MaxInnerProduct),
+    (Element::Byte, Metric::L2),
+    (Element::Byte, Metric::Cosine),
+    (Element::Byte, Metric::Dot),
+    (Element::Byte, Metric::MaxInnerProduct),
+    (Element::Bit, Metric::L2),
+];
+
+fn value(kind: Kind, a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(x, y)| x * y).sum() };
+    match kind {
+        (Element::Bit, _) => a.iter().zip(b).map(|(&x, &y)| (x as i8 ^ y as i8).count_ones() as f32).sum(),
+        (Element::Byte, Metric::Cosine) => {
+            let lengths = (f64::from(dot(a, a)) * f64::from(dot(b, b))).sqrt();
+            if lengths == 0.0 { 0.0 } else { (f64::from(dot(a, b)) / lengths) as f32 }
+        }
+        (_, Metric::L2) => a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum(),
+        _ => dot(a, b),
     }
 }
 
-fn compare(index: &dyn KnnIndex, model: &Model, metric: Metric, epoch: Epoch) {
+fn compare(index: &dyn KnnIndex, model: &Model, kind: Kind, epoch: Epoch) {
     let view = index.view();
     assert_eq!(view.epoch(), epoch);
     let live: HashMap<DocKey, (SeqNo, &Vector)> = model
@@ -97,8 +117,12 @@ fn compare(index: &dyn KnnIndex, model: &Model, metric: Metric, epoch: Epoch) {
         .filter_map(|(n, (order, vector))| Some((doc(*n), (*order, vector.as_ref()?))))
         .collect();
     assert_eq!(view.len(), live.len());
-    let query = [0.5, -1.5, 2.5, 0.0, 1.0, -3.5];
-    let nearer = |a: f32, b: f32| if metric.smaller_is_nearer() { a < b } else { a > b };
+    let query = if kind.0 == Element::Float {
+        [0.5, -1.5, 2.5, 0.0, 1.0, -3.5]
+    } else {
+        [1.0, -2.0, 3.0, 0.0, 1.0, -4.0]
+    };
+    let nearer = |a: f32, b: f32| if kind.1.smaller_is_nearer() { a < b } else { a > b };
     for k in [1, 5, 40, 10_000] {
         let hits = view
             .search(&Query { vector: &query, k, num_candidates: k.max(15), nprobe: None, filter: None })
@@ -108,7 +132,7 @@ fn compare(index: &dyn KnnIndex, model: &Model, metric: Metric, epoch: Epoch) {
         let mut seen = std::collections::HashSet::new();
         for hit in &hits {
             let (order, vector) = live.get(&hit.doc).unwrap_or_else(|| panic!("{:?} is not there", hit.doc));
-            assert_eq!((hit.order, hit.value), (*order, value(metric, &query, vector)));
+            assert_eq!((hit.order, hit.value), (*order, value(kind, &query, vector)));
             assert!(seen.insert(&hit.doc), "twice");
         }
         for pair in hits.windows(2) {
@@ -140,11 +164,13 @@ fn compare_census(index: &dyn KnnIndex, model: &Model) {
     }
 }
 
-fn run(metric: Metric, spill: Spill, steps: Vec<Step>) {
+fn run(kind: Kind, spill: Spill, steps: Vec<Step>) {
     let dir = tempfile::tempdir().unwrap();
     let key = IndexKey { index_uuid: "i".into(), shard: 0, history_uuid: "h".into(), field: "f".into() };
-    let spec =
-        FieldSpec { dims: DIMS, metric, options: IvfOptions { nlist: Some(5), ..IvfOptions::default() } };
+    let (element, metric) = kind;
+    let dims = if element == Element::Bit { DIMS * 8 } else { DIMS };
+    let options = IvfOptions { nlist: Some(5), ..IvfOptions::default() };
+    let spec = FieldSpec { element, dims, metric, options };
     let open = || -> Arc<dyn KnnIndex> {
         let config = EngineConfig {
             data_dir: Some(dir.path().to_path_buf()),
@@ -194,17 +220,17 @@ fn run(metric: Metric, spill: Spill, steps: Vec<Step>) {
                 (model, epoch) = (saved_model.clone(), saved_epoch);
             }
         }
-        compare(&*index, &model, metric, epoch);
+        compare(&*index, &model, kind, epoch);
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_engine_is_a_map_with_search(metric in 0..3usize, spills: bool, steps in proptest::collection::vec(step(), 1..30)) {
+    fn the_engine_is_a_map_with_search(kind in 0..KINDS.len(), spills: bool, steps in proptest::collection::vec(step(), 1..30)) {
         let spill = if spills { Spill::On } else { Spill::Off };
-        run([Metric::L2, Metric::Dot, Metric::MaxInnerProduct][metric], spill, steps);
+        run(KINDS[kind], spill, steps);
     }
 }
 
@@ -212,7 +238,7 @@ proptest! {
 fn a_delete_with_the_order_held_removes_and_an_older_upsert_stays_out() {
     let order = |seq_no| SeqNo { primary_term: 1, seq_no };
     run(
-        Metric::L2,
+        (Element::Float, Metric::L2),
         Spill::On,
         vec![
             Step::Stage(vec![(1, order(5), Some([1; DIMS])), (2, order(6), Some([2; DIMS]))]),
@@ -234,6 +260,7 @@ fn changed_options_take_effect_while_the_index_is_open() {
     let engine = Engine::open(config).unwrap();
     let key = IndexKey { index_uuid: "u".into(), shard: 0, history_uuid: "h".into(), field: "v".into() };
     let spec = |nprobe| FieldSpec {
+        element: Element::Float,
         dims: 4,
         metric: Metric::L2,
         options: IvfOptions { nprobe, ..IvfOptions::default() },

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ivf_index::{Engine, EngineConfig};
 use knn_types::{
-    BuildState, Change, ChangeKind, DocKey, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex,
-    Metric, Query, SeqNo,
+    BuildState, Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine,
+    KnnIndex, Metric, Query, SeqNo,
 };
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256Plus;
@@ -57,7 +57,7 @@ fn normal(rng: &mut Xoshiro256Plus) -> f32 {
 fn open(dims: usize, metric: Metric, options: IvfOptions) -> Arc<dyn KnnIndex> {
     let engine = Engine::open(EngineConfig { train_threads: 2, ..EngineConfig::default() }).unwrap();
     let key = IndexKey { index_uuid: "i".into(), shard: 0, history_uuid: "h".into(), field: "f".into() };
-    engine.open(&key, &FieldSpec { dims, metric, options }).unwrap()
+    engine.open(&key, &FieldSpec { element: Element::Float, dims, metric, options }).unwrap()
 }
 
 fn publish(index: &dyn KnnIndex, round: u64, first: usize, rows: &[Vec<f32>]) {

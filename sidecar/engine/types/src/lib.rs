@@ -11,7 +11,7 @@ mod nouns;
 mod ports;
 
 pub use filter::{Allow, SlotFilter};
-pub use nouns::{Change, ChangeKind, DocKey, Epoch, FieldSpec, IndexKey, IvfOptions, Metric, SeqNo};
+pub use nouns::{Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, IvfOptions, Metric, SeqNo};
 pub use ports::{
     BuildState, EngineError, Found, Hit, IndexStats, KnnEngine, KnnIndex, KnnView, Query, SearchStats,
 };

@@ -33,6 +33,37 @@ impl Metric {
     }
 }
 
+/// What a vector consists of. At the ports every vector is a slice of numbers, as Elasticsearch's JSON has
+/// them; the engine stores one byte or one bit where that is enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// float32 values, one per dimension.
+    #[default]
+    Float,
+    /// Whole numbers in -128..=127, one per dimension. Never normalised: [`Metric::Cosine`] divides by the
+    /// lengths, and [`Metric::Dot`] is the inner product of vectors of any length.
+    Byte,
+    /// Bits, eight to a number in -128..=127; [`FieldSpec::dims`] counts bits. Only under [`Metric::L2`],
+    /// whose value is the number of bits that differ.
+    Bit,
+}
+
+impl Element {
+    /// The name used in mappings, files and on the command line: `float`, `byte`, `bit`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Element::Float => "float",
+            Element::Byte => "byte",
+            Element::Bit => "bit",
+        }
+    }
+
+    /// The element type of a name.
+    pub fn named(name: &str) -> Option<Element> {
+        [Element::Float, Element::Byte, Element::Bit].into_iter().find(|element| element.name() == name)
+    }
+}
+
 /// One history of one shard of one index, and one vector field in it. A restored, re-created or
 /// force-allocated shard has another `history_uuid` and so another key: nothing is carried over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -93,7 +124,8 @@ pub struct Change {
 /// See [`Change`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChangeKind {
-    /// The document now has this vector; `dims` finite values, normalised for [`Metric::Cosine`].
+    /// The document now has this vector: [`FieldSpec::values`] numbers as [`Element`] says; floats are
+    /// finite, and normalised for [`Metric::Cosine`].
     Upsert(Vec<f32>),
     /// The document is gone, or no longer has a vector in this field.
     Delete,
@@ -113,12 +145,21 @@ pub struct IvfOptions {
 /// What the engine must know of a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FieldSpec {
-    /// 1..=4,096.
+    /// What vectors consist of.
+    pub element: Element,
+    /// 1..=4,096; of bits, a multiple of 8 up to 32,768.
     pub dims: usize,
     /// How vectors are compared.
     pub metric: Metric,
     /// Options of the mapping.
     pub options: IvfOptions,
+}
+
+impl FieldSpec {
+    /// Numbers that a vector has at the ports: one for each dimension, or for eight bits.
+    pub fn values(&self) -> usize {
+        if self.element == Element::Bit { self.dims / 8 } else { self.dims }
+    }
 }
 
 /// A position in a shard's history: all changes that one refresh showed.

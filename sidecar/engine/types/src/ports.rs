@@ -13,7 +13,7 @@ use crate::{Allow, Change, DocKey, Epoch, FieldSpec, IndexKey, SeqNo, SlotFilter
 /// All vector indexes of one node.
 pub trait KnnEngine: Send + Sync {
     /// Opens the index of `key`: from its newest sound snapshot if there is one with the same
-    /// `spec.dims` and `spec.metric`, else empty. Damaged files are set aside and logged, never
+    /// `spec.element`, `spec.dims` and `spec.metric`, else empty. Damaged files are set aside and logged, never
     /// an error. Opening twice gives the same index, with the options of the last call: effort changes
     /// at once, the number of lists with the next training.
     fn open(&self, key: &IndexKey, spec: &FieldSpec) -> Result<Arc<dyn KnnIndex>, EngineError>;
@@ -126,7 +126,8 @@ pub trait KnnView: Send + Sync {
 /// One nearest-neighbour question.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
-    /// `dims` finite values; normalised for cosine.
+    /// [`FieldSpec::values`] numbers as the field's [`crate::Element`] says; floats are finite, and
+    /// normalised for cosine.
     pub vector: &'a [f32],
     /// Hits wanted, 1..=10,000.
     pub k: usize,
@@ -162,7 +163,8 @@ pub struct Hit {
     pub doc: DocKey,
     /// The version of the document whose vector was compared.
     pub order: SeqNo,
-    /// Squared distance for l2, inner product otherwise; exact float32.
+    /// Squared distance for l2 (of bits: how many differ), inner product otherwise (of bytes under
+    /// cosine: divided by the lengths); exact float32.
     pub value: f32,
 }
 
@@ -224,6 +226,17 @@ pub enum EngineError {
         /// Length of the field.
         want: usize,
     },
+    /// The caller gave a value that is no whole number in -128..=127 to a byte or bit field.
+    #[error("value {value} at {at} is no signed byte")]
+    NotAByte {
+        /// Position in the vector.
+        at: usize,
+        /// The value.
+        value: f32,
+    },
+    /// There can be no such field.
+    #[error("{0}")]
+    Field(&'static str),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ivf_index::tool::Vectors;
 use ivf_index::{Engine, EngineConfig};
 use knn_types::{
-    Change, ChangeKind, DocKey, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex, Metric, SeqNo,
+    Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex, Metric,
+    SeqNo,
 };
 use rayon::prelude::*;
 
@@ -21,7 +22,8 @@ const BATCH: usize = 1_000;
 pub(crate) fn empty(dims: usize, metric: Metric) -> Result<Arc<dyn KnnIndex>, Failure> {
     let key = IndexKey { index_uuid: "bench".into(), shard: 0, history_uuid: "h".into(), field: "v".into() };
     let config = EngineConfig { train_threads: 2, ..EngineConfig::default() };
-    Ok(Engine::open(config)?.open(&key, &FieldSpec { dims, metric, options: IvfOptions::default() })?)
+    Ok(Engine::open(config)?
+        .open(&key, &FieldSpec { element: Element::Float, dims, metric, options: IvfOptions::default() })?)
 }
 
 /// Puts rows in, document `n` in row `n`, and does what upkeep is due.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use knn_types::{Epoch, FieldSpec, IndexKey, IvfOptions, Metric};
+use knn_types::{Element, Epoch, FieldSpec, IndexKey, IvfOptions, Metric};
 use serde::{Deserialize, Serialize};
 
 use crate::effort::Point;
@@ -22,6 +22,9 @@ pub(crate) struct Manifest {
     pub(crate) shard: u32,
     pub(crate) history_uuid: Arc<str>,
     pub(crate) field: Arc<str>,
+    /// `None` is `float`, as before there were others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) element: Option<String>,
     pub(crate) dims: usize,
     pub(crate) metric: String,
     pub(crate) cursor: i64,
@@ -74,12 +77,14 @@ impl Manifest {
     pub(crate) fn spec(&self) -> Option<FieldSpec> {
         let metrics = [Metric::L2, Metric::Cosine, Metric::Dot, Metric::MaxInnerProduct];
         let metric = metrics.into_iter().find(|metric| metric.name() == self.metric)?;
-        Some(FieldSpec { dims: self.dims, metric, options: IvfOptions::default() })
+        let element = self.element.as_deref().map_or(Some(Element::Float), Element::named)?;
+        Some(FieldSpec { element, dims: self.dims, metric, options: IvfOptions::default() })
     }
 
     /// Whether the snapshot is of this field as it is now.
     pub(crate) fn is_of(&self, spec: &FieldSpec) -> bool {
-        self.dims == spec.dims && self.metric == spec.metric.name()
+        let element = self.element.as_deref().unwrap_or(Element::Float.name());
+        element == spec.element.name() && self.dims == spec.dims && self.metric == spec.metric.name()
     }
 
     pub(crate) fn file(&self, name: &str) -> Option<&FileEntry> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ivf_kernels::BLOCK;
-use knn_types::{Epoch, FieldSpec, IndexKey};
+use knn_types::{Element, Epoch, FieldSpec, IndexKey};
 use serde::Serialize;
 
 use super::disk::Disk;
@@ -20,11 +20,12 @@ use crate::coarse::Coarse;
 use crate::coder::Coder;
 use crate::docs::{Docs, SealedDocs};
 use crate::effort::{Curve, Point};
+use crate::form::Form;
 use crate::generation::{Generation, Trained, next_id};
 use crate::heads::Tombstones;
 use crate::keyset::KeySet;
 use crate::lists::{Drift, List, Lists, PADDING, Part};
-use crate::mapped::{Damage, MappedFloats, file_bytes};
+use crate::mapped::{Damage, MappedWords, file_bytes};
 use crate::rotation::Rotation;
 use crate::store::{GROUP_CHUNKS, Store};
 
@@ -54,7 +55,9 @@ pub(crate) fn restore(disk: &Disk, key: &IndexKey, spec: &FieldSpec) -> Option<R
 pub struct Summary {
     /// `settings.index.uuid`, shard, `history_uuid` and field.
     pub key: String,
-    /// Values per vector.
+    /// `float`, `byte` or `bit`.
+    pub element: String,
+    /// Values per vector; of bits, bits.
     pub dims: usize,
     /// `l2`, `cosine`, `dot` or `mip`.
     pub metric: String,
@@ -81,6 +84,7 @@ pub(crate) fn summary(root: &Path) -> Option<Summary> {
     let trained_on = manifest.trained.as_ref().map(|trained| trained.vectors);
     Some(Summary {
         key: manifest.key().to_string(),
+        element: manifest.element.unwrap_or_else(|| Element::Float.name().to_owned()),
         dims: manifest.dims,
         metric: manifest.metric,
         cursor: manifest.cursor,
@@ -141,18 +145,18 @@ fn load_parts(directory: &Path, manifest: &Manifest, spec: &FieldSpec) -> Result
     while let Some(entry) = manifest.file(&rows_name(groups.len())) {
         let docs = checked(directory, manifest, &docs_name(groups.len()))?;
         let docs = read_docs(&docs).ok_or("documents do not fit their file")?;
-        let len = docs.iter().map(Docs::len).sum::<usize>() * manifest.dims;
+        let len = docs.iter().map(Docs::len).sum::<usize>() * Form::of(spec).words();
         if file_bytes(len) != entry.bytes {
             return Err(format!("{} does not fit its documents", entry.name));
         }
-        let rows = MappedFloats::open(&directory.join(&entry.name), len, entry.crc32, &damage)
+        let rows = MappedWords::open(&directory.join(&entry.name), len, entry.crc32, &damage)
             .map_err(|error| format!("{}: {error}", entry.name))?;
         rows.expect_random_reads();
         groups.push((Arc::new(rows), docs));
     }
     let state = checked(directory, manifest, STATE_NAME)?;
     let mut reader = Reader(&state);
-    let (store, tombstones) = read_state(&mut reader, manifest, groups, damage)
+    let (store, tombstones) = read_state(&mut reader, Form::of(spec), manifest.slots, groups, damage)
         .filter(|_| reader.is_at_end())
         .ok_or("the state does not fit its file")?;
     let lists = match &manifest.trained {
@@ -254,12 +258,13 @@ fn read_docs(bytes: &[u8]) -> Option<Vec<Docs>> {
 
 pub(super) fn read_state(
     reader: &mut Reader<'_>,
-    manifest: &Manifest,
-    groups: Vec<(Arc<MappedFloats>, Vec<Docs>)>,
+    form: Form,
+    slots: usize,
+    groups: Vec<(Arc<MappedWords>, Vec<Docs>)>,
     damage: Arc<Damage>,
 ) -> Option<(Store, Tombstones)> {
     let dead: Vec<u64> = reader.run()?;
-    let store = Store::restore(manifest.dims, manifest.slots, groups, &dead, damage)?;
+    let store = Store::restore(form, slots, groups, &dead, damage)?;
     let mut tombstones = Tombstones::default();
     for _ in 0..reader.number()? {
         let key: Vec<u8> = reader.run()?;

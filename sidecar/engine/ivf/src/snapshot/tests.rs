@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use knn_types::{
-    Change, ChangeKind, DocKey, EngineError, Epoch, FieldSpec, Hit, IndexKey, IvfOptions, KnnEngine,
+    Change, ChangeKind, DocKey, Element, EngineError, Epoch, FieldSpec, Hit, IndexKey, IvfOptions, KnnEngine,
     KnnIndex, Metric, Query, SeqNo,
 };
 
@@ -20,7 +20,7 @@ fn key(field: &str) -> IndexKey {
 }
 
 fn spec() -> FieldSpec {
-    FieldSpec { dims: DIMS, metric: Metric::L2, options: IvfOptions::default() }
+    FieldSpec { element: Element::Float, dims: DIMS, metric: Metric::L2, options: IvfOptions::default() }
 }
 
 fn engine(dir: &Path) -> Engine {

@@ -11,26 +11,27 @@ use super::manifest::Manifest;
 use super::read::{Parts, checked, read_generation, read_list, read_state};
 use super::write::{STATE_NAME, docs_name, rows_name};
 use crate::docs::Docs;
+use crate::form::Form;
 use crate::heads::Tombstones;
 use crate::keys;
 use crate::lists::{Drift, Lists};
-use crate::mapped::MappedFloats;
+use crate::mapped::MappedWords;
 
 pub(super) fn load(directory: &Path, manifest: &Manifest, spec: &FieldSpec) -> Result<Parts, String> {
     let mut groups = Vec::new();
     while let Some(entry) = manifest.file(&rows_name(groups.len())) {
         let docs = checked(directory, manifest, &docs_name(groups.len()))?;
         let docs = read_docs(&docs).ok_or("documents do not fit their file")?;
-        let len = docs.iter().map(Docs::len).sum::<usize>() * manifest.dims;
-        let rows = MappedFloats::open_bare(&directory.join(&entry.name), len, entry.crc32)
+        let len = docs.iter().map(Docs::len).sum::<usize>() * Form::of(spec).words();
+        let rows = MappedWords::open_bare(&directory.join(&entry.name), len, entry.crc32)
             .map_err(|error| format!("{}: {error}", entry.name))?;
         rows.expect_random_reads();
         groups.push((Arc::new(rows), docs));
     }
     let state = checked(directory, manifest, STATE_NAME)?;
     let mut reader = Reader(&state);
-    let (store, remembered) =
-        read_state(&mut reader, manifest, groups, Arc::default()).ok_or("the state does not fit its file")?;
+    let (store, remembered) = read_state(&mut reader, Form::of(spec), manifest.slots, groups, Arc::default())
+        .ok_or("the state does not fit its file")?;
     let mut tombstones = Tombstones::default();
     for (key, order) in remembered.iter() {
         tombstones.insert(reencoded(key).ok_or("a deletion has no key")?.into(), order);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::{fs, io};
 
-use knn_types::{EngineError, Epoch, FieldSpec, IndexKey, SeqNo};
+use knn_types::{Element, EngineError, Epoch, FieldSpec, IndexKey, SeqNo};
 
 use super::disk::{Disk, io_error};
 use super::format::{EVEN_KEYS, Order, RAGGED_KEYS, Writer};
@@ -14,7 +14,7 @@ use crate::docs::Docs;
 use crate::generation::Generation;
 use crate::keyset::KeySet;
 use crate::lists::{List, Lists, Part};
-use crate::mapped::{MappedFloats, PageSums, file_bytes};
+use crate::mapped::{MappedWords, PageSums, file_bytes};
 use crate::store::Store;
 
 /// What is written: one published state.
@@ -31,9 +31,9 @@ pub(crate) struct State {
 #[derive(Default)]
 pub(crate) struct Mapped {
     /// Groups of chunks and their rows.
-    pub(crate) groups: Vec<(usize, Arc<MappedFloats>)>,
+    pub(crate) groups: Vec<(usize, Arc<MappedWords>)>,
     /// Of the generation that was written; they begin with the value [`CENTROIDS_START`].
-    pub(crate) centroids: Option<Arc<MappedFloats>>,
+    pub(crate) centroids: Option<Arc<MappedWords>>,
 }
 
 /// The newest snapshot as far as the next one needs to know it.
@@ -112,8 +112,8 @@ fn map(disk: &Disk, number: u64, state: &State, written: Written) -> Result<Mapp
     let mut mapped = Mapped::default();
     for (group, crc32) in written.groups {
         let path = disk.snapshot(number).join(rows_name(group));
-        let len = state.store.group_slots(group) * state.store.dims();
-        let file = MappedFloats::open(&path, len, crc32, state.store.damage())
+        let len = state.store.group_slots(group) * state.store.words();
+        let file = MappedWords::open(&path, len, crc32, state.store.damage())
             .map_err(|source| io_error(&path, source))?;
         file.expect_random_reads();
         mapped.groups.push((group, Arc::new(file)));
@@ -126,9 +126,9 @@ fn map(disk: &Disk, number: u64, state: &State, written: Written) -> Result<Mapp
 }
 
 /// Maps a file of centroids, comparing its checksum.
-pub(super) fn map_centroids(path: &Path, entry: &FileEntry) -> io::Result<Arc<MappedFloats>> {
+pub(super) fn map_centroids(path: &Path, entry: &FileEntry) -> io::Result<Arc<MappedWords>> {
     let values = entry.bytes as usize / size_of::<f32>();
-    Ok(Arc::new(MappedFloats::open_bare(path, values, entry.crc32)?))
+    Ok(Arc::new(MappedWords::open_bare(path, values, entry.crc32)?))
 }
 
 pub(super) fn rows_name(group: usize) -> String {
@@ -190,7 +190,7 @@ impl<'a> Writing<'a> {
         let store = &self.state.store;
         let (rows, docs) = (rows_name(group), docs_name(group));
         let was_full = self.linkable().is_some_and(|saved| {
-            let bytes = file_bytes(store.group_slots(group) * store.dims());
+            let bytes = file_bytes(store.group_slots(group) * store.words());
             let earlier = saved.files.iter().find(|file| file.name == rows);
             store.group_is_full(group) && earlier.is_some_and(|file| file.bytes == bytes)
         });
@@ -273,8 +273,8 @@ fn write_file(
     Ok(FileEntry { name, bytes, crc32 })
 }
 
-/// Rows as [`MappedFloats`] wants them.
-fn write_rows<'a>(writer: &mut Writer, rows: impl Iterator<Item = &'a [f32]>) -> io::Result<()> {
+/// Rows as [`MappedWords`] wants them.
+fn write_rows<'a>(writer: &mut Writer, rows: impl Iterator<Item = &'a [u32]>) -> io::Result<()> {
     let mut sums = PageSums::default();
     for rows in rows {
         sums.update(bytemuck::cast_slice(rows));
@@ -353,6 +353,7 @@ fn manifest(state: &State, files: Vec<FileEntry>) -> Manifest {
         shard: state.key.shard,
         history_uuid: Arc::clone(&state.key.history_uuid),
         field: Arc::clone(&state.key.field),
+        element: (state.spec.element != Element::Float).then(|| state.spec.element.name().to_owned()),
         dims: state.spec.dims,
         metric: state.spec.metric.name().to_owned(),
         cursor: state.epoch.cursor,

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::kept::{Keep, kept_rows};
 use super::{ToolError, Vectors, open, read_vectors};
+use crate::form::Form;
 
 /// How to search.
 #[derive(Clone, Debug)]
@@ -94,7 +95,7 @@ pub fn search(dir: &Path, queries: &Path, options: &SearchOptions) -> Result<Sea
     let field = IvfOptions { recall: options.recall, ..IvfOptions::default() };
     let (index, spec) = open(dir, field)?;
     let mut vectors = read_vectors(queries)?;
-    vectors.prepare(spec.metric);
+    vectors.prepare(spec.element, spec.metric);
     let view = index.view();
     let rows: Vec<&[f32]> = vectors.rows().collect();
     let base = match &options.truth_from {
@@ -119,8 +120,11 @@ pub fn search(dir: &Path, queries: &Path, options: &SearchOptions) -> Result<Sea
             Some(kept) => base.only(|row| kept.contains(row as u64)),
             None => base,
         };
-        recall(spec.metric, &base, &rows, &answers, options.k)
+        let queries = vectors.expanded(&Form::of(&spec))?;
+        let rows: Vec<&[f32]> = queries.rows().collect();
+        Ok::<_, EngineError>(recall(spec.metric, &base, &rows, &answers, options.k))
     });
+    let recall = recall.transpose()?;
     let mut times: Vec<f64> = answers.iter().map(|answer| answer.microseconds).collect();
     times.sort_unstable_by(f64::total_cmp);
     let percentile = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
@@ -173,14 +177,14 @@ fn run(
     Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-/// The vectors that the index was built from.
+/// The vectors that the index was built from, expanded.
 fn base_of(path: &Path, spec: &FieldSpec, queries: &Vectors) -> Result<Vectors, ToolError> {
     let mut base = read_vectors(path)?;
-    if base.dims() != spec.dims || queries.dims() != spec.dims {
+    if base.dims() != spec.values() || queries.dims() != spec.values() {
         return Err(ToolError::file(path, "vectors of another length than the index"));
     }
-    base.prepare(spec.metric);
-    Ok(base)
+    base.prepare(spec.element, spec.metric);
+    Ok(base.expanded(&Form::of(spec))?)
 }
 
 fn recall(metric: Metric, base: &Vectors, queries: &[&[f32]], answers: &[Answer], k: usize) -> f64 {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use knn_types::{
-    Change, ChangeKind, DocKey, EngineError, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine, KnnIndex,
-    Metric, SeqNo,
+    Change, ChangeKind, DocKey, Element, EngineError, Epoch, FieldSpec, IndexKey, IvfOptions, KnnEngine,
+    KnnIndex, Metric, SeqNo,
 };
 use serde::Serialize;
 
@@ -52,7 +52,7 @@ impl ToolError {
 pub struct BuildReport {
     /// Vectors indexed.
     pub vectors: u64,
-    /// Values per vector.
+    /// Dimensions.
     pub dims: usize,
     /// Number of lists; 0 for an exact scan.
     pub nlist: usize,
@@ -78,10 +78,11 @@ pub fn metric_named(name: &str) -> Option<Metric> {
 }
 
 /// Builds an index of the vectors in `data` below `dir`, replacing one that is there. Documents are
-/// named by their row number.
+/// named by their row number. For [`Element::Bit`] eight dimensions stand in a byte of the file.
 pub fn build(
     data: &Path,
     dir: &Path,
+    element: Element,
     metric: Metric,
     options: IvfOptions,
     threads: usize,
@@ -89,7 +90,7 @@ pub fn build(
 ) -> Result<BuildReport, ToolError> {
     let started = Instant::now();
     let mut vectors = read_vectors(data)?;
-    vectors.prepare(metric);
+    vectors.prepare(element, metric);
     let config = EngineConfig {
         data_dir: Some(dir.to_path_buf()),
         train_threads: threads,
@@ -97,9 +98,9 @@ pub fn build(
         ..EngineConfig::default()
     };
     let engine = Engine::open(config)?;
-    let dims = vectors.dims();
+    let dims = if element == Element::Bit { vectors.dims() * 8 } else { vectors.dims() };
     engine.remove(&key());
-    let index = engine.open(&key(), &FieldSpec { dims, metric, options })?;
+    let index = engine.open(&key(), &FieldSpec { element, dims, metric, options })?;
     fill(&*index, &vectors)?;
     let load_seconds = started.elapsed().as_secs_f64();
     let started = Instant::now();
@@ -164,7 +165,9 @@ fn open(dir: &Path, options: IvfOptions) -> Result<(Arc<dyn KnnIndex>, FieldSpec
     let missing = || ToolError::file(&root, "no sound snapshot; `build` makes one");
     let summary = snapshot::summary(&root).ok_or_else(missing)?;
     let metric = metric_named(&summary.metric).ok_or_else(|| ToolError::file(&root, "unknown metric"))?;
-    let spec = FieldSpec { dims: summary.dims, metric, options };
+    let element =
+        Element::named(&summary.element).ok_or_else(|| ToolError::file(&root, "unknown element type"))?;
+    let spec = FieldSpec { element, dims: summary.dims, metric, options };
     let engine = Engine::open(EngineConfig { data_dir: Some(dir.to_path_buf()), ..EngineConfig::default() })?;
     let index = engine.open(&key(), &spec)?;
     if index.view().is_empty() {

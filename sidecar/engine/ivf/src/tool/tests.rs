@@ -32,7 +32,8 @@ fn formats_are_read_and_broken_ones_refused() {
     ];
     for (kind, data, want) in cases {
         write_npy(&npy, kind, 2, 2, data);
-        assert_eq!(read_vectors(&npy).unwrap(), Vectors::new(want.to_vec(), 2).unwrap(), "{kind}");
+        let read = read_vectors(&npy).unwrap();
+        assert_eq!((read.values(), read.dims()), (&want[..], 2), "{kind}");
     }
     let fvecs = dir.path().join("a.fvecs");
     fs::write(&fvecs, [&2u32.to_le_bytes()[..], bytemuck::cast_slice(&[1f32, 2.0])].concat()).unwrap();
@@ -57,7 +58,8 @@ fn build_search_stats_and_verify() {
     let (base, queries, data) = (dir.path().join("b.npy"), dir.path().join("q.npy"), dir.path().join("data"));
     write_npy(&base, "|u1", 6_000, 16, &rows(6_000, 16, 1));
     write_npy(&queries, "|u1", 60, 16, &rows(60, 16, 2));
-    let built = build(&base, &data, Metric::L2, IvfOptions::default(), 1, Spill::Auto).unwrap();
+    let built =
+        build(&base, &data, Element::Float, Metric::L2, IvfOptions::default(), 1, Spill::Auto).unwrap();
     assert_eq!((built.vectors, built.dims), (6_000, 16));
     assert!(built.nlist > 10 && built.disk_bytes > 6_000 * 16 * 4);
 
@@ -103,4 +105,60 @@ fn build_search_stats_and_verify() {
     assert!(verdicts[0].path.exists(), "verify changes nothing");
     assert!(search(&data, &queries, &SearchOptions::default()).is_err(), "nothing sound to search");
     assert!(stats(&dir.path().join("nowhere")).is_err());
+}
+
+#[test]
+fn bytes_and_bits_are_built_and_searched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, queries, data) = (dir.path().join("b.npy"), dir.path().join("q.npy"), dir.path().join("data"));
+    for (element, metric, kind, row_bytes) in [
+        (Element::Byte, Metric::L2, "|u1", 16),
+        (Element::Byte, Metric::Cosine, "|i1", 20),
+        (Element::Byte, Metric::Dot, "|i1", 16),
+        (Element::Bit, Metric::L2, "|u1", 16),
+    ] {
+        write_npy(&base, kind, 6_000, 16, &rows(6_000, 16, 1));
+        write_npy(&queries, kind, 60, 16, &rows(60, 16, 2));
+        let built = build(&base, &data, element, metric, IvfOptions::default(), 1, Spill::Off).unwrap();
+        assert_eq!(built.dims, if element == Element::Bit { 128 } else { 16 });
+        assert!(built.nlist > 10, "{built:?}");
+        let saved = &stats(&data).unwrap()[0];
+        assert_eq!(saved.element, element.name());
+        let rows = &walk(&data, "rows-0.bin");
+        assert_eq!(
+            fs::metadata(rows).unwrap().len().div_ceil(4_100),
+            (6_000 * row_bytes as u64).div_ceil(4_096)
+        );
+
+        let options = SearchOptions { truth_from: Some(base.clone()), ..SearchOptions::default() };
+        let report = search(&data, &queries, &options).unwrap();
+        assert!(report.recall.unwrap() >= 0.93, "{element:?} {metric:?} {report:?}");
+        let all = SearchOptions { nprobe: Some(built.nlist), recall: Some(0.999), ..options.clone() };
+        assert!(search(&data, &queries, &all).unwrap().recall.unwrap() > 0.98, "{element:?} {metric:?}");
+        let keep = Some(Keep { share: 0.1, choice: Choice::Region });
+        let kept = search(&data, &queries, &SearchOptions { keep, ..options }).unwrap();
+        assert!(kept.recall.unwrap() >= 0.93 && kept.short == 0, "{element:?} {metric:?} {kept:?}");
+    }
+    write_npy(&base, "<f4", 2, 2, bytemuck::cast_slice(&[1.5f32, -2.5, 0.0, 3e9]));
+    let refused = build(&base, &data, Element::Byte, Metric::L2, IvfOptions::default(), 1, Spill::Off);
+    assert!(matches!(refused, Err(ToolError::Engine(EngineError::NotAByte { at: 0, .. }))), "{refused:?}");
+    let refused = build(&base, &data, Element::Bit, Metric::Dot, IvfOptions::default(), 1, Spill::Off);
+    assert!(matches!(refused, Err(ToolError::Engine(EngineError::Field(_)))), "{refused:?}");
+}
+
+/// The file of this name below a directory.
+fn walk(root: &Path, name: &str) -> PathBuf {
+    let mut open = vec![root.to_path_buf()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.ends_with(name) {
+                return path;
+            }
+            if path.is_dir() {
+                open.push(path);
+            }
+        }
+    }
+    panic!("no {name}");
 }

@@ -2,21 +2,28 @@
 
 use std::path::Path;
 
-use knn_types::Metric;
+use knn_types::{Element, EngineError, Metric};
 
 use super::ToolError;
+use crate::form::Form;
 
 /// Rows of equal length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vectors {
     values: Vec<f32>,
     dims: usize,
+    /// Read from bytes without a sign.
+    unsigned: bool,
 }
 
 impl Vectors {
     /// Rows of `dims` values, end to end; `None` if they are not whole rows.
     pub fn new(values: Vec<f32>, dims: usize) -> Option<Self> {
-        (dims > 0 && !values.is_empty() && values.len().is_multiple_of(dims)).then_some(Self { values, dims })
+        (dims > 0 && !values.is_empty() && values.len().is_multiple_of(dims)).then_some(Self {
+            values,
+            dims,
+            unsigned: false,
+        })
     }
 
     /// Values per row.
@@ -47,18 +54,25 @@ impl Vectors {
     /// The rows whose number `keep` accepts.
     pub(super) fn only(&self, keep: impl Fn(usize) -> bool) -> Vectors {
         let rows = self.rows().enumerate().filter(|(number, _)| keep(*number));
-        Vectors { values: rows.flat_map(|(_, row)| row).copied().collect(), dims: self.dims }
+        Vectors { values: rows.flat_map(|(_, row)| row).copied().collect(), ..*self }
     }
 
     /// Takes the last rows off.
     pub fn split_last(&mut self, count: usize) -> Option<Vectors> {
         let at = self.len().checked_sub(count)?.checked_mul(self.dims)?;
         Vectors::new(self.values.split_off(at), self.dims)
+            .map(|rest| Vectors { unsigned: self.unsigned, ..rest })
     }
 
-    /// Scales rows to unit length where the metric wants that.
-    pub fn prepare(&mut self, metric: Metric) {
-        if metric == Metric::Cosine {
+    /// Makes rows what a field takes: floats get unit length where the metric wants that, and bytes
+    /// without a sign are shifted by 128 for l2, which changes no distance; for bits they are taken as
+    /// they are.
+    pub fn prepare(&mut self, element: Element, metric: Metric) {
+        if element == Element::Byte && metric == Metric::L2 && self.unsigned {
+            self.values.iter_mut().for_each(|x| *x -= 128.0);
+        } else if element == Element::Bit && self.unsigned {
+            self.values.iter_mut().filter(|x| **x > 127.0).for_each(|x| *x -= 256.0);
+        } else if element == Element::Float && metric == Metric::Cosine {
             for row in self.values.chunks_exact_mut(self.dims) {
                 let length = ivf_kernels::dot(row, row).sqrt();
                 if length > 0.0 {
@@ -69,13 +83,26 @@ impl Vectors {
     }
 }
 
+impl Vectors {
+    /// One float for every dimension, so that distances can be had without the engine.
+    pub(super) fn expanded(&self, form: &Form) -> Result<Vectors, EngineError> {
+        let mut values = Vec::with_capacity(self.len() * form.dims());
+        for row in self.rows() {
+            values.extend_from_slice(&form.probe(row)?.floats);
+        }
+        Ok(Vectors { values, dims: form.dims(), unsigned: false })
+    }
+}
+
 /// Reads a file by its name's ending.
 pub fn read_vectors(path: &Path) -> Result<Vectors, ToolError> {
     let bytes = std::fs::read(path).map_err(|error| ToolError::file(path, error))?;
     let parsed = match path.extension().and_then(|ending| ending.to_str()) {
         Some("npy") => npy(&bytes),
         Some("fvecs") => vecs(&bytes, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-        Some("bvecs") => vecs(&bytes, 1, |b| f32::from(b[0])),
+        Some("bvecs") => {
+            vecs(&bytes, 1, |b| f32::from(b[0])).map(|vectors| Vectors { unsigned: true, ..vectors })
+        }
         _ => Err("name ends in none of .npy, .fvecs, .bvecs"),
     };
     let vectors = parsed.map_err(|reason| ToolError::file(path, reason))?;
@@ -128,7 +155,8 @@ fn npy(bytes: &[u8]) -> Result<Vectors, &'static str> {
     if rows.checked_mul(dims) != Some(values.len()) {
         return Err("not as many values as its shape says");
     }
-    Vectors::new(values, dims).ok_or("no rows")
+    let vectors = Vectors::new(values, dims).ok_or("no rows")?;
+    Ok(Vectors { unsigned: kind == "|u1", ..vectors })
 }
 
 /// A half-precision number.
