@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use knn_types::Metric;
+use knn_types::{Element, Metric};
 
 /// `similarity` of a `dense_vector`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +75,25 @@ impl Similarity {
         }
     }
 
+    /// [`Similarity::score`] for a field of any element type; `dims` counts bits where vectors consist of
+    /// them. Bits have `l2_norm` only, and the engine's value is the number of bits that differ.
+    pub fn score_of(self, element: Element, dims: usize, value: f32) -> f32 {
+        match (element, self) {
+            (Element::Bit, _) => (dims as f32 - value) / dims as f32,
+            (Element::Byte, Similarity::DotProduct) => 0.5 + value / byte_dot_range(dims),
+            _ => self.score(value),
+        }
+    }
+
+    /// [`Similarity::threshold`] for a field of any element type.
+    pub fn threshold_of(self, element: Element, dims: usize, similarity: f32) -> f32 {
+        match (element, self) {
+            (Element::Bit, _) => (dims as f32 - similarity) / dims as f32,
+            (Element::Byte, Similarity::DotProduct) => 0.5 + similarity / byte_dot_range(dims),
+            _ => self.threshold(similarity),
+        }
+    }
+
     /// Checks a vector as Elasticsearch does and makes it what Lucene stores: for cosine it is scaled to
     /// unit length unless its squared length is within 1e-3 of 1 already.
     pub fn prepare(self, vector: &mut [f32]) -> Result<(), BadVector> {
@@ -116,6 +135,11 @@ impl FromStr for Similarity {
     }
 }
 
+/// What Lucene divides the inner product of byte vectors by: twice its largest size.
+fn byte_dot_range(dims: usize) -> f32 {
+    dims as f32 * 32_768.0
+}
+
 /// Lucene's way to keep scores of unbounded inner products positive and ordered.
 fn scale_inner_product(value: f32) -> f32 {
     if value < 0.0 { 1.0 / (1.0 - value) } else { value + 1.0 }
@@ -138,6 +162,27 @@ mod tests {
         ];
         for (similarity, value, printed) in seen {
             assert_eq!(float(similarity.score(value)), printed, "{similarity:?} {value}");
+        }
+    }
+
+    #[test]
+    fn scores_of_bytes_and_bits() {
+        let printed =
+            |similarity: Similarity, element, dims, value| float(similarity.score_of(element, dims, value));
+        assert_eq!(printed(Similarity::DotProduct, Element::Byte, 3, 100.0), "0.5010173");
+        assert_eq!(printed(Similarity::L2Norm, Element::Byte, 3, 1.0), "0.5");
+        assert_eq!(printed(Similarity::Cosine, Element::Byte, 3, 0.6), "0.8");
+        assert_eq!(printed(Similarity::MaxInnerProduct, Element::Byte, 3, -2.0), "0.33333334");
+        assert_eq!(printed(Similarity::L2Norm, Element::Bit, 16, 4.0), "0.75");
+        assert_eq!(printed(Similarity::L2Norm, Element::Float, 3, 1.0), "0.5");
+        for (element, similarity, raw, value) in [
+            (Element::Bit, Similarity::L2Norm, 3.0, 3.0),
+            (Element::Byte, Similarity::L2Norm, 3.0, 9.0),
+            (Element::Byte, Similarity::DotProduct, 50.0, 50.0),
+            (Element::Byte, Similarity::Cosine, 0.3, 0.3),
+        ] {
+            let bound = similarity.threshold_of(element, 24, raw);
+            assert_eq!(bound, similarity.score_of(element, 24, value), "{element:?} {similarity:?}");
         }
     }
 
