@@ -8,6 +8,7 @@ mod build;
 mod calibrate;
 mod coarse;
 mod coder;
+mod cold;
 mod config;
 mod cost;
 mod docs;

@@ -171,6 +171,13 @@ impl MappedWords {
         }
     }
 
+    /// Lets the system read values that will be wanted soon, without waiting for them.
+    pub(crate) fn will_need(&self, values: Range<usize>) {
+        if let Some(map) = &self.map {
+            advise(map, Advice::WillNeed, values.start * size_of::<u32>()..values.end * size_of::<u32>());
+        }
+    }
+
     /// Tells the system that rows are read here and there, not in order.
     pub(crate) fn expect_random_reads(&self) {
         if let Some(map) = &self.map {

@@ -8,6 +8,7 @@
 //! how many are read is decided by the query, not in advance.
 
 use std::cell::RefCell;
+use std::time::Instant;
 
 use ivf_kernels::{ByteQuery, Candidates, Lut, Run};
 use knn_types::{Metric, SearchStats};
@@ -33,6 +34,8 @@ const READ_ROUND: usize = 64;
 const LIST_AHEAD: usize = 6;
 /// Rows asked for ahead of their comparison.
 const ROWS_AHEAD: usize = 4;
+/// Rows that the system is told of ahead of their comparison where they come from a disk.
+const ANNOUNCED: usize = 16;
 
 /// Buffers of one search, kept per thread.
 #[derive(Default)]
@@ -91,6 +94,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Reads candidates in ascending order of their bounds, until one lies beyond the k-th rank.
     fn read(&mut self, keys: &[u64]) {
+        let (started, before) = (Instant::now(), self.read);
+        let ahead = self.store.reads().go_ahead();
+        if ahead {
+            self.announce(&keys[..keys.len().min(ANNOUNCED)]);
+        }
         for &key in keys.iter().take(ROWS_AHEAD) {
             self.store.prefetch(key as u32);
         }
@@ -98,12 +106,24 @@ impl Reader<'_> {
             if rank_of(key) > self.best.limit() {
                 break;
             }
+            if ahead && let Some(&later) = keys.get(at + ANNOUNCED) {
+                self.announce(&[later]);
+            }
             if let Some(&later) = keys.get(at + ROWS_AHEAD) {
                 self.store.prefetch(later as u32);
             }
             exact::offer(self.store, self.lists.generation.metric, self.query, key as u32, &mut self.best);
             self.read += 1;
         }
+        if !ahead {
+            self.store.reads().took(started.elapsed(), self.read - before);
+        }
+    }
+
+    /// Lets the system read rows, as far as it is known by now that they will be compared.
+    fn announce(&self, keys: &[u64]) {
+        let limit = self.best.limit();
+        keys.iter().filter(|&&key| rank_of(key) <= limit).for_each(|&key| self.store.will_need(key as u32));
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use knn_types::{DocKey, EngineError, SeqNo};
 
+use crate::cold::Reads;
 use crate::docs::Docs;
 use crate::form::Form;
 use crate::keys;
@@ -41,6 +42,8 @@ pub(crate) struct Store {
     lineage: u64,
     /// What is wrong with mapped rows, if anything is.
     damage: Arc<Damage>,
+    /// How fast rows are read.
+    reads: Arc<Reads>,
 }
 
 #[derive(Clone)]
@@ -67,8 +70,8 @@ impl Store {
         static LINEAGES: AtomicU64 = AtomicU64::new(1);
         let lineage = LINEAGES.fetch_add(1, Ordering::Relaxed);
         let words = form.words();
-        let (shift, damage) = (chunk_slots(words).ilog2(), Arc::default());
-        Self { form, words, shift, chunks: Vec::new(), slots: 0, live: 0, lineage, damage }
+        let (shift, damage, reads) = (chunk_slots(words).ilog2(), Arc::default(), Arc::default());
+        Self { form, words, shift, chunks: Vec::new(), slots: 0, live: 0, lineage, damage, reads }
     }
 
     /// The store of a snapshot: a file of rows and the documents of its chunks for each group, and
@@ -194,6 +197,19 @@ impl Store {
         let (chunk, at) = self.place(slot);
         let row = self.chunks[chunk].rows.unchecked(at * self.words..(at + 1) * self.words);
         ivf_kernels::prefetch_row(bytemuck::cast_slice(row));
+    }
+
+    /// Lets the system read a row that will be compared, if a file has it.
+    pub(crate) fn will_need(&self, slot: Slot) {
+        let (chunk, at) = self.place(slot);
+        if let Rows::Mapped { file, start, .. } = &*self.chunks[chunk].rows {
+            file.will_need(start + at * self.words..start + (at + 1) * self.words);
+        }
+    }
+
+    /// How fast rows are read.
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.reads
     }
 
     pub(crate) fn order(&self, slot: Slot) -> SeqNo {
