@@ -1,5 +1,5 @@
 //! `outrigger engine …`: the index by itself, without any Elasticsearch, for benchmarks and for
-//! curious people. Reports are JSON on standard output.
+//! curious people. Reports are JSON on standard output; `stats` is a table unless `--json` is given.
 
 use std::path::PathBuf;
 
@@ -8,6 +8,8 @@ use ivf_index::Spill;
 use ivf_index::tool::{self, Choice, Keep, SearchOptions};
 use knn_types::{Element, IvfOptions, Metric};
 use serde::Serialize;
+
+use crate::engine_stats::AsText;
 
 /// `outrigger engine`.
 #[derive(Args)]
@@ -88,9 +90,12 @@ struct SearchArgs {
     /// Visit exactly so many lists.
     #[arg(long)]
     nprobe: Option<usize>,
-    /// Threads that search, each one query at a time.
+    /// Threads that search.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Queries that a thread asks at a time; more than one share their work.
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
     /// The file that the index was built from: recall is measured against an exact search of it.
     #[arg(long)]
     truth_from: Option<PathBuf>,
@@ -150,6 +155,7 @@ pub(crate) fn run(tool: EngineTool) -> anyhow::Result<bool> {
                 recall: args.recall,
                 nprobe: args.nprobe,
                 threads: args.threads,
+                batch: args.batch,
                 truth_from: args.truth_from,
                 keep: args.filter_keep.map(|share| {
                     let choice = args.filter_correlated.unwrap_or(Choice::Random);
@@ -158,7 +164,11 @@ pub(crate) fn run(tool: EngineTool) -> anyhow::Result<bool> {
             };
             print(&tool::search(&args.dir, &args.queries, &options)?)?;
         }
-        EngineCommand::Stats { dir } => tool::stats(&dir)?.iter().try_for_each(|summary| print(summary))?,
+        EngineCommand::Stats { dir } => {
+            for summary in tool::stats(&dir)? {
+                if tool.json { print(&summary)? } else { print!("{}", AsText(&summary)) }
+            }
+        }
         EngineCommand::Verify { dir } => {
             let verdicts = tool::verify(&dir)?;
             verdicts.iter().try_for_each(|verdict| print(verdict))?;

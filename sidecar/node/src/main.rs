@@ -8,6 +8,7 @@ mod assemble;
 mod cli;
 mod config;
 mod data_dir;
+mod engine_stats;
 mod engine_tool;
 mod gauges;
 mod live_recall;

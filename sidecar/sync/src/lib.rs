@@ -39,5 +39,7 @@ pub use barrier::Scope;
 pub use config::{Auth, SyncConfig};
 pub use node::{NodeInfo, Security};
 pub use registry::FieldState;
-pub use report::{AuditReport, FieldReport, IndexReport, ProgressReport, ShardReport, ShardState};
+pub use report::{
+    AuditReport, CurveReport, FieldReport, IndexReport, ProgressReport, ShardReport, ShardState,
+};
 pub use sync::Sync;

@@ -1,5 +1,6 @@
 //! What an operator sees of an index: one serializable tree, made on demand.
 
+use knn_types::CurvePoint;
 use serde::Serialize;
 
 /// One index.
@@ -81,12 +82,38 @@ pub struct ShardReport {
     pub nprobe: usize,
     /// Calibrated recall@10 at the default effort.
     pub recall: Option<f32>,
+    /// Effort against recall@10 as calibration measured it, least effort first.
+    pub curve: Vec<CurveReport>,
     /// Imbalance of the lists; 1 is even.
     pub imbalance: f32,
     /// Bytes of memory.
     pub memory_bytes: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
+}
+
+/// One point of the curve from effort to recall.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CurveReport {
+    /// Measured recall@10.
+    pub recall: f32,
+    /// Lists visited.
+    pub nprobe: usize,
+    /// Entries scanned per query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scanned: Option<usize>,
+    /// Vectors compared in full per query.
+    pub reranked: usize,
+    /// Microseconds per query on one thread when the index was trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub microseconds: Option<f32>,
+}
+
+impl From<CurvePoint> for CurveReport {
+    fn from(point: CurvePoint) -> Self {
+        let CurvePoint { recall, nprobe, scanned, reranked, microseconds } = point;
+        Self { recall, nprobe, scanned, reranked, microseconds }
+    }
 }
 
 /// How far a first build is.

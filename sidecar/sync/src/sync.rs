@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::node::NodeInfo;
 use crate::registry::{FieldState, IndexEntry, Registry};
-use crate::report::{FieldReport, IndexReport, ProgressReport, ShardReport, ShardState};
+use crate::report::{CurveReport, FieldReport, IndexReport, ProgressReport, ShardReport, ShardState};
 use crate::shard::{FieldIndex, Shard};
 use crate::upstream::Upstream;
 use crate::{feed, sleep, upkeep};
@@ -218,6 +218,7 @@ fn shard_report(shard: &Shard, field: &str) -> ShardReport {
         nlist: 0,
         nprobe: 0,
         recall: None,
+        curve: Vec::new(),
         imbalance: 1.0,
         memory_bytes: 0,
         disk_bytes: 0,
@@ -244,6 +245,7 @@ fn add_engine_numbers(report: &mut ShardReport, field: &FieldIndex) {
     report.nlist = stats.nlist;
     report.nprobe = stats.nprobe;
     report.recall = stats.recall;
+    report.curve = stats.curve.into_iter().map(CurveReport::from).collect();
     report.imbalance = stats.imbalance;
     report.memory_bytes = stats.memory_bytes;
     report.disk_bytes = stats.disk_bytes;

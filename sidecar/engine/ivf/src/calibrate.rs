@@ -6,7 +6,10 @@
 //! neighbour by neighbour. The sample has noise, and it lies a little nearer to the data than real
 //! queries: the mean recall less its standard error and a small [`MARGIN`] has to reach the wish.
 
+use std::time::Instant;
+
 use hashbrown::HashMap;
+use knn_types::SearchStats;
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_xoshiro::Xoshiro256Plus;
@@ -30,7 +33,7 @@ const MARGIN: f64 = 0.92;
 const DEVIATIONS: f64 = 1.64;
 /// Share of the error that comes from bounds that fail, not from lists left out.
 const BOUNDS_SHARE: f64 = 0.3;
-/// Sampled queries that tell how many entries are read.
+/// Sampled queries that tell what a search costs.
 const READERS: usize = 32;
 /// Allowed errors that get a point.
 const ERRORS: [f32; 8] = [0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001];
@@ -129,8 +132,17 @@ fn points(store: &Store, lists: &Lists, samples: &[Sample], k: usize) -> Vec<Poi
         let least = points.last().map_or(1, |point| point.nprobe);
         let nprobe = low.max(least);
         let effort = Effort { nprobe, depth: store.slots(), slack };
-        let depth = reads(store, lists, samples, k, effort).max(points.last().map_or(k, |point| point.depth));
-        points.push(Point { k, error, nprobe, depth, slack, recall: needed.recall(nprobe, slack).0 as f32 });
+        let cost = Cost::of(store, lists, samples, k, effort);
+        points.push(Point {
+            k,
+            error,
+            nprobe,
+            depth: cost.reads.max(points.last().map_or(k, |point| point.depth)),
+            slack,
+            recall: needed.recall(nprobe, slack).0 as f32,
+            scanned: Some(cost.scanned),
+            microseconds: Some(cost.microseconds),
+        });
     }
     points
 }
@@ -184,16 +196,36 @@ impl SlackNeeded {
     }
 }
 
-/// How many entries a search reads with an effort, in the mean.
-fn reads(store: &Store, lists: &Lists, samples: &[Sample], k: usize, effort: Effort) -> usize {
-    let count = |scratch: &mut Scratch, sample: &Sample| {
-        let (_, stats) =
-            search::search(scratch, lists, store, &store.form().stored(store.row(sample.slot)), k, effort);
-        stats.reranked
-    };
-    let readers = &samples[..samples.len().min(READERS)];
-    let total: usize = readers.par_iter().map_init(Scratch::default, count).sum();
-    total.div_ceil(readers.len().max(1))
+/// What a search costs with an effort.
+struct Cost {
+    /// Entries compared by their full vectors and entries scanned, in the mean.
+    reads: usize,
+    scanned: usize,
+    /// In the median: the threads of a pool interrupt each other, and others interrupt them.
+    microseconds: f32,
+}
+
+impl Cost {
+    fn of(store: &Store, lists: &Lists, samples: &[Sample], k: usize, effort: Effort) -> Self {
+        let search = |scratch: &mut Scratch, sample: &Sample| {
+            let query = store.form().stored(store.row(sample.slot));
+            let started = Instant::now();
+            let (_, stats) = search::search(scratch, lists, store, &query, k, effort);
+            (stats, started.elapsed().as_secs_f32() * 1e6)
+        };
+        let readers = &samples[..samples.len().min(READERS)];
+        let costs: Vec<(SearchStats, f32)> = readers.par_iter().map_init(Scratch::default, search).collect();
+        let mean = |of: fn(&SearchStats) -> usize| {
+            costs.iter().map(|(stats, _)| of(stats)).sum::<usize>().div_ceil(costs.len().max(1))
+        };
+        let mut times: Vec<f32> = costs.iter().map(|(_, time)| *time).collect();
+        times.sort_unstable_by(f32::total_cmp);
+        Self {
+            reads: mean(|stats| stats.reranked),
+            scanned: mean(|stats| stats.scanned),
+            microseconds: times.get(times.len() / 2).copied().unwrap_or(0.0),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Calibration measures a curve for a few values of `k`; between its points, and between those
 //! values of `k`, effort is interpolated on logarithmic scales.
 
-use knn_types::IvfOptions;
+use knn_types::{CurvePoint, IvfOptions};
 use serde::{Deserialize, Serialize};
 
 /// Share of the true neighbours that may be missed where nobody asked for anything else.
@@ -57,6 +57,12 @@ pub struct Point {
     pub slack: f32,
     /// Recall that was measured with this effort (better than `1 - error`: there is a margin).
     pub recall: f32,
+    /// Entries that a query scanned, in the mean. Older snapshots have none.
+    #[serde(default)]
+    pub scanned: Option<usize>,
+    /// Microseconds that a query took on one thread, in the median. Older snapshots have none.
+    #[serde(default)]
+    pub microseconds: Option<f32>,
 }
 
 /// Snapshots of version 1 have none: what was never measured is chosen with care.
@@ -124,6 +130,18 @@ impl Curve {
         let plain = self.at(k, error, nlist).nprobe;
         let wide = self.at(farther, error * CORRELATION, nlist).nprobe;
         (nprobe * wide).div_ceil(plain).clamp(nprobe, nlist)
+    }
+
+    /// What was measured for so many hits, for people to look at.
+    pub(crate) fn measured_for(&self, k: usize) -> Vec<CurvePoint> {
+        let shown = |point: &Point| CurvePoint {
+            recall: point.recall,
+            nprobe: point.nprobe,
+            scanned: point.scanned,
+            reranked: point.depth,
+            microseconds: point.microseconds,
+        };
+        self.points.iter().filter(|point| point.k == k).map(shown).collect()
     }
 
     /// Measured recall@10 at the default effort.
@@ -209,7 +227,16 @@ mod tests {
     use super::*;
 
     fn curve() -> Curve {
-        let point = |k, error, nprobe, depth| Point { k, error, nprobe, depth, slack: 2.0, recall: 0.97 };
+        let point = |k, error, nprobe, depth| Point {
+            k,
+            error,
+            nprobe,
+            depth,
+            slack: 2.0,
+            recall: 0.97,
+            scanned: None,
+            microseconds: None,
+        };
         Curve {
             points: vec![
                 point(10, 0.2, 10, 30),

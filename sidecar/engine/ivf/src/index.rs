@@ -394,6 +394,7 @@ impl KnnIndex for Index {
             nlist: lists.map_or(0, Lists::nlist),
             nprobe: lists.map_or(0, |lists| view.effort(lists, &default).nprobe),
             recall: lists.and_then(|lists| lists.generation.curve.default_recall()),
+            curve: lists.map(|lists| lists.generation.curve.measured_for(default.k)).unwrap_or_default(),
             imbalance: lists.map_or(1.0, Lists::imbalance),
             memory_bytes,
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),

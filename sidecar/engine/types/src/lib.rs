@@ -13,5 +13,6 @@ mod ports;
 pub use filter::{Allow, SlotFilter};
 pub use nouns::{Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, IvfOptions, Metric, SeqNo};
 pub use ports::{
-    BuildState, EngineError, Found, Hit, IndexStats, KnnEngine, KnnIndex, KnnView, Query, SearchStats,
+    BuildState, CurvePoint, EngineError, Found, Hit, IndexStats, KnnEngine, KnnIndex, KnnView, Query,
+    SearchStats,
 };

@@ -207,12 +207,29 @@ pub struct IndexStats {
     pub nprobe: usize,
     /// Recall@10 that calibration measured at the default effort, when it has run.
     pub recall: Option<f32>,
+    /// What calibration measured for ten hits, least effort first; empty while exact.
+    pub curve: Vec<CurvePoint>,
     /// Sum of squares of list sizes against even lists: 1 is even.
     pub imbalance: f32,
     /// Bytes of memory held, originals included.
     pub memory_bytes: u64,
     /// Bytes of the newest snapshot on disk.
     pub disk_bytes: u64,
+}
+
+/// One measured point of the curve from effort to recall.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CurvePoint {
+    /// Recall of sampled queries, 0 to 1.
+    pub recall: f32,
+    /// Lists visited.
+    pub nprobe: usize,
+    /// Entries scanned per query; `None` where it was not measured (indexes of older versions).
+    pub scanned: Option<usize>,
+    /// Vectors compared in full per query, about.
+    pub reranked: usize,
+    /// Microseconds per query on one thread, as it was when the index was trained.
+    pub microseconds: Option<f32>,
 }
 
 /// What can go wrong inside the engine.

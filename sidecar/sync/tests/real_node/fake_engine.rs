@@ -204,6 +204,7 @@ impl KnnIndex for FakeIndex {
             nlist: 0,
             nprobe: 0,
             recall: None,
+            curve: Vec::new(),
             imbalance: 1.0,
             memory_bytes: 0,
             disk_bytes: 0,

@@ -96,6 +96,7 @@ fn what_was_saved_comes_back_with_its_lists() {
     let after = engine(dir.path()).open(&key("v"), &spec()).unwrap();
     assert_eq!(all(&*after), all(&*before));
     let (before_stats, stats) = (before.stats(), after.stats());
+    assert_eq!(before_stats.curve, stats.curve);
     assert_eq!(
         (stats.nlist, stats.nprobe, stats.recall),
         (before_stats.nlist, before_stats.nprobe, before_stats.recall)

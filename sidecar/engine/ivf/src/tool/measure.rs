@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ivf_kernels::level;
-use knn_types::{Allow, EngineError, FieldSpec, IvfOptions, KnnView, Metric, Query, SlotFilter};
+use knn_types::{Allow, EngineError, FieldSpec, Found, IvfOptions, KnnView, Metric, Query, SlotFilter};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -23,8 +23,10 @@ pub struct SearchOptions {
     pub recall: Option<f32>,
     /// Visit exactly so many lists.
     pub nprobe: Option<usize>,
-    /// Threads that search, each one query at a time.
+    /// Threads that search.
     pub threads: usize,
+    /// Queries that a thread asks at a time; each is reported with its share of their time.
+    pub batch: usize,
     /// The file that the index was built from: recall is measured against an exact search of it.
     pub truth_from: Option<PathBuf>,
     /// Search under a filter that keeps some of the vectors; needs `truth_from`.
@@ -39,6 +41,7 @@ impl Default for SearchOptions {
             recall: None,
             nprobe: None,
             threads: 1,
+            batch: 1,
             truth_from: None,
             keep: None,
         }
@@ -155,26 +158,36 @@ fn run(
     options: &SearchOptions,
     filter: Option<&dyn SlotFilter>,
 ) -> Result<Vec<Answer>, EngineError> {
-    let one = |vector: &&[f32]| {
-        let num_candidates = options.num_candidates.unwrap_or(options.k + options.k / 2);
-        let query = Query { vector, k: options.k, num_candidates, nprobe: options.nprobe, filter };
+    let answer = |found: Found, microseconds: f64| Answer {
+        microseconds,
+        values: found.hits.iter().map(|hit| hit.value).collect(),
+        lists: found.stats.lists,
+        scanned: found.stats.scanned,
+        reranked: found.stats.reranked,
+    };
+    let together = |rows: &[&[f32]]| -> Result<Vec<Answer>, EngineError> {
         let started = Instant::now();
-        let found = view.search(&query)?;
-        Ok(Answer {
-            microseconds: started.elapsed().as_secs_f64() * 1e6,
-            values: found.hits.iter().map(|hit| hit.value).collect(),
-            lists: found.stats.lists,
-            scanned: found.stats.scanned,
-            reranked: found.stats.reranked,
-        })
+        let found = match rows {
+            [row] => vec![view.search(&query(row, options, filter))],
+            _ => view.search_batch(&rows.iter().map(|row| query(row, options, filter)).collect::<Vec<_>>()),
+        };
+        let microseconds = started.elapsed().as_secs_f64() * 1e6 / rows.len() as f64;
+        found.into_iter().map(|found| Ok(answer(found?, microseconds))).collect()
+    };
+    let thread = |rows: &[&[f32]]| -> Result<Vec<Answer>, EngineError> {
+        Ok(rows.chunks(options.batch.max(1)).map(together).collect::<Result<Vec<_>, _>>()?.concat())
     };
     let share = rows.len().div_ceil(options.threads.max(1)).max(1);
     let parts: Vec<Result<Vec<Answer>, EngineError>> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            rows.chunks(share).map(|rows| scope.spawn(move || rows.iter().map(one).collect())).collect();
+        let threads: Vec<_> = rows.chunks(share).map(|rows| scope.spawn(move || thread(rows))).collect();
         threads.into_iter().map(|thread| thread.join().expect("a search does not panic")).collect()
     });
     Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+fn query<'a>(vector: &'a [f32], options: &SearchOptions, filter: Option<&'a dyn SlotFilter>) -> Query<'a> {
+    let num_candidates = options.num_candidates.unwrap_or(options.k + options.k / 2);
+    Query { vector, k: options.k, num_candidates, nprobe: options.nprobe, filter }
 }
 
 /// The vectors that the index was built from, expanded.

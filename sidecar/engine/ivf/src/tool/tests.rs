@@ -69,6 +69,8 @@ fn build_search_stats_and_verify() {
     assert!(report.qps > 0.0 && report.p99_us >= report.p50_us && report.queries == 60);
     let all = SearchOptions { nprobe: Some(built.nlist), threads: 3, ..options.clone() };
     assert!(search(&data, &queries, &all).unwrap().recall.unwrap() > 0.999);
+    let batched = search(&data, &queries, &SearchOptions { batch: 7, ..options.clone() }).unwrap();
+    assert_eq!((batched.recall, batched.queries), (report.recall, 60));
     let filtered = options.clone();
     let strict = SearchOptions { recall: Some(0.99), ..options };
     assert!(search(&data, &queries, &strict).unwrap().nprobe > report.nprobe);
@@ -91,9 +93,12 @@ fn build_search_stats_and_verify() {
     let summaries = stats(&data).unwrap();
     assert_eq!(summaries.len(), 1);
     assert_eq!((summaries[0].slots, summaries[0].metric.as_str()), (6_000, "l2"));
-    assert!(
-        summaries[0].curve.windows(2).all(|pair| pair[0].k < pair[1].k || pair[0].nprobe <= pair[1].nprobe)
-    );
+    let curve = &summaries[0].curve;
+    assert!(!curve.is_empty());
+    assert!(curve.windows(2).all(|pair| {
+        pair[0].k < pair[1].k || (pair[0].nprobe <= pair[1].nprobe && pair[0].scanned <= pair[1].scanned)
+    }));
+    assert!(curve.iter().all(|point| point.scanned > Some(point.k) && point.microseconds > Some(0.0)));
 
     let verdicts = verify(&data).unwrap();
     assert!(verdicts.len() == 1 && verdicts[0].damage.is_none(), "{verdicts:?}");
