@@ -10,11 +10,16 @@ pub(crate) struct AsText<'a>(pub(crate) &'a Summary);
 
 impl Display for AsText<'_> {
     fn fmt(&self, out: &mut Formatter<'_>) -> Result {
-        let Summary { key, dims, metric, cursor, slots, disk_bytes, trained_on, curve } = self.0;
+        let Summary { key, element, dims, metric, cursor, slots, disk_bytes, trained_on, spill, curve } =
+            self.0;
         writeln!(out, "{key}")?;
-        writeln!(out, "  {dims} dims, {metric}; {slots} entries up to _seq_no {cursor}; {disk_bytes} bytes")?;
+        writeln!(
+            out,
+            "  {dims} {element} dims, {metric}; {slots} entries up to _seq_no {cursor}; {disk_bytes} bytes"
+        )?;
         let Some(trained_on) = trained_on else { return writeln!(out, "  no lists: searches are exact") };
-        writeln!(out, "  lists trained on {trained_on} vectors; per query on one thread:")?;
+        let twice = if *spill { ", each in two lists" } else { "" };
+        writeln!(out, "  lists trained on {trained_on} vectors{twice}; per query on one thread:")?;
         let heads = ["k", "allowed error", "recall", "lists", "scanned", "compared", "microseconds"];
         writeln!(out, "  {}", row(heads.map(String::from)))?;
         curve.iter().try_for_each(|point| writeln!(out, "  {}", row(cells(point))))
@@ -58,12 +63,14 @@ mod tests {
         let old = Point { k: 100, scanned: None, microseconds: None, ..point };
         let summary = Summary {
             key: "uuid/0/h/vector".into(),
+            element: "float".into(),
             dims: 384,
             metric: "cosine".into(),
             cursor: 107_999,
             slots: 108_000,
             disk_bytes: 175_000_000,
             trained_on: Some(108_000),
+            spill: false,
             curve: vec![point, old],
         };
         let text = AsText(&summary).to_string();
