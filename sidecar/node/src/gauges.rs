@@ -42,6 +42,9 @@ pub(crate) struct Gauges {
     memory: Family<FieldLabels, Gauge>,
     disk: Family<FieldLabels, Gauge>,
     recall: Family<FieldLabels, Gauge<f64, AtomicU64>>,
+    imbalance: Family<FieldLabels, Gauge<f64, AtomicU64>>,
+    drift: Family<FieldLabels, Gauge<f64, AtomicU64>>,
+    inertia: Family<FieldLabels, Gauge<f64, AtomicU64>>,
     live_recall: Family<RecallLabels, Gauge<f64, AtomicU64>>,
     live_samples: Family<FieldLabels, Gauge>,
 }
@@ -59,6 +62,9 @@ impl Gauges {
             memory: Family::default(),
             disk: Family::default(),
             recall: Family::default(),
+            imbalance: Family::default(),
+            drift: Family::default(),
+            inertia: Family::default(),
             live_recall: Family::default(),
             live_samples: Family::default(),
         };
@@ -84,6 +90,13 @@ impl Gauges {
             "Calibrated recall@10 at the defaults",
             this.recall.clone(),
         );
+        for (name, help, family) in [
+            ("outrigger_index_imbalance", "Sum of squares of list sizes against even lists", &this.imbalance),
+            ("outrigger_index_drift", "Residuals of what was added since training against then", &this.drift),
+            ("outrigger_index_inertia", "Residuals of all vectors against those at training", &this.inertia),
+        ] {
+            registry.register(name, help, family.clone());
+        }
         registry.register(
             "outrigger_live_recall",
             "Recall of recent searches, sampled against exact scans, with its 95 % interval",
@@ -111,7 +124,9 @@ impl Gauges {
         for family in [&self.docs, &self.memory, &self.disk, &self.live_samples] {
             family.clear();
         }
-        self.recall.clear();
+        for family in [&self.recall, &self.imbalance, &self.drift, &self.inertia] {
+            family.clear();
+        }
         self.live_recall.clear();
         let catalog = sync.catalog();
         let uuids: HashSet<&str> = catalog.adopted().map(|index| &*index.uuid).collect();
@@ -129,6 +144,12 @@ impl Gauges {
                     self.show_live(&labels, &measured);
                 }
                 let recalls: Vec<f32> = field.shards.iter().filter_map(|shard| shard.recall).collect();
+                let highest = |of: fn(&shard_sync::ShardReport) -> f32| {
+                    field.shards.iter().map(of).reduce(f32::max).map_or(1.0, f64::from)
+                };
+                self.imbalance.get_or_create(&labels).set(highest(|shard| shard.imbalance));
+                self.drift.get_or_create(&labels).set(highest(|shard| shard.upkeep.drift));
+                self.inertia.get_or_create(&labels).set(highest(|shard| shard.upkeep.inertia));
                 if let Some(lowest) = recalls.into_iter().reduce(f32::min) {
                     self.recall.get_or_create(&labels).set(f64::from(lowest));
                 }

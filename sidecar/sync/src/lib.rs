@@ -40,6 +40,6 @@ pub use config::{Auth, SyncConfig};
 pub use node::{NodeInfo, Security};
 pub use registry::FieldState;
 pub use report::{
-    AuditReport, CurveReport, FieldReport, IndexReport, ProgressReport, ShardReport, ShardState,
+    AuditReport, CurveReport, FieldReport, IndexReport, ProgressReport, ShardReport, ShardState, UpkeepReport,
 };
 pub use sync::Sync;

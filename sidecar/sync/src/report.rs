@@ -1,6 +1,6 @@
 //! What an operator sees of an index: one serializable tree, made on demand.
 
-use knn_types::CurvePoint;
+use knn_types::{CurvePoint, Upkeep};
 use serde::Serialize;
 
 /// One index.
@@ -86,6 +86,8 @@ pub struct ShardReport {
     pub curve: Vec<CurveReport>,
     /// Imbalance of the lists; 1 is even.
     pub imbalance: f32,
+    /// What upkeep did to the lists.
+    pub upkeep: UpkeepReport,
     /// Bytes of memory.
     pub memory_bytes: u64,
     /// Bytes on disk.
@@ -113,6 +115,32 @@ impl From<CurvePoint> for CurveReport {
     fn from(point: CurvePoint) -> Self {
         let CurvePoint { recall, nprobe, scanned, reranked, microseconds } = point;
         Self { recall, nprobe, scanned, reranked, microseconds }
+    }
+}
+
+/// What upkeep has done to the lists of a shard since it was opened, and how well they fit.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct UpkeepReport {
+    /// Times that all lists were trained.
+    pub trainings: u64,
+    /// Lists that were split because they had grown.
+    pub splits: u64,
+    /// Lists that were dissolved because they had shrunk.
+    pub merges: u64,
+    /// Entries that moved to another list because a centroid near to them came or went.
+    pub reassigned: u64,
+    /// Times that effort was measured anew without training.
+    pub calibrations: u64,
+    /// Mean squared residual of what was added since training against that at training; 1 is alike.
+    pub drift: f32,
+    /// Mean squared residual of all vectors, when last measured, against that at training.
+    pub inertia: f32,
+}
+
+impl From<Upkeep> for UpkeepReport {
+    fn from(upkeep: Upkeep) -> Self {
+        let Upkeep { trainings, splits, merges, reassigned, calibrations, drift, inertia } = upkeep;
+        Self { trainings, splits, merges, reassigned, calibrations, drift, inertia }
     }
 }
 

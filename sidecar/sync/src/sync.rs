@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use es_wire::{Catalog, Resolved};
-use knn_types::{BuildState, KnnEngine};
+use knn_types::{BuildState, KnnEngine, Upkeep};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -220,6 +220,7 @@ fn shard_report(shard: &Shard, field: &str) -> ShardReport {
         recall: None,
         curve: Vec::new(),
         imbalance: 1.0,
+        upkeep: Upkeep::default().into(),
         memory_bytes: 0,
         disk_bytes: 0,
     };
@@ -247,6 +248,7 @@ fn add_engine_numbers(report: &mut ShardReport, field: &FieldIndex) {
     report.recall = stats.recall;
     report.curve = stats.curve.into_iter().map(CurveReport::from).collect();
     report.imbalance = stats.imbalance;
+    report.upkeep = stats.upkeep.into();
     report.memory_bytes = stats.memory_bytes;
     report.disk_bytes = stats.disk_bytes;
 }

@@ -10,11 +10,11 @@ use rand_xoshiro::Xoshiro256Plus;
 use rayon::prelude::*;
 
 use crate::calibrate::calibrate;
-use crate::coarse::{Coarse, spherical};
+use crate::coarse::{Coarse, ListNo, spherical};
 use crate::coder::Coder;
 use crate::config::Spill;
 use crate::effort::Curve;
-use crate::generation::{Coded, Generation, Trained, next_id};
+use crate::generation::{Coded, Generation, Local, Trained, next_id};
 use crate::heads::Heads;
 use crate::kmeans;
 use crate::lists::{Drift, Homes, List, Lists, PADDING, Part};
@@ -27,9 +27,9 @@ const SAMPLE_PER_LIST: usize = 64;
 /// Bytes that a training sample may take.
 const SAMPLE_BYTES: usize = 1 << 30;
 /// Slots that one task codes.
-const TASK_SLOTS: usize = 512;
+pub(crate) const TASK_SLOTS: usize = 512;
 /// Seed of everything random here, so that a build can be repeated.
-const SEED: u64 = 20_231_127;
+pub(crate) const SEED: u64 = 20_231_127;
 /// Most lists of an index.
 const MOST_LISTS: usize = 65_536;
 
@@ -71,12 +71,18 @@ impl Build {
         spill: Spill,
     ) -> Result<Build, EngineError> {
         let (store, moved) = if compact { compacted(base) } else { (base.clone(), None) };
-        let lists = match (centroids, lists) {
-            (Centroids::Train, _) => Some(train(&store, spec, spill)?),
-            (Centroids::Keep, Some(lists)) => Some(fill(&store, &lists.generation, lists.drift).lists),
+        let lists = match (centroids, lists, &moved) {
+            (Centroids::Train, ..) => Some(train(&store, spec, spill)?),
+            (Centroids::Keep, Some(lists), Some(moved)) => Some(moved.renamed(lists)),
+            (Centroids::Keep, lists, None) => lists.cloned(),
             _ => None,
         };
         Ok(Build { base: base.clone(), store, lists, moved })
+    }
+
+    /// A state whose slots are those of `base` and whose lists are these.
+    pub(crate) fn of_lists(base: &Store, lists: Lists) -> Self {
+        Build { base: base.clone(), store: base.clone(), lists: Some(lists), moved: None }
     }
 
     /// Slots published since, dead or alive.
@@ -118,6 +124,26 @@ impl Build {
             }
         }
         self.base = now.clone();
+    }
+}
+
+impl Moved {
+    /// Lists with the new numbers, without what is gone.
+    fn renamed(&self, lists: &Lists) -> Lists {
+        let shape = lists.generation.coder.shape();
+        let rename = |slot: Slot| Some(self.slots[slot as usize]).filter(|&slot| slot != PADDING);
+        let renamed = |list: &Arc<List>| {
+            let mut part = Part::with_capacity(shape, list.len());
+            list.copy_into(shape, rename, &mut part);
+            Arc::new(List::of(part))
+        };
+        let seen = self.slots.iter().take(lists.drift.since as usize);
+        let since = seen.filter(|&&slot| slot != PADDING).count() as Slot;
+        Lists {
+            generation: Arc::clone(&lists.generation),
+            lists: lists.lists.par_iter().map(renamed).collect(),
+            drift: Drift { since, ..lists.drift },
+        }
     }
 }
 
@@ -163,7 +189,7 @@ fn train(store: &Store, spec: &FieldSpec, spill: Spill) -> Result<Lists, EngineE
         return Err(EngineError::Training("vectors are too large for float32 sums".into()));
     }
     drop(sample);
-    let rotation = Rotation::new(dims, SEED);
+    let rotation = Arc::new(Rotation::new(dims, SEED));
     centroids.chunks_exact_mut(dims).for_each(|centroid| rotation.apply(centroid));
     let coder = Coder::for_field(spec.metric, dims);
     let coarse = Coarse::new(spec.metric, dims, centroids);
@@ -178,20 +204,23 @@ fn train(store: &Store, spec: &FieldSpec, spill: Spill) -> Result<Lists, EngineE
         metric: spec.metric,
         rotation,
         coder,
-        coarse,
+        coarse: Arc::new(coarse),
         spill: twice,
         trained: Trained { vectors: store.live(), residual: 0.0 },
         curve: Curve::default(),
+        local: Local::default(),
     };
     if spill == Spill::Auto && twice {
         generation.spill = spill::pays(store, &generation);
     }
     let generation = Arc::new(generation);
-    let mut filled = fill(store, &generation, Drift::default());
+    let mut filled = fill(store, &generation);
     drop(generation);
     let trained = Arc::get_mut(&mut filled.lists.generation).expect("nobody else has it yet");
     trained.trained.residual = filled.residual;
-    trained.coarse.set_residuals(&filled.residuals);
+    trained.remember_sizes(&filled.lists.lists);
+    let coarse = Arc::get_mut(&mut trained.coarse).expect("nobody else has it yet");
+    coarse.set_residuals(&filled.residuals);
     let curve = calibrate(store, &filled.lists, &filled.homes);
     Arc::get_mut(&mut filled.lists.generation).expect("nobody else has it yet").curve = curve;
     Ok(filled.lists)
@@ -207,7 +236,7 @@ struct Filled {
 }
 
 /// Assigns and codes all live slots.
-fn fill(store: &Store, generation: &Arc<Generation>, drift: Drift) -> Filled {
+fn fill(store: &Store, generation: &Arc<Generation>) -> Filled {
     let live: Vec<Slot> = store.live_slots().collect();
     let coded: Vec<Coded> =
         live.par_chunks(TASK_SLOTS).map(|slots| generation.encode(&mut store.gather(slots))).collect();
@@ -227,7 +256,7 @@ fn fill(store: &Store, generation: &Arc<Generation>, drift: Drift) -> Filled {
             let (add, mul) = coded.factors[within];
             frozen.push(shape, live[at / copies], &coded.nibbles[within * groups..][..groups], add, mul);
         }
-        Arc::new(List { frozen: Arc::new(frozen), fresh: Part::default() })
+        Arc::new(List::of(frozen))
     };
     let lists = members.par_iter().map(list).collect();
     // Of each vector in its first list.
@@ -239,6 +268,7 @@ fn fill(store: &Store, generation: &Arc<Generation>, drift: Drift) -> Filled {
         }
     }
     let residuals = energies.iter().map(|&(sum, count)| (sum / count.max(1) as f64) as f32).collect();
+    let drift = Drift { since: store.slots() as Slot, ..Drift::default() };
     Filled {
         lists: Lists { generation: Arc::clone(generation), lists, drift },
         homes,
@@ -247,31 +277,43 @@ fn fill(store: &Store, generation: &Arc<Generation>, drift: Drift) -> Filled {
     }
 }
 
-/// Fresh parts merged into frozen ones, dead entries dropped. Returns for each list the new frozen
-/// part and how many fresh entries went into it.
-pub(crate) fn freeze(store: &Store, lists: &Lists) -> Vec<(Arc<Part>, usize)> {
-    let (shape, groups) = (lists.generation.coder.shape(), lists.generation.coder.groups());
-    let alive = |slot: Slot| !store.is_dead(slot);
-    let frozen = |list: &Arc<List>| {
-        if list.fresh.len == 0 {
-            return (Arc::clone(&list.frozen), 0);
-        }
+/// A list's fresh part merged into its frozen one, dead entries dropped.
+pub(crate) struct Frozen {
+    list: ListNo,
+    part: Arc<Part>,
+    /// Fresh entries that went into it.
+    merged: usize,
+}
+
+/// Freezes the given lists.
+pub(crate) fn freeze(store: &Store, lists: &Lists, which: &[ListNo]) -> Vec<Frozen> {
+    let shape = lists.generation.coder.shape();
+    let alive = |slot: Slot| (!store.is_dead(slot)).then_some(slot);
+    let frozen = |&number: &ListNo| {
+        let list = &lists.lists[number as usize];
         let mut part = Part::with_capacity(shape, list.len());
-        list.frozen.copy_into(shape, 0..list.frozen.len, alive, groups, &mut part);
-        list.fresh.copy_into(shape, 0..list.fresh.len, alive, groups, &mut part);
-        (Arc::new(part), list.fresh.len)
+        list.copy_into(shape, alive, &mut part);
+        Frozen { list: number, part: Arc::new(part), merged: list.fresh.len }
     };
-    lists.lists.par_iter().map(frozen).collect()
+    which.par_iter().map(frozen).collect()
 }
 
 /// Puts frozen parts in place, keeping what became fresh since.
-pub(crate) fn install_frozen(lists: &mut Lists, frozen: Vec<(Arc<Part>, usize)>) {
-    let (shape, groups) = (lists.generation.coder.shape(), lists.generation.coder.groups());
-    for (list, (frozen, merged)) in lists.lists.iter_mut().zip(frozen) {
-        if merged > 0 {
-            let mut fresh = Part::default();
-            list.fresh.copy_into(shape, merged..list.fresh.len, |_| true, groups, &mut fresh);
-            *list = Arc::new(List { frozen, fresh });
-        }
+pub(crate) fn install_frozen(lists: &mut Lists, frozen: Vec<Frozen>) {
+    let shape = lists.generation.coder.shape();
+    for Frozen { list, part, merged } in frozen {
+        let list = &mut lists.lists[list as usize];
+        let mut fresh = Part::default();
+        list.fresh.copy_into(shape, merged..list.fresh.len, Some, &mut fresh);
+        *list = Arc::new(List { frozen: part, fresh });
     }
+}
+
+/// The same lists with a curve measured anew.
+pub(crate) fn calibrated(store: &Store, lists: &Lists) -> Lists {
+    let before = &lists.generation;
+    let curve = calibrate(store, lists, &lists.homes(store.slots()));
+    let local = Local { changed: 0, ..before.local.clone() };
+    let generation = Generation { id: next_id(), curve, local, ..(**before).clone() };
+    Lists { generation: Arc::new(generation), ..lists.clone() }
 }

@@ -76,6 +76,19 @@ impl Coarse {
         self.centroids.nearest(&rows).into_iter().map(|(list, _)| list).collect()
     }
 
+    /// Squared length of each row's residual from its nearest centroid.
+    pub(crate) fn energies(&self, rows: &[f32]) -> Vec<f32> {
+        let nearest = self.assign(rows, false);
+        let energy = |(row, &list): (&[f32], &ListNo)| ivf_kernels::l2_squared(row, self.centroid(list));
+        rows.chunks_exact(self.dims).zip(&nearest).map(energy).collect()
+    }
+
+    /// How far a row is from a centroid in the order that assignment goes by.
+    pub(crate) fn rank(&self, list: ListNo, row: &[f32]) -> f32 {
+        let half = if spherical(self.metric) { 0.0 } else { self.centroids.squares()[list as usize] / 2.0 };
+        half - ivf_kernels::dot(row, self.centroid(list))
+    }
+
     /// For each list the rank of its centroid, which is also the base of its entries' estimates:
     /// negated inner product, or squared distance. `square` is the query's squared length.
     pub(crate) fn bases(&self, square: f32, bytes: &ByteQuery, bases: &mut Vec<f32>) {

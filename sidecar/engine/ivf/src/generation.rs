@@ -1,5 +1,6 @@
 //! One trained state: rotation, centroids, codes and the curve that calibration measured. It does
-//! not change; retraining makes another one beside it.
+//! not change; retraining makes another one beside it, and so do local maintenance, which shares all
+//! but the centroids, and another calibration, which shares all but the curve.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use knn_types::Metric;
 use crate::coarse::{Coarse, ListNo};
 use crate::coder::Coder;
 use crate::effort::Curve;
-use crate::lists::{Code, Entry};
+use crate::lists::{Code, Entry, List};
 use crate::mapped::MappedWords;
 use crate::rotation::Rotation;
 
@@ -19,13 +20,23 @@ pub(crate) struct Generation {
     /// Unique in this process: tells whether an entry that was coded earlier still fits.
     pub(crate) id: u64,
     pub(crate) metric: Metric,
-    pub(crate) rotation: Rotation,
+    pub(crate) rotation: Arc<Rotation>,
     pub(crate) coder: Coder,
-    pub(crate) coarse: Coarse,
+    pub(crate) coarse: Arc<Coarse>,
     /// Every vector stands in two lists.
     pub(crate) spill: bool,
     pub(crate) trained: Trained,
     pub(crate) curve: Curve,
+    pub(crate) local: Local,
+}
+
+/// What local maintenance keeps in mind.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Local {
+    /// Entries of each list when its centroid was placed, or when it last could not be split.
+    pub(crate) founding: Vec<u32>,
+    /// Lists that came or went since the curve was measured.
+    pub(crate) changed: usize,
 }
 
 /// What a generation was trained on.
@@ -55,6 +66,13 @@ pub(crate) struct Coded {
 }
 
 impl Generation {
+    /// Takes the sizes of lists for those when their centroids were placed, where nothing better is known.
+    pub(crate) fn remember_sizes(&mut self, lists: &[Arc<List>]) {
+        if self.local.founding.is_empty() {
+            self.local.founding = lists.iter().map(|list| list.len() as u32).collect();
+        }
+    }
+
     /// Lists that each vector stands in.
     pub(crate) fn copies(&self) -> usize {
         1 + usize::from(self.spill)
@@ -63,7 +81,7 @@ impl Generation {
     /// The same, with float32 centroids read from `file`, where they begin with the value `start`.
     pub(crate) fn reading(&self, file: Arc<MappedWords>, start: usize) -> Generation {
         let mut generation = self.clone();
-        generation.coarse.read_from(file, start);
+        Arc::make_mut(&mut generation.coarse).read_from(file, start);
         generation
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use knn_types::{
     BuildState, Change, ChangeKind, DocKey, EngineError, Epoch, FieldSpec, IndexKey, IndexStats, IvfOptions,
-    KnnIndex, KnnView, Query, SeqNo,
+    KnnIndex, KnnView, Query, SeqNo, Upkeep,
 };
 use parking_lot::Mutex;
 use rayon::ThreadPool;
@@ -19,6 +19,7 @@ use crate::form::Form;
 use crate::heads::Tombstones;
 use crate::keys;
 use crate::lists::Lists;
+use crate::look::Seen;
 use crate::snapshot::{self, CENTROIDS_START, Disk, Mapped, Restored, Saved, State};
 use crate::store::Store;
 use crate::view::View;
@@ -37,8 +38,10 @@ pub(crate) struct Index {
     pub(crate) writer: Mutex<Writer>,
     /// What searches see.
     pub(crate) published: ArcSwap<View>,
-    /// Held by the one upkeep that may run.
-    pub(crate) maintenance: Mutex<()>,
+    /// Held by the one upkeep that may run: the state whose lists it looked at last.
+    pub(crate) maintenance: Mutex<Seen>,
+    /// What upkeep did; held for moments only.
+    pub(crate) done: Mutex<Upkeep>,
     pub(crate) training: AtomicBool,
     /// `None`: in memory only.
     disk: Option<Disk>,
@@ -100,7 +103,8 @@ impl Index {
             costs,
             writer: Mutex::new(writer),
             published: ArcSwap::from_pointee(view),
-            maintenance: Mutex::new(()),
+            maintenance: Mutex::default(),
+            done: Mutex::default(),
             training: AtomicBool::new(false),
         };
         index.account(&index.writer.lock(), true);
@@ -396,6 +400,7 @@ impl KnnIndex for Index {
             recall: lists.and_then(|lists| lists.generation.curve.default_recall()),
             curve: lists.map(|lists| lists.generation.curve.measured_for(default.k)).unwrap_or_default(),
             imbalance: lists.map_or(1.0, Lists::imbalance),
+            upkeep: Upkeep { drift: lists.and_then(Lists::drift).unwrap_or(1.0), ..*self.done.lock() },
             memory_bytes,
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
         }

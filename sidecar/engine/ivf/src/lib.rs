@@ -26,6 +26,8 @@ mod keys;
 mod keyset;
 mod kmeans;
 mod lists;
+mod local;
+mod look;
 mod maintain;
 mod mapped;
 mod nearest;

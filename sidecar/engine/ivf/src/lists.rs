@@ -36,8 +36,10 @@ pub(crate) struct Lists {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Drift {
     pub(crate) added: usize,
-    /// Sum of squared lengths of residuals.
+    /// Sum of squared lengths of residuals, each from the centroids of its time.
     pub(crate) residuals: f64,
+    /// The first slot that training has not seen.
+    pub(crate) since: Slot,
 }
 
 /// One inverted list.
@@ -87,33 +89,41 @@ impl Part {
 
     pub(crate) fn push(&mut self, shape: BlockShape, slot: Slot, nibbles: &[u8], add: f32, mul: f32) {
         let at = self.len % BLOCK;
-        if at == 0 {
+        shape.put(self.grow(shape, slot), at, nibbles, add, mul);
+    }
+
+    /// Adds an entry without a code; returns the block that it stands in.
+    fn grow(&mut self, shape: BlockShape, slot: Slot) -> &mut [Line] {
+        if self.len.is_multiple_of(BLOCK) {
             shape.push_block(&mut self.lines);
             self.slots.resize(self.slots.len() + BLOCK, PADDING);
         }
-        let block = self.lines.len() - shape.lines();
-        shape.put(&mut self.lines[block..], at, nibbles, add, mul);
         self.slots[self.len] = slot;
         self.len += 1;
+        let block = self.lines.len() - shape.lines();
+        &mut self.lines[block..]
     }
 
-    /// Copies the entries `from..to` for which `keep` says yes to the end of `into`.
+    /// Copies entries to the end of `into`, each under the slot that `rename` gives it, or not at all.
     pub(crate) fn copy_into(
         &self,
         shape: BlockShape,
         range: std::ops::Range<usize>,
-        keep: impl Fn(Slot) -> bool,
-        groups: usize,
+        rename: impl Fn(Slot) -> Option<Slot>,
         into: &mut Part,
     ) {
-        let mut nibbles = vec![0; groups];
         for entry in range {
-            if keep(self.slots[entry]) {
+            if let Some(slot) = rename(self.slots[entry]) {
                 let block = &self.lines[entry / BLOCK * shape.lines()..][..shape.lines()];
-                let (add, mul) = shape.get(block, entry % BLOCK, &mut nibbles);
-                into.push(shape, self.slots[entry], &nibbles, add, mul);
+                let to = into.len % BLOCK;
+                shape.copy(block, entry % BLOCK, into.grow(shape, slot), to);
             }
         }
+    }
+
+    /// Slots of the entries, without padding.
+    pub(crate) fn members(&self) -> &[Slot] {
+        &self.slots[..self.len]
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -122,8 +132,29 @@ impl Part {
 }
 
 impl List {
+    /// A list of frozen entries alone.
+    pub(crate) fn of(frozen: Part) -> Self {
+        Self { frozen: Arc::new(frozen), fresh: Part::default() }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.frozen.len + self.fresh.len
+    }
+
+    /// Slots of all entries, dead ones included.
+    pub(crate) fn members(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.frozen.members().iter().chain(self.fresh.members()).copied()
+    }
+
+    /// Copies all entries to the end of `into`; see [`Part::copy_into`].
+    pub(crate) fn copy_into(
+        &self,
+        shape: BlockShape,
+        rename: impl Fn(Slot) -> Option<Slot>,
+        into: &mut Part,
+    ) {
+        self.frozen.copy_into(shape, 0..self.frozen.len, &rename, into);
+        self.fresh.copy_into(shape, 0..self.fresh.len, &rename, into);
     }
 }
 
@@ -144,8 +175,30 @@ impl Lists {
         if self.generation.spill { TopK::distinct(k) } else { TopK::new(k) }
     }
 
+    /// Mean squared residual of what was added since training, in units of that at training.
+    pub(crate) fn drift(&self) -> Option<f32> {
+        let Drift { added, residuals, .. } = self.drift;
+        let trained = f64::from(self.generation.trained.residual);
+        (added > 0 && residuals > 0.0).then(|| (residuals / added as f64 / trained) as f32)
+    }
+
     pub(crate) fn nlist(&self) -> usize {
         self.lists.len()
+    }
+
+    /// The lists that each of so many slots stands in.
+    pub(crate) fn homes(&self, slots: usize) -> Homes {
+        let copies = self.generation.copies();
+        let mut homes = Homes { copies, lists: vec![0; slots * copies] };
+        let mut known = vec![0u8; slots];
+        for (number, list) in self.lists.iter().enumerate() {
+            for slot in list.members() {
+                let known = &mut known[slot as usize];
+                homes.lists[slot as usize * copies + usize::from(*known)] = number as ListNo;
+                *known += 1;
+            }
+        }
+        homes
     }
 
     /// Vectors in fresh parts.

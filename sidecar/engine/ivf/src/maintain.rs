@@ -6,10 +6,13 @@ use ivf_kernels::{BLOCK, Line};
 use knn_types::{EngineError, FieldSpec};
 
 use crate::build::{self, Build, Centroids, nlist_for};
+use crate::coarse::ListNo;
 use crate::coder::Coder;
 use crate::form::Form;
 use crate::index::Index;
 use crate::lists::Lists;
+use crate::local::{self, Mended, Work};
+use crate::look::{Look, Seen, look};
 use crate::store::{Slot, Store};
 use crate::view::View;
 
@@ -17,12 +20,13 @@ use crate::view::View;
 const DEAD_SHARE: f64 = 0.25;
 /// Fewer dead slots than this are not worth it.
 const DEAD_LEAST: usize = 1_024;
-/// Growth or shrinkage since training that makes other list sizes fit better.
-const RESIZED: f64 = 1.5;
+/// Growth or shrinkage since training that makes another number of lists fit better, whatever local
+/// maintenance made of it.
+const RESIZED: usize = 2;
 /// Share of new vectors from which their residuals are compared with those at training.
 const DRIFT_SHARE: f64 = 0.1;
-/// Residuals of new vectors against those at training that show another distribution.
-const DRIFT_ENERGY: f64 = 1.2;
+/// Residuals of new vectors, or of all, against those at training that show another distribution.
+const DRIFT_ENERGY: f32 = 1.2;
 /// Share of entries in fresh parts beyond which they are frozen.
 const FRESH_SHARE: f64 = 0.05;
 /// Fewer fresh entries than this are not worth it.
@@ -37,20 +41,24 @@ const CHASES: usize = 8;
 const MOST_DIMS: usize = 4_096;
 
 /// What an index needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
+#[derive(Debug)]
+enum Due {
     Nothing,
-    /// Fresh parts become frozen ones.
-    Freeze,
     /// Everything is put together anew.
     Rebuild {
         centroids: Centroids,
         compact: bool,
     },
+    /// These lists are rewritten: fresh parts become frozen ones, dead entries go.
+    Freeze(Vec<ListNo>),
+    /// Lists are split and dissolved.
+    Mend(Work),
+    /// Effort is measured anew.
+    Calibrate,
 }
 
-/// Finds what is due for a state.
-pub(crate) fn due(view: &View, exact_below: usize) -> Due {
+/// Finds what is due by the numbers of a state.
+fn due(view: &View, exact_below: usize) -> Due {
     let (live, slots) = (view.store.live(), view.store.slots());
     let dead = slots - live;
     let compact = dead >= DEAD_LEAST && dead as f64 > DEAD_SHARE * slots as f64;
@@ -58,7 +66,7 @@ pub(crate) fn due(view: &View, exact_below: usize) -> Due {
         None if live >= exact_below && view.spec.dims <= MOST_DIMS => Centroids::Train,
         None => Centroids::None,
         Some(_) if live < exact_below / 2 => Centroids::None,
-        Some(lists) if outgrown(lists, live, &view.spec) || drifted(lists) => Centroids::Train,
+        Some(lists) if resized(lists, live) => Centroids::Train,
         Some(_) => Centroids::Keep,
     };
     let changes_lists =
@@ -66,23 +74,43 @@ pub(crate) fn due(view: &View, exact_below: usize) -> Due {
     if compact || changes_lists {
         return Due::Rebuild { centroids, compact };
     }
-    let fresh = view.lists.as_ref().map_or(0, Lists::fresh);
-    if fresh >= FRESH_LEAST && fresh as f64 > FRESH_SHARE * slots as f64 { Due::Freeze } else { Due::Nothing }
+    let Some(lists) = &view.lists else { return Due::Nothing };
+    let fresh = lists.fresh();
+    if fresh >= FRESH_LEAST && fresh as f64 > FRESH_SHARE * slots as f64 {
+        let has_fresh = |list: &ListNo| lists.lists[*list as usize].fresh.len > 0;
+        return Due::Freeze((0..lists.nlist() as ListNo).filter(has_fresh).collect());
+    }
+    Due::Nothing
 }
 
-/// Whether another number of lists would fit now.
-fn outgrown(lists: &Lists, live: usize, spec: &FieldSpec) -> bool {
-    let trained = lists.generation.trained.vectors as f64;
-    let resized = live as f64 > trained * RESIZED || (live as f64) < trained / (RESIZED * RESIZED);
-    resized && nlist_for(live, spec.options.nlist) != lists.nlist()
+/// Finds what is due by what a look at the lists found. Whether training is due shows when splits
+/// have absorbed what they can.
+fn due_by(look: Look, lists: &Lists) -> Due {
+    if look.work != Work::default() {
+        Due::Mend(look.work)
+    } else if look.inertia > DRIFT_ENERGY || drifted(&look, lists) {
+        Due::Rebuild { centroids: Centroids::Train, compact: false }
+    } else if !look.purge.is_empty() {
+        Due::Freeze(look.purge)
+    } else if look.calibrate {
+        Due::Calibrate
+    } else {
+        Due::Nothing
+    }
 }
 
-/// Whether what was added since training lies farther from the centroids.
-fn drifted(lists: &Lists) -> bool {
-    let (trained, drift) = (&lists.generation.trained, &lists.drift);
-    let energy = drift.residuals / drift.added.max(1) as f64;
-    drift.added as f64 > DRIFT_SHARE * trained.vectors as f64
-        && energy > DRIFT_ENERGY * f64::from(trained.residual)
+/// Whether an index has become so much larger or smaller since training.
+fn resized(lists: &Lists, live: usize) -> bool {
+    let trained = lists.generation.trained.vectors;
+    live > trained * RESIZED || live * RESIZED < trained
+}
+
+/// Whether much was added since training that lay far from the centroids of its time, and still
+/// does after lists were split for it.
+fn drifted(look: &Look, lists: &Lists) -> bool {
+    let added = lists.drift.added as f64 > DRIFT_SHARE * lists.generation.trained.vectors as f64;
+    let is_far = |energy: Option<f32>| energy.is_some_and(|energy| energy > DRIFT_ENERGY);
+    added && is_far(lists.drift()) && is_far(look.drift)
 }
 
 /// Bytes that the lists of so many vectors will take, about.
@@ -109,14 +137,28 @@ fn scrub(store: &Store) -> Result<bool, EngineError> {
 impl Index {
     /// See [`knn_types::KnnIndex::maintain`].
     pub(crate) fn upkeep(&self) -> Result<bool, EngineError> {
-        let _one_at_a_time = self.maintenance.lock();
+        let mut seen = self.maintenance.lock();
         let view = self.published.load_full();
-        match due(&view, self.exact_below) {
+        let due = match (due(&view, self.exact_below), &view.lists) {
+            (Due::Nothing, Some(lists)) if seen.is_old(&view) => {
+                let nlist = self.spec().options.nlist;
+                let look = self.pool.install(|| look(&view.store, lists, nlist));
+                // What was read may be damaged.
+                view.store.sound()?;
+                self.done.lock().inertia = look.inertia;
+                *seen = Seen::of(&view);
+                due_by(look, lists)
+            }
+            (due, _) => due,
+        };
+        match due {
             Due::Nothing => {
                 self.set_refused(false);
                 return scrub(&view.store);
             }
-            Due::Freeze => self.freeze(&view),
+            Due::Freeze(lists) => self.freeze(&view, &lists),
+            Due::Mend(work) => self.mend(&view, &work)?,
+            Due::Calibrate => self.calibrate(&view)?,
             Due::Rebuild { centroids, compact } => {
                 if !self.may_rebuild(&view, centroids, compact) {
                     return Ok(false);
@@ -127,6 +169,8 @@ impl Index {
                 built?;
             }
         }
+        // There may be more of the same.
+        *seen = Seen::default();
         Ok(true)
     }
 
@@ -162,7 +206,14 @@ impl Index {
     fn rebuild(&self, view: &View, centroids: Centroids, compact: bool) -> Result<(), EngineError> {
         let start =
             || Build::start(&view.store, view.lists.as_ref(), &self.spec(), centroids, compact, self.spill);
-        let mut build = self.pool.install(start)?;
+        let build = self.pool.install(start)?;
+        self.install(build)?;
+        self.done.lock().trainings += u64::from(centroids == Centroids::Train);
+        Ok(())
+    }
+
+    /// Lets a state that was built beside the serving one catch up with it and take its place.
+    fn install(&self, mut build: Build) -> Result<(), EngineError> {
         for _ in 0..CHASES {
             let now = self.published.load_full();
             if build.behind(&now.store) <= BEHIND {
@@ -183,13 +234,33 @@ impl Index {
         Ok(())
     }
 
-    fn freeze(&self, view: &View) {
+    fn freeze(&self, view: &View, which: &[ListNo]) {
         let Some(lists) = &view.lists else { return };
-        let frozen = self.pool.install(|| build::freeze(&view.store, lists));
+        let frozen = self.pool.install(|| build::freeze(&view.store, lists, which));
         let mut writer = self.writer.lock();
         if let Some(lists) = &mut writer.lists {
             build::install_frozen(lists, frozen);
         }
         self.show(&mut writer);
+    }
+
+    fn mend(&self, view: &View, work: &Work) -> Result<(), EngineError> {
+        let Some(lists) = &view.lists else { return Ok(()) };
+        let Mended { lists, splits, merges, reassigned } =
+            self.pool.install(|| local::mend(&view.store, lists, work));
+        self.install(Build::of_lists(&view.store, lists))?;
+        let mut done = self.done.lock();
+        done.splits += splits;
+        done.merges += merges;
+        done.reassigned += reassigned;
+        Ok(())
+    }
+
+    fn calibrate(&self, view: &View) -> Result<(), EngineError> {
+        let Some(lists) = &view.lists else { return Ok(()) };
+        let lists = self.pool.install(|| build::calibrated(&view.store, lists));
+        self.install(Build::of_lists(&view.store, lists))?;
+        self.done.lock().calibrations += 1;
+        Ok(())
     }
 }

@@ -14,5 +14,5 @@ pub use filter::{Allow, SlotFilter};
 pub use nouns::{Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, IvfOptions, Metric, SeqNo};
 pub use ports::{
     BuildState, CurvePoint, EngineError, Found, Hit, IndexStats, KnnEngine, KnnIndex, KnnView, Query,
-    SearchStats,
+    SearchStats, Upkeep,
 };

@@ -211,6 +211,8 @@ pub struct IndexStats {
     pub curve: Vec<CurvePoint>,
     /// Sum of squares of list sizes against even lists: 1 is even.
     pub imbalance: f32,
+    /// What upkeep did, and how well the lists fit.
+    pub upkeep: Upkeep,
     /// Bytes of memory held, originals included.
     pub memory_bytes: u64,
     /// Bytes of the newest snapshot on disk.
@@ -230,6 +232,32 @@ pub struct CurvePoint {
     pub reranked: usize,
     /// Microseconds per query on one thread, as it was when the index was trained.
     pub microseconds: Option<f32>,
+}
+
+/// What upkeep has done to an index since it was opened, and how well its lists fit what is there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Upkeep {
+    /// Times that all lists were trained, the first one included.
+    pub trainings: u64,
+    /// Lists that were split because they had grown.
+    pub splits: u64,
+    /// Lists that were dissolved because they had shrunk.
+    pub merges: u64,
+    /// Entries that moved to another list because a centroid near to them came or went.
+    pub reassigned: u64,
+    /// Times that effort was measured anew without training.
+    pub calibrations: u64,
+    /// Mean squared residual of what was added since training, when it was added, against that at
+    /// training: 1 is alike.
+    pub drift: f32,
+    /// Mean squared residual of all vectors, when last measured, against that at training.
+    pub inertia: f32,
+}
+
+impl Default for Upkeep {
+    fn default() -> Self {
+        Self { trainings: 0, splits: 0, merges: 0, reassigned: 0, calibrations: 0, drift: 1.0, inertia: 1.0 }
+    }
 }
 
 /// What can go wrong inside the engine.

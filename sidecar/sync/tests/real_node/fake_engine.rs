@@ -206,6 +206,7 @@ impl KnnIndex for FakeIndex {
             recall: None,
             curve: Vec::new(),
             imbalance: 1.0,
+            upkeep: Upkeep::default(),
             memory_bytes: 0,
             disk_bytes: 0,
         }

@@ -56,6 +56,10 @@ pub(crate) struct TrainedEntry {
     pub(crate) residual: f32,
     pub(crate) added: usize,
     pub(crate) added_residuals: f64,
+    #[serde(default)]
+    pub(crate) seen_slots: u32,
+    #[serde(default)]
+    pub(crate) changed_lists: usize,
     pub(crate) curve: Vec<Point>,
 }
 

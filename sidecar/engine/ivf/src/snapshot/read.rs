@@ -21,7 +21,7 @@ use crate::coder::Coder;
 use crate::docs::{Docs, SealedDocs};
 use crate::effort::{Curve, Point};
 use crate::form::Form;
-use crate::generation::{Generation, Trained, next_id};
+use crate::generation::{Generation, Local, Trained, next_id};
 use crate::heads::Tombstones;
 use crate::keyset::KeySet;
 use crate::lists::{Drift, List, Lists, PADDING, Part};
@@ -164,12 +164,23 @@ fn load_parts(directory: &Path, manifest: &Manifest, spec: &FieldSpec) -> Result
         Some(trained) => {
             let centroids = checked(directory, manifest, CENTROIDS_NAME)?;
             let mut reader = Reader(&centroids);
-            let generation = read_generation(&mut reader, trained, spec)
-                .filter(|_| reader.is_at_end())
-                .ok_or("centroids do not fit their file")?;
-            let generation = with_mapped_centroids(directory, manifest, &generation)?;
+            let generation = read_generation(&mut reader, trained, spec);
+            let mut generation = generation.ok_or("centroids do not fit their file")?;
+            // Earlier files end here.
+            let founding = if reader.is_at_end() { Some(Vec::new()) } else { reader.run() };
+            generation.local.founding = founding
+                .filter(|sizes| {
+                    reader.is_at_end() && (sizes.is_empty() || sizes.len() == generation.coarse.nlist())
+                })
+                .ok_or("sizes of lists do not fit their file")?;
+            let mut generation = with_mapped_centroids(directory, manifest, &generation)?;
             let lists = read_all_lists(directory, manifest, &generation, &store)?;
-            let drift = Drift { added: trained.added, residuals: trained.added_residuals };
+            generation.remember_sizes(&lists);
+            let drift = Drift {
+                added: trained.added,
+                residuals: trained.added_residuals,
+                since: trained.seen_slots.min(store.slots() as u32),
+            };
             Some(Lists { generation: Arc::new(generation), lists, drift })
         }
     };
@@ -292,12 +303,13 @@ pub(super) fn read_generation(
     Some(Generation {
         id: next_id(),
         metric: spec.metric,
-        rotation: Rotation::new(spec.dims, trained.seed),
+        rotation: Arc::new(Rotation::new(spec.dims, trained.seed)),
         coder: Coder::for_field(spec.metric, spec.dims),
-        coarse,
+        coarse: Arc::new(coarse),
         spill: trained.spill,
         trained: Trained { vectors: trained.vectors, residual: trained.residual },
         curve: Curve { points: trained.curve.clone() },
+        local: Local { founding: Vec::new(), changed: trained.changed_lists },
     })
 }
 

@@ -39,13 +39,14 @@ pub(super) fn load(directory: &Path, manifest: &Manifest, spec: &FieldSpec) -> R
     let lists = match &manifest.trained {
         None => None,
         Some(trained) => {
-            let generation =
+            let mut generation =
                 read_generation(&mut reader, trained, spec).ok_or("centroids do not fit their file")?;
             let lists: Option<Vec<_>> = (0..generation.coarse.nlist())
                 .map(|_| read_list(&mut reader, &generation, store.slots()))
                 .collect();
             let lists = lists.ok_or("lists do not fit their file")?;
-            let drift = Drift { added: trained.added, residuals: trained.added_residuals };
+            generation.remember_sizes(&lists);
+            let drift = Drift { added: trained.added, residuals: trained.added_residuals, since: 0 };
             Some(Lists { generation: Arc::new(generation), lists, drift })
         }
     };

@@ -65,9 +65,14 @@ impl SavedLists {
         self.generation == lists.generation.id && self.lists.len() == lists.lists.len()
     }
 
+    /// Whether the file that starts with the list `range.start` then had what these lists have now.
+    /// A list keeps its allocation only as long as it keeps its centroid.
     fn same_lists(&self, lists: &Lists, range: Range<usize>) -> bool {
-        let pairs = self.lists[range.clone()].iter().zip(&lists.lists[range]);
-        self.same_generation(lists) && pairs.into_iter().all(|(then, now)| then.as_ptr() == Arc::as_ptr(now))
+        let per_file = lists_per_file(self.lists.len());
+        let then = range.start..(range.start + per_file).min(self.lists.len());
+        let same_file = per_file == lists_per_file(lists.nlist()) && then == range;
+        let mut pairs = self.lists.get(then).into_iter().flatten().zip(&lists.lists[range]);
+        same_file && pairs.all(|(then, now)| then.as_ptr() == Arc::as_ptr(now))
     }
 }
 
@@ -212,15 +217,15 @@ impl<'a> Writing<'a> {
         if !(same_centroids && self.link(CENTROIDS_NAME)) {
             let entry = self.file(CENTROIDS_NAME, |writer| {
                 writer.run(lists.generation.coarse.centroids())?;
-                writer.values(lists.generation.coarse.residuals())
+                writer.values(lists.generation.coarse.residuals())?;
+                writer.run(&lists.generation.local.founding)
             })?;
             self.written.centroids = Some(entry);
         }
         let per_file = lists_per_file(lists.nlist());
         for (group, part) in lists.lists.chunks(per_file).enumerate() {
             let (name, first) = (lists_name(group), group * per_file);
-            let same = same_centroids
-                && before.is_some_and(|before| before.same_lists(lists, first..first + part.len()));
+            let same = before.is_some_and(|before| before.same_lists(lists, first..first + part.len()));
             if !(same && self.link(&name)) {
                 self.file(&name, |writer| {
                     part.iter().try_for_each(|list| write_list(writer, &lists.generation, list))
@@ -320,15 +325,13 @@ fn write_state(writer: &mut Writer, state: &State) -> io::Result<()> {
 }
 
 fn write_list(writer: &mut Writer, generation: &Generation, list: &List) -> io::Result<()> {
-    let (shape, groups) = (generation.coder.shape(), generation.coder.groups());
     // Fresh entries become frozen in the file.
     let joined;
     let part: &Part = if list.fresh.len == 0 {
         &list.frozen
     } else {
         let mut part = Part::default();
-        list.frozen.copy_into(shape, 0..list.frozen.len, |_| true, groups, &mut part);
-        list.fresh.copy_into(shape, 0..list.fresh.len, |_| true, groups, &mut part);
+        list.copy_into(generation.coder.shape(), Some, &mut part);
         joined = part;
         &joined
     };
@@ -345,6 +348,8 @@ fn manifest(state: &State, files: Vec<FileEntry>) -> Manifest {
         residual: lists.generation.trained.residual,
         added: lists.drift.added,
         added_residuals: lists.drift.residuals,
+        seen_slots: lists.drift.since,
+        changed_lists: lists.generation.local.changed,
         curve: lists.generation.curve.points.clone(),
     });
     Manifest {
