@@ -24,8 +24,6 @@ const K: usize = 10;
 const STEPS: usize = 20;
 /// Share of the new rows that come from the far side of the space; by chance alone it were a half.
 const FAR: f64 = 0.9;
-/// Upkeep that takes so much of a fresh build's time has trained anew.
-const LIKE_TRAINING: f64 = 0.4;
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -45,6 +43,7 @@ fn main() -> Result<(), Failure> {
     let first_build = began.elapsed();
     let imbalance_before = index.stats().imbalance;
     let (live, longest) = churn(&*index, &plan)?;
+    let upkeep = index.stats().upkeep;
 
     let fresh = common::empty(base.dims(), metric)?;
     common::fill(&*fresh, &live)?;
@@ -64,7 +63,10 @@ fn main() -> Result<(), Failure> {
         "steps": STEPS,
         "upkeep_longest_s": longest.as_secs_f64(),
         "first_build_s": first_build.as_secs_f64(),
-        "trained_anew": longest.as_secs_f64() > LIKE_TRAINING * first_build.as_secs_f64(),
+        "trained_anew": upkeep.trainings > 1,
+        "splits": upkeep.splits,
+        "merges": upkeep.merges,
+        "reassigned": upkeep.reassigned,
         "before": { "imbalance": imbalance_before },
         "fresh": fresh_default.report(&*fresh),
         "churned": judge(&index, Some(nprobe))?.report(&*index),

@@ -1,6 +1,7 @@
 //! Lists under local maintenance: each vector stands where it should, exactly once, whatever comes
 //! and goes, and what is searched for is found.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use knn_types::{
@@ -15,16 +16,23 @@ use crate::budget::Budget;
 use crate::build::nlist_for;
 use crate::config::{EngineConfig, Spill};
 use crate::index::Index;
+use crate::snapshot::{Disk, Faults};
 use crate::view::View;
 
 const DIMS: usize = 12;
 
 fn index(metric: Metric, spill: Spill) -> Index {
+    index_on(metric, spill, None)
+}
+
+/// The same with files below a directory.
+fn index_on(metric: Metric, spill: Spill, data_dir: Option<&Path>) -> Index {
     let key = IndexKey { index_uuid: "i".into(), shard: 0, history_uuid: "h".into(), field: "f".into() };
     let spec = FieldSpec { dims: DIMS, metric, element: Element::Float, options: IvfOptions::default() };
     let config = EngineConfig { exact_below: 500, spill, ..EngineConfig::default() };
     let pool = Arc::new(ThreadPoolBuilder::new().num_threads(2).build().unwrap());
-    Index::open(&key, &spec, &config, pool, None, Budget::new(None).share())
+    let disk = data_dir.map(|dir| Disk::new(dir, &key, Faults::none()));
+    Index::open(&key, &spec, &config, pool, disk, Budget::new(None).share())
 }
 
 /// Documents in clusters, written and removed under ascending sequence numbers.
@@ -215,6 +223,47 @@ fn what_was_coded_for_other_centroids_is_found_after_a_split() {
         };
         let found = late.iter().filter(is_found).count();
         assert!(found > 90, "{spill:?}: {found} of 100");
+    }
+}
+
+#[test]
+fn lists_that_were_split_and_dissolved_come_back_from_their_files() {
+    for spill in [Spill::Off, Spill::On] {
+        let dir = tempfile::tempdir().unwrap();
+        let (index, mut feed) = (index_on(Metric::L2, spill, Some(dir.path())), Feed::new(Metric::L2, 6));
+        feed.fill(&index, 3_000, 30);
+        // A snapshot before and one between, so that the last links what did not change.
+        assert!(index.snapshot().unwrap());
+        let mut doc = 3_000;
+        for cluster in [7, 8] {
+            let mut changes: Vec<Change> = (0..800).map(|n| feed.upsert(doc + n, cluster)).collect();
+            changes.extend((0..500).map(|n| feed.delete(n * 5 + cluster - 7)));
+            doc += 800;
+            index.stage(changes).unwrap();
+            feed.publish(&index);
+            while index.maintain().unwrap() {}
+            assert!(index.snapshot().unwrap());
+        }
+        assert!(done(&index).splits > 0 && done(&index).trainings == 1, "{:?}", done(&index));
+        let queries: Vec<Vec<f32>> = (0..30).map(|cluster| feed.vector(cluster)).collect();
+        let answers = |index: &Index| -> Vec<_> {
+            let ask = |vector: &Vec<f32>| {
+                index.view().search(&Query { nprobe: Some(3), ..Query::new(vector, 10) }).unwrap().hits
+            };
+            queries.iter().map(ask).collect()
+        };
+        let before = answers(&index);
+        drop(index);
+        let again = index_on(Metric::L2, spill, Some(dir.path()));
+        check(&again.published.load());
+        assert_eq!(answers(&again), before, "{spill:?}");
+        // And it goes on from there.
+        again.stage((doc..doc + 900).map(|n| feed.upsert(n, 9)).collect()).unwrap();
+        feed.publish(&again);
+        while again.maintain().unwrap() {
+            check(&again.published.load());
+        }
+        assert!(done(&again).splits > 0 && done(&again).trainings == 0, "{:?}", done(&again));
     }
 }
 
