@@ -17,6 +17,8 @@ use crate::nearest::{Centroids, Prepared};
 
 /// Rounds of each small problem.
 const ROUNDS: usize = 10;
+/// Rounds of the top level: it only parts the work, the levels below decide.
+const TOP_ROUNDS: u64 = 4;
 /// Sample vectors per centroid at the top level.
 const TOP_SAMPLE: usize = 32;
 /// Flat rounds over the whole sample at the end, while they are cheap.
@@ -69,7 +71,7 @@ fn top_level(problem: &Problem<'_>, count: usize, rng: &mut Xoshiro256Plus) -> V
     let records = ArrayView2::from_shape((sample.len() / problem.dims, problem.dims), &sample);
     let fitted = KMeans::params_with_rng(count, rng.clone())
         .n_runs(1)
-        .max_n_iterations(ROUNDS as u64)
+        .max_n_iterations(TOP_ROUNDS)
         .tolerance(1e-4)
         .init_method(KMeansInit::KMeansPlusPlus)
         .fit(&DatasetBase::from(records.expect("whole rows")));
