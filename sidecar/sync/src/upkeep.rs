@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use knn_types::EngineError;
 use tokio::time::timeout;
 
 use crate::context::Context;
@@ -24,6 +25,12 @@ impl Upkeep {
     pub(crate) fn published(&mut self) {
         self.maintain = true;
         self.changed = true;
+    }
+
+    /// What was learnt is worth keeping at once, and vectors leave the memory when they are saved.
+    fn trained(&mut self) {
+        self.changed = true;
+        self.last_snapshot = None;
     }
 
     fn snapshot_due(&self, interval: Duration, now: Instant) -> bool {
@@ -101,11 +108,21 @@ async fn attend(ctx: &Arc<Context>, field: &Arc<FieldIndex>) {
 /// One step; when it found work there may be more, so it stays due.
 async fn maintain(ctx: &Arc<Context>, field: &Arc<FieldIndex>) {
     let index = Arc::clone(&field.index);
-    match tokio::task::spawn_blocking(move || index.maintain()).await {
-        Ok(Ok(false)) => {}
-        Ok(Ok(true)) => {
-            field.upkeep.lock().published();
-            ctx.upkeep.notify_one();
+    let step = move || {
+        let before = index.stats().upkeep.trainings;
+        let more = index.maintain()?;
+        Ok::<_, EngineError>((more, index.stats().upkeep.trainings > before))
+    };
+    match tokio::task::spawn_blocking(step).await {
+        Ok(Ok((more, trained))) => {
+            let mut upkeep = field.upkeep.lock();
+            if trained {
+                upkeep.trained();
+            }
+            if more {
+                upkeep.published();
+                ctx.upkeep.notify_one();
+            }
         }
         Ok(Err(error)) => {
             ctx.metrics.error("engine");
