@@ -28,7 +28,7 @@ use crate::truth::nearest_neighbours;
 /// of them do not make up for few queries, but their truth costs more.
 const PLANS: [(usize, usize); 3] = [(10, 1_024), (100, 192), (1_000, 48)];
 /// Share of an allowed error that the sample may show.
-const MARGIN: f64 = 0.92;
+const MARGIN: f64 = 0.85;
 /// Standard errors of the sample's mean recall that are taken off.
 const DEVIATIONS: f64 = 1.64;
 /// Share of the error that comes from bounds that fail, not from lists left out.
