@@ -12,7 +12,8 @@ import sys
 import client
 import dataset
 import machine
-from places import RECORDS, ROOT
+import records
+from places import ROOT
 from servers import Servers, source_version
 from stack import Stop, say
 
@@ -122,16 +123,11 @@ def heading(record):
 
 
 def save(record, arguments):
-    path = arguments.record
+    path = records.path(arguments, record, [f"{record['machine']['cores_used']}c", arguments.only, *(arguments.dataset or [])])
     if path is None:
-        if arguments.quick:
-            return "none (quick run)"
-        words = [record["date"][:10], record["machine"]["cpu"], f"{record['machine']['cores_used']}c", arguments.only, *(arguments.dataset or []), arguments.label]
-        name = "-".join("".join(c if c.isalnum() else "-" for c in word.lower()).strip("-") for word in words if word)
-        RECORDS.mkdir(exist_ok=True)
-        path = RECORDS / f"{name}.json"
+        return "none (quick run)"
     path.write_text(json.dumps(record, indent=1) + "\n")
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    return records.shown(path)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ import entrants
 import machine
 import parts
 import recall
+import records
 import report
 import sets
-from places import RECORDS, ROOT
+from places import ROOT
 from servers import source_version
 from stack import Stop, say
 
@@ -119,20 +120,15 @@ def versions():
 
 def save(record, arguments):
     """Figures, tables and picture, one beside the other."""
-    path = arguments.record
+    chosen = arguments.only if list(arguments.only) != list(parts.PARTS) else []
+    path = records.path(arguments, record, ["engine", *chosen, *(arguments.dataset or [])])
     if path is None:
-        if arguments.quick:
-            return "none (quick run)"
-        chosen = arguments.only if list(arguments.only) != list(parts.PARTS) else []
-        words = [record["date"][:10], record["machine"]["cpu"], "engine", *chosen, *(arguments.dataset or []), arguments.label]
-        name = "-".join("".join(c if c.isalnum() else "-" for c in word.lower()).strip("-") for word in words if word)
-        RECORDS.mkdir(exist_ok=True)
-        path = RECORDS / f"{name}.json"
+        return "none (quick run)"
     path.write_text(json.dumps(record, indent=1) + "\n")
     path.with_suffix(".md").write_text(report.page(record))
     if "recall" in record["parts"]:
         picture(record, path.with_suffix(".svg"))
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    return records.shown(path)
 
 
 def picture(record, path):

@@ -71,14 +71,9 @@ impl LiveRecall {
     }
 
     /// Whether the next answered search may be sampled; true for one caller, who must then call
-    /// [`LiveRecall::measure`] or [`LiveRecall::give_back`].
+    /// [`LiveRecall::measure`].
     pub(crate) fn claim(&self) -> bool {
         self.nanos() >= self.next.load(Ordering::Relaxed) && !self.busy.swap(true, Ordering::Acquire)
-    }
-
-    /// The search that was claimed could not be sampled.
-    pub(crate) fn give_back(&self) {
-        self.busy.store(false, Ordering::Release);
     }
 
     /// Scans exactly and remembers; takes as long as that takes.
@@ -92,7 +87,7 @@ impl LiveRecall {
         let pause = began.elapsed().div_f64(SHARE).max(LEAST_PAUSE);
         let next = self.nanos().saturating_add(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
         self.next.store(next, Ordering::Relaxed);
-        self.give_back();
+        self.busy.store(false, Ordering::Release);
     }
 
     /// What is known of a field; `None` before its first sample.

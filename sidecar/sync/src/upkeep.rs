@@ -16,6 +16,8 @@ use crate::shard::FieldIndex;
 pub(crate) struct Upkeep {
     maintain: bool,
     changed: bool,
+    /// Trainings known of; see [`knn_types::Upkeep`].
+    trainings: u64,
     last_snapshot: Option<Instant>,
     retry_snapshot_at: Option<Instant>,
 }
@@ -27,10 +29,14 @@ impl Upkeep {
         self.changed = true;
     }
 
-    /// What was learnt is worth keeping at once, and vectors leave the memory when they are saved.
-    fn trained(&mut self) {
-        self.changed = true;
-        self.last_snapshot = None;
+    /// After so many trainings. What a new one learnt is worth keeping at once, and vectors leave the
+    /// memory when they are saved.
+    fn trained(&mut self, trainings: u64) {
+        if trainings > self.trainings {
+            self.trainings = trainings;
+            self.changed = true;
+            self.last_snapshot = None;
+        }
     }
 
     fn snapshot_due(&self, interval: Duration, now: Instant) -> bool {
@@ -109,16 +115,13 @@ async fn attend(ctx: &Arc<Context>, field: &Arc<FieldIndex>) {
 async fn maintain(ctx: &Arc<Context>, field: &Arc<FieldIndex>) {
     let index = Arc::clone(&field.index);
     let step = move || {
-        let before = index.stats().upkeep.trainings;
         let more = index.maintain()?;
-        Ok::<_, EngineError>((more, index.stats().upkeep.trainings > before))
+        Ok::<_, EngineError>((more, index.stats().upkeep.trainings))
     };
     match tokio::task::spawn_blocking(step).await {
-        Ok(Ok((more, trained))) => {
+        Ok(Ok((more, trainings))) => {
             let mut upkeep = field.upkeep.lock();
-            if trained {
-                upkeep.trained();
-            }
+            upkeep.trained(trainings);
             if more {
                 upkeep.published();
                 ctx.upkeep.notify_one();

@@ -180,7 +180,7 @@ fn measure(
     let (mut found, mut found_far) = (0, 0);
     let (mut lists, mut scanned, mut reranked) = (0, 0, 0);
     for ((vector, &floor), &far) in queries.rows().zip(floors).zip(far) {
-        let answer = view.search(&Query { vector, k: K, num_candidates: K + K / 2, nprobe, filter: None })?;
+        let answer = view.search(&Query { nprobe, ..Query::new(vector, K) })?;
         let near = answer.hits.iter().filter(|hit| common::near_enough(metric, hit.value, floor)).count();
         found += near;
         found_far += if far { near } else { 0 };

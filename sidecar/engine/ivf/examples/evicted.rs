@@ -86,7 +86,7 @@ impl Measured {
     fn add(&mut self, view: &dyn KnnView, queries: &[&[f32]]) -> Result<(), Failure> {
         let (started, before) = (Instant::now(), bytes_read()?);
         for vector in queries {
-            let query = Query { vector, k: 10, num_candidates: 15, nprobe: None, filter: None };
+            let query = Query::new(vector, 10);
             self.rows += view.search(&query)?.stats.reranked;
         }
         self.took += started.elapsed();

@@ -155,8 +155,7 @@ impl Cost {
             let (mut scanned, mut reranked) = (0, 0);
             let began = Instant::now();
             for vector in queries.rows() {
-                let found =
-                    view.search(&Query { vector, k: K, num_candidates: K + K / 2, nprobe, filter: None })?;
+                let found = view.search(&Query { nprobe, ..Query::new(vector, K) })?;
                 scanned += found.stats.scanned;
                 reranked += found.stats.reranked;
             }

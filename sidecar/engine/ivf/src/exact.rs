@@ -6,7 +6,7 @@ use crate::store::{Slot, Store};
 use crate::topk::{Ranked, TopK};
 
 /// Rows asked for ahead of their comparison.
-const ROWS_AHEAD: usize = 4;
+pub(crate) const ROWS_AHEAD: usize = 4;
 
 /// The raw value that clients see of float vectors: squared distance for l2, inner product otherwise.
 #[inline]

@@ -389,7 +389,7 @@ impl KnnIndex for Index {
             None if self.training.load(Ordering::Relaxed) => BuildState::Training,
             None => BuildState::Exact,
         };
-        let default = Query { vector: &[], k: 10, num_candidates: 15, nprobe: None, filter: None };
+        let default = Query::new(&[], 10);
         IndexStats {
             docs: view.store.live() as u64,
             staged,

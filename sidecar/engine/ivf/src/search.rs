@@ -15,7 +15,7 @@ use knn_types::{Metric, SearchStats};
 
 use crate::coarse::ListNo;
 use crate::effort::Effort;
-use crate::exact;
+use crate::exact::{self, ROWS_AHEAD};
 use crate::form::Probe;
 use crate::generation::Generation;
 use crate::lists::{List, Lists};
@@ -32,8 +32,6 @@ const LOOK_FACTOR: usize = 4;
 const READ_ROUND: usize = 64;
 /// Lists whose heads are asked for ahead of their scan.
 const LIST_AHEAD: usize = 6;
-/// Rows asked for ahead of their comparison.
-const ROWS_AHEAD: usize = 4;
 /// Rows that the system is told of ahead of their comparison where they come from a disk.
 const ANNOUNCED: usize = 16;
 

@@ -10,7 +10,7 @@ use ivf_kernels::{BLOCK, Line};
 
 use crate::coarse::ListNo;
 use crate::filter::Filter;
-use crate::lists::{List, Lists, PADDING};
+use crate::lists::{List, Lists, PADDING, Part};
 use crate::store::{Slot, Store};
 
 /// Codes are copied where at most one slot in so many is allowed.
@@ -54,7 +54,7 @@ impl Subset {
             let mut end = 0;
             for list in &lists.lists {
                 starts.push(end);
-                end += members(list).filter(|&(_, _, slot)| bit(&bits, slot)).count() as u32;
+                end += list.members().filter(|&slot| bit(&bits, slot)).count() as u32;
             }
             starts.push(end);
             return Self { generation, up_to, starts, entries: Entries::Marked(bits) };
@@ -64,7 +64,7 @@ impl Subset {
         let mut lines = Vec::with_capacity(allowed.div_ceil(BLOCK) * shape.lines());
         for list in &lists.lists {
             starts.push(slots.len() as u32);
-            for (part, at, slot) in members(list) {
+            for (part, at, slot) in entries(list) {
                 if bit(&bits, slot) {
                     if slots.len().is_multiple_of(BLOCK) {
                         shape.push_block(&mut lines);
@@ -107,9 +107,9 @@ impl Subset {
 }
 
 /// Entries of a list: part, position in it, slot.
-fn members(list: &List) -> impl Iterator<Item = (&crate::lists::Part, usize, Slot)> {
+fn entries(list: &List) -> impl Iterator<Item = (&Part, usize, Slot)> {
     let parts = [&*list.frozen, &list.fresh].into_iter();
-    parts.flat_map(|part| part.slots[..part.len].iter().enumerate().map(move |(at, &slot)| (part, at, slot)))
+    parts.flat_map(|part| part.members().iter().enumerate().map(move |(at, &slot)| (part, at, slot)))
 }
 
 /// Whether the bit of a slot is set; slots beyond the last bit have none.
