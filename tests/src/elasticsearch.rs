@@ -35,6 +35,13 @@ impl Elasticsearch {
         std::env::var("OUTRIGGER_TEST_ES").unwrap_or_else(|_| "9.2.0".into())
     }
 
+    /// Whether the version that tests run against is `major.minor` or later.
+    pub fn version_at_least(major: u32, minor: u32) -> bool {
+        let version = Self::version();
+        let mut numbers = version.split('.').map(|part| part.parse::<u32>().expect("a version number"));
+        (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+    }
+
     /// Starts an empty node. `label` tells the nodes of several tests apart.
     pub async fn start(label: &str) -> Self {
         Self::start_with(label, &[]).await

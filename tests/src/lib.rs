@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod compare;
 mod elasticsearch;
 mod outrigger;
 mod vectors;
 
 pub use calls::{Api, Reply};
+pub use compare::assert_same;
 pub use elasticsearch::Elasticsearch;
 pub use outrigger::Outrigger;
 pub use vectors::Vectors;

@@ -6,37 +6,8 @@
 
 use std::time::Duration;
 
-use outrigger_tests::{Elasticsearch, Outrigger, Reply, Vectors, eventually};
+use outrigger_tests::{Elasticsearch, Outrigger, Reply, Vectors, assert_same, eventually};
 use serde_json::{Value, json};
-
-/// Scores agree within a float rounding; ids agree wherever scores differ from their neighbours'.
-#[track_caller]
-fn assert_same(ours: &Reply, theirs: &Reply, what: &str) {
-    assert_eq!(ours.status, theirs.status, "{what}: {} / {}", ours.text, theirs.text);
-    assert_eq!(ours.body["hits"]["total"], theirs.body["hits"]["total"], "{what}");
-    assert_eq!(ours.body["_shards"], theirs.body["_shards"], "{what}");
-    let score = |hit: &Value| hit["_score"].as_f64().unwrap();
-    let (ours, theirs) = (hits(ours), hits(theirs));
-    assert_eq!(ours.len(), theirs.len(), "{what}");
-    for (own, their) in ours.iter().zip(&theirs) {
-        assert!(
-            (score(own) - score(their)).abs() <= 2e-6 * score(their).abs().max(1.0),
-            "{what}: {own} / {their}"
-        );
-    }
-    let least = theirs.last().map_or(0.0, score) + 1e-5;
-    let ids = |hits: &[Value]| -> Vec<String> {
-        let mut ids: Vec<String> =
-            hits.iter().filter(|hit| score(hit) > least).map(|hit| hit["_id"].to_string()).collect();
-        ids.sort();
-        ids
-    };
-    assert_eq!(ids(&ours), ids(&theirs), "{what}");
-}
-
-fn hits(reply: &Reply) -> Vec<Value> {
-    reply.body["hits"]["hits"].as_array().cloned().unwrap_or_default()
-}
 
 #[tokio::test]
 async fn answers_equal_an_exact_scan_through_inserts_updates_and_deletes() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use knn_types::FieldSpec;
 use serde_json::Value;
 
-use crate::score::Similarity;
+use crate::score::{Scoring, Similarity};
 use crate::version::Capabilities;
 
 /// The two requests whose answers [`Catalog::parse`] reads.
@@ -48,7 +48,7 @@ pub struct IndexInfo {
     pub fields: BTreeMap<Arc<str>, VectorField>,
 }
 
-/// A field that is ours: searchable floats with known dims, not below `nested`.
+/// A field that is ours: searchable, with known dims, not below `nested`.
 #[derive(Clone, Debug)]
 pub struct VectorField {
     /// What the engine must know.
@@ -57,6 +57,13 @@ pub struct VectorField {
     pub similarity: Similarity,
     /// Our options as stored in the field's `meta`.
     pub stored: Box<str>,
+}
+
+impl VectorField {
+    /// How its vectors are judged and scored.
+    pub fn scoring(&self) -> Scoring {
+        Scoring { similarity: self.similarity, element: self.spec.element, dims: self.spec.dims }
+    }
 }
 
 /// What a name in a URL means.

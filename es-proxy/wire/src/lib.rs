@@ -9,6 +9,7 @@
 mod catalog;
 mod error;
 mod filter_path;
+mod hex;
 mod hits;
 mod java;
 mod json;
@@ -24,6 +25,7 @@ mod version;
 pub use catalog::{CATALOG_PATHS, Catalog, CatalogError, IndexInfo, Resolved, VectorField};
 pub use error::{error_body, error_body_caused_by, rejected_body};
 pub use filter_path::FilterPath;
+pub use hex::bytes_of_hex;
 pub use hits::{FetchMismatch, FetchedHits, Outcome, ScoredHit, render, render_fetched};
 pub use java::{float, push_float};
 pub use json::{Object, Splice, push_json_string};
@@ -34,6 +36,6 @@ pub use mapping::{
 pub use params::Params;
 pub use path::{Segments, segments};
 pub use pretty::pretty;
-pub use score::{BadVector, Similarity};
+pub use score::{BadVector, Scoring, Similarity};
 pub use search::{KnnSearch, NotOurs, TrackTotal, parse_search};
 pub use version::{Capabilities, EsVersion, Mode};

@@ -20,6 +20,9 @@ pub enum Similarity {
 /// A vector that Elasticsearch would refuse for this similarity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadVector {
+    /// Byte and bit fields take whole numbers in -128..=127 only.
+    #[error("a value is no whole number in -128..=127")]
+    NotAByte,
     /// A value or the magnitude is infinite or not a number.
     #[error("a value or the magnitude is not finite")]
     NotFinite,
@@ -94,9 +97,24 @@ impl Similarity {
         }
     }
 
-    /// Checks a vector as Elasticsearch does and makes it what Lucene stores: for cosine it is scaled to
-    /// unit length unless its squared length is within 1e-3 of 1 already.
-    pub fn prepare(self, vector: &mut [f32]) -> Result<(), BadVector> {
+    /// Checks a vector as Elasticsearch does and makes it what Lucene stores: floats under cosine are
+    /// scaled to unit length unless their squared length is within 1e-3 of 1 already; bytes stay.
+    pub fn prepare(self, element: Element, vector: &mut [f32]) -> Result<(), BadVector> {
+        if element == Element::Float { self.prepare_floats(vector) } else { self.check_bytes(vector) }
+    }
+
+    fn check_bytes(self, vector: &[f32]) -> Result<(), BadVector> {
+        let is_byte = |value: &f32| value.fract() == 0.0 && (-128.0..=127.0).contains(value);
+        if !vector.iter().all(is_byte) {
+            return Err(BadVector::NotAByte);
+        }
+        match self {
+            Similarity::Cosine if vector.iter().all(|value| *value == 0.0) => Err(BadVector::ZeroMagnitude),
+            _ => Ok(()),
+        }
+    }
+
+    fn prepare_floats(self, vector: &mut [f32]) -> Result<(), BadVector> {
         if vector.iter().any(|value| !value.is_finite()) {
             return Err(BadVector::NotFinite);
         }
@@ -116,6 +134,34 @@ impl Similarity {
             Similarity::DotProduct if not_unit => Err(BadVector::NotUnit),
             _ => Ok(()),
         }
+    }
+}
+
+/// How a field's vectors are judged and scored: its similarity, for what its vectors consist of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scoring {
+    /// `similarity` of the mapping.
+    pub similarity: Similarity,
+    /// `element_type` of the mapping.
+    pub element: Element,
+    /// `dims` of the mapping; counts bits where vectors consist of them.
+    pub dims: usize,
+}
+
+impl Scoring {
+    /// See [`Similarity::score_of`].
+    pub fn score(self, value: f32) -> f32 {
+        self.similarity.score_of(self.element, self.dims, value)
+    }
+
+    /// See [`Similarity::threshold_of`].
+    pub fn threshold(self, similarity: f32) -> f32 {
+        self.similarity.threshold_of(self.element, self.dims, similarity)
+    }
+
+    /// See [`Similarity::prepare`].
+    pub fn prepare(self, vector: &mut [f32]) -> Result<(), BadVector> {
+        self.similarity.prepare(self.element, vector)
     }
 }
 
@@ -196,22 +242,43 @@ mod tests {
     #[test]
     fn cosine_is_scaled_only_when_it_is_not_unit_already() {
         let mut near_unit = [1.0002, 0.0];
-        Similarity::Cosine.prepare(&mut near_unit).unwrap();
+        Similarity::Cosine.prepare(Element::Float, &mut near_unit).unwrap();
         assert_eq!(near_unit, [1.0002, 0.0]);
 
         let mut long = [3.0, 4.0];
-        Similarity::Cosine.prepare(&mut long).unwrap();
+        Similarity::Cosine.prepare(Element::Float, &mut long).unwrap();
         assert_eq!(long, [0.6, 0.8]);
     }
 
     #[test]
     fn vectors_that_elasticsearch_refuses() {
-        assert_eq!(Similarity::Cosine.prepare(&mut [0.0, 0.0]), Err(BadVector::ZeroMagnitude));
-        assert_eq!(Similarity::L2Norm.prepare(&mut [0.0, 0.0]), Ok(()));
-        assert_eq!(Similarity::DotProduct.prepare(&mut [1.0, 1.0]), Err(BadVector::NotUnit));
-        assert_eq!(Similarity::DotProduct.prepare(&mut [1.0004, 0.0]), Ok(()));
-        assert_eq!(Similarity::L2Norm.prepare(&mut [f32::INFINITY]), Err(BadVector::NotFinite));
-        assert_eq!(Similarity::L2Norm.prepare(&mut [3e38, 3e38]), Err(BadVector::NotFinite));
+        assert_eq!(
+            Similarity::Cosine.prepare(Element::Float, &mut [0.0, 0.0]),
+            Err(BadVector::ZeroMagnitude)
+        );
+        assert_eq!(Similarity::L2Norm.prepare(Element::Float, &mut [0.0, 0.0]), Ok(()));
+        assert_eq!(Similarity::DotProduct.prepare(Element::Float, &mut [1.0, 1.0]), Err(BadVector::NotUnit));
+        assert_eq!(Similarity::DotProduct.prepare(Element::Float, &mut [1.0004, 0.0]), Ok(()));
+        assert_eq!(
+            Similarity::L2Norm.prepare(Element::Float, &mut [f32::INFINITY]),
+            Err(BadVector::NotFinite)
+        );
+        assert_eq!(Similarity::L2Norm.prepare(Element::Float, &mut [3e38, 3e38]), Err(BadVector::NotFinite));
+    }
+
+    #[test]
+    fn bytes_are_checked_and_never_scaled() {
+        let mut vector = [3.0, -128.0, 127.0];
+        Similarity::Cosine.prepare(Element::Byte, &mut vector).unwrap();
+        assert_eq!(vector, [3.0, -128.0, 127.0]);
+        assert_eq!(Similarity::DotProduct.prepare(Element::Byte, &mut [5.0, 5.0]), Ok(()));
+        assert_eq!(Similarity::L2Norm.prepare(Element::Bit, &mut [0.0, -0.0]), Ok(()));
+        let zero = Similarity::Cosine.prepare(Element::Byte, &mut [0.0, -0.0]);
+        assert_eq!(zero, Err(BadVector::ZeroMagnitude));
+        for bad in [1.5, 128.0, -129.0, f32::NAN, f32::INFINITY] {
+            let judged = Similarity::L2Norm.prepare(Element::Byte, &mut [1.0, bad]);
+            assert_eq!(judged, Err(BadVector::NotAByte), "{bad}");
+        }
     }
 
     #[test]

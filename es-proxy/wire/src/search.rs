@@ -30,7 +30,8 @@ pub enum TrackTotal {
 pub struct KnnSearch {
     /// Field as the client named it, dots included.
     pub field: String,
-    /// The query vector, not yet normalised or checked against a mapping.
+    /// The query vector as the port of the engine wants it (a number for eight bits), not yet normalised or
+    /// checked against a mapping.
     pub vector: Vec<f32>,
     /// Hits wanted over all shards, 1..=10,000.
     pub k: usize,

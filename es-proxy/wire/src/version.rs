@@ -61,6 +61,8 @@ pub struct Capabilities {
     pub mode: Mode,
     /// `index_options` that an `ivf` field of floats gets.
     pub index_options: &'static str,
+    /// `index_options` that an `ivf` field of bytes or bits gets.
+    pub byte_index_options: &'static str,
     /// Top-level `knn` must name `k` and `num_candidates`.
     pub k_required: bool,
     /// A `dense_vector` that does not say `index` is searchable.
@@ -71,6 +73,8 @@ pub struct Capabilities {
     pub normalizes_cosine: bool,
     /// `index_options` and `meta` of a field can be sent again.
     pub index_options_updatable: bool,
+    /// A vector of bytes may be a hex string, in queries and documents.
+    pub hex_vectors: bool,
     /// `docvalue_fields` works on vectors.
     pub docvalue_vectors: bool,
     /// A search on an index that lacks the field finds nothing instead of failing.

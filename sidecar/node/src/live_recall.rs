@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use es_wire::Similarity;
+use es_wire::Scoring;
 use knn_types::{EngineError, KnnView, Query};
 use parking_lot::Mutex;
 
@@ -32,7 +32,7 @@ pub(crate) type FieldKey = (Arc<str>, Box<str>);
 /// An answered search.
 pub(crate) struct Answered {
     pub(crate) field: FieldKey,
-    pub(crate) similarity: Similarity,
+    pub(crate) scoring: Scoring,
     pub(crate) vector: Vec<f32>,
     pub(crate) k: usize,
     /// What was searched, shard by shard.
@@ -129,7 +129,7 @@ fn recall(answered: &Answered) -> Result<Option<f32>, EngineError> {
     let mut truth: Vec<f32> = Vec::new();
     for view in &answered.views {
         let found = view.search_exactly(&query)?;
-        truth.extend(found.hits.iter().map(|hit| answered.similarity.score(hit.value)));
+        truth.extend(found.hits.iter().map(|hit| answered.scoring.score(hit.value)));
     }
     truth.sort_unstable_by(|a, b| b.total_cmp(a));
     truth.truncate(answered.k);
@@ -149,6 +149,7 @@ fn wilson(mean: f64, count: f64) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
+    use es_wire::Similarity;
     use ivf_index::{Engine, EngineConfig};
     use knn_types::{
         Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, KnnEngine, Metric, SeqNo,
@@ -174,14 +175,14 @@ mod tests {
     }
 
     fn answered(distances: &[f32]) -> Answered {
-        let similarity = Similarity::L2Norm;
+        let scoring = Scoring { similarity: Similarity::L2Norm, element: Element::Float, dims: 1 };
         Answered {
             field: ("u".into(), "v".into()),
-            similarity,
+            scoring,
             vector: vec![0.0],
             k: 4,
             views: vec![view()],
-            scores: distances.iter().map(|distance| similarity.score(distance * distance)).collect(),
+            scores: distances.iter().map(|distance| scoring.score(distance * distance)).collect(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use es_wire::Similarity;
-use knn_types::{Change, ChangeKind, DocKey, EngineError, SeqNo};
+use knn_types::{Change, ChangeKind, DocKey, Element, EngineError, SeqNo};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinError;
@@ -141,9 +141,15 @@ impl Reader {
     }
 
     fn page_size(&self, fields: &Fields) -> usize {
-        // A float takes 5 bytes in CBOR and about 12 in JSON.
-        let float = if self.docvalues { 5 } else { 12 };
-        let hit = HIT_BYTES + fields.iter().map(|field| field.spec.dims * float).sum::<usize>();
+        // A float takes 5 bytes in CBOR and about 12 in JSON, a small integer 2 and about 4.
+        let value_bytes = |field: &FieldIndex| match (field.spec.element, self.docvalues) {
+            (Element::Float, true) => 5,
+            (Element::Float, false) => 12,
+            (_, true) => 2,
+            (_, false) => 4,
+        };
+        let vector_bytes = |field: &Arc<FieldIndex>| field.spec.values() * value_bytes(field);
+        let hit = HIT_BYTES + fields.iter().map(vector_bytes).sum::<usize>();
         let window = self.entry.info.load().max_result_window.min(10_000);
         (self.ctx.config.page_bytes / hit).clamp(1, window.max(1))
     }
@@ -273,10 +279,11 @@ fn page_of(hits: Vec<Hit>, fields: &Fields) -> Page {
 fn vector_of(hit: &Hit, field: &FieldIndex) -> Option<Vec<f32>> {
     let tree = hit.fields.as_ref().or(hit.source.as_ref())?;
     let mut vector = tree.vector(&field.key.field)?.to_vec();
-    let unfit = if vector.len() != field.spec.dims {
-        Some(format!("{} dimensions", vector.len()))
-    } else if field.similarity == Similarity::Cosine {
-        field.similarity.prepare(&mut vector).err().map(|bad| bad.to_string())
+    let element = field.spec.element;
+    let unfit = if vector.len() != field.spec.values() {
+        Some(format!("{} values", vector.len()))
+    } else if element != Element::Float || field.similarity == Similarity::Cosine {
+        field.similarity.prepare(element, &mut vector).err().map(|bad| bad.to_string())
     } else {
         None
     };

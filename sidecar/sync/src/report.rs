@@ -25,6 +25,8 @@ pub struct FieldReport {
     pub field: String,
     /// Dimensions.
     pub dims: usize,
+    /// `float`, `byte` or `bit`.
+    pub element_type: &'static str,
     /// `l2`, `cosine`, `dot`, `mip`.
     pub metric: &'static str,
     /// Every shard can be searched.

@@ -238,8 +238,9 @@ impl<'de> Visitor<'de> for TreeVisitor {
         Ok(Tree::Other)
     }
 
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<Tree, E> {
-        Ok(Tree::Other)
+    /// Byte vectors may stand in a document as hex strings.
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Tree, E> {
+        Ok(es_wire::bytes_of_hex(text).map_or(Tree::Other, Tree::Numbers))
     }
 
     fn visit_bytes<E: de::Error>(self, _: &[u8]) -> Result<Tree, E> {
@@ -274,6 +275,12 @@ mod tests {
         ] {
             assert_eq!(tree(document).vector("o.v"), Some(&[1.0f32, 2.5][..]), "{document}");
         }
+    }
+
+    #[test]
+    fn bytes_may_be_written_in_hex() {
+        assert_eq!(tree(r#"{"o":{"v":"01fe"}}"#).vector("o.v"), Some(&[1.0f32, -2.0][..]));
+        assert_eq!(tree(r#"{"v":"text"}"#).vector("v"), None);
     }
 
     #[test]

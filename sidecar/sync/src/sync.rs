@@ -171,6 +171,7 @@ fn report(entry: &IndexEntry) -> IndexReport {
         FieldReport {
             field: name.to_string(),
             dims: field.spec.dims,
+            element_type: field.spec.element.name(),
             metric: field.spec.metric.name(),
             ready: matches!(states.get(name), Some(FieldState::Ready(_))),
             docs: shards.iter().map(|shard| shard.docs).sum(),

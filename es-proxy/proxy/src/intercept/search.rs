@@ -148,7 +148,7 @@ fn plan(
     if search.from.saturating_add(search.size) > index.max_result_window {
         return Err(NotOurs("result_window"));
     }
-    if search.vector.len() != field.spec.dims || field.similarity.prepare(&mut search.vector).is_err() {
+    if search.vector.len() != field.spec.values() || field.scoring().prepare(&mut search.vector).is_err() {
         return Err(NotOurs("bad_vector"));
     }
     let verify = match shared.config.security {
@@ -219,8 +219,8 @@ async fn find(worker: &Worker, plan: &Plan) -> Result<Vec<KnnHit>, &'static str>
 
 /// Applies threshold and boost.
 fn score<'a>(plan: &'a Plan, hits: &'a [KnnHit]) -> Vec<ScoredHit<'a>> {
-    let similarity = plan.index.fields[plan.search.field.as_str()].similarity;
-    let least = plan.search.similarity.map_or(f32::NEG_INFINITY, |raw| similarity.threshold(raw));
+    let scoring = plan.index.fields[plan.search.field.as_str()].scoring();
+    let least = plan.search.similarity.map_or(f32::NEG_INFINITY, |raw| scoring.threshold(raw));
     hits.iter()
         .filter(|hit| hit.score >= least)
         .map(|hit| {

@@ -11,7 +11,7 @@ use crate::mapping::{META_KEY, spec_options};
 use crate::score::Similarity;
 use crate::version::Capabilities;
 
-/// The engine takes no longer vectors.
+/// The engine takes no longer vectors; of bits eight times as many.
 const MAX_DIMS: u64 = 4096;
 
 #[derive(Default)]
@@ -64,19 +64,22 @@ fn vector_field(definition: &Value, caps: &Capabilities) -> Option<VectorField> 
     let stored = definition.get("meta")?.get(META_KEY)?.as_str()?;
     let options = spec_options(stored)?;
     let indexed = definition.get("index").map_or(caps.index_by_default, |index| index == &Value::Bool(true));
-    let is_float = matches!(text("element_type"), None | Some("float"));
-    let dims = definition.get("dims")?.as_u64().filter(|dims| (1..=MAX_DIMS).contains(dims))?;
-    if !indexed || !is_float {
+    let element = Element::named(text("element_type").unwrap_or("float"))?;
+    let dims = definition.get("dims")?.as_u64().filter(|dims| match element {
+        // 8.15 takes any number of bits in a mapping, and then cannot start the shard.
+        Element::Bit => (8..=8 * MAX_DIMS).contains(dims) && dims.is_multiple_of(8),
+        _ => (1..=MAX_DIMS).contains(dims),
+    })?;
+    if !indexed {
         return None;
     }
-    let similarity: Similarity = text("similarity").unwrap_or("cosine").parse().ok()?;
+    let default = if element == Element::Bit { "l2_norm" } else { "cosine" };
+    let similarity: Similarity = text("similarity").unwrap_or(default).parse().ok()?;
+    if element == Element::Bit && similarity != Similarity::L2Norm {
+        return None;
+    }
     Some(VectorField {
-        spec: FieldSpec {
-            element: Element::Float,
-            dims: dims as usize,
-            metric: similarity.metric(),
-            options,
-        },
+        spec: FieldSpec { element, dims: dims as usize, metric: similarity.metric(), options },
         similarity,
         stored: stored.into(),
     })

@@ -16,6 +16,8 @@ const STATE: &str = r#"{"version":57,"metadata":{"indices":{
    "nodims":{"type":"dense_vector","index":true,"similarity":"cosine","meta":{"outrigger.ivf":"default"}},
    "foreign":{"type":"dense_vector","dims":4,"index":true,"similarity":"cosine"},
    "bytes":{"type":"dense_vector","element_type":"byte","dims":4,"index":true,"similarity":"cosine","meta":{"outrigger.ivf":"default"}},
+   "odd":{"type":"dense_vector","element_type":"bit","dims":12,"index":true,"similarity":"l2_norm","meta":{"outrigger.ivf":"default"}},
+   "bits":{"type":"dense_vector","element_type":"bit","dims":16,"index":true,"similarity":"l2_norm","meta":{"outrigger.ivf":"default"}},
    "future":{"type":"dense_vector","dims":4,"index":true,"similarity":"cosine","meta":{"outrigger.ivf":"magic=1"}},
    "off":{"type":"dense_vector","dims":4,"index":false,"meta":{"outrigger.ivf":"default"}}}}}},
  "x2":{"state":"close","settings":{"index.uuid":"u2","index.number_of_shards":"1","index.version.created":"8512000"},"mappings":{}},
@@ -41,13 +43,16 @@ fn reads_settings_nested_and_flat() {
 }
 
 #[test]
-fn ours_are_searchable_floats_with_known_dims() {
+fn ours_are_searchable_vectors_with_known_dims() {
     let catalog = catalog();
     let fields = &catalog.index("x1").unwrap().fields;
-    assert_eq!(fields.keys().map(|name| &**name).collect::<Vec<_>>(), ["o.w", "v"]);
+    assert_eq!(fields.keys().map(|name| &**name).collect::<Vec<_>>(), ["bits", "bytes", "o.w", "v"]);
     let v = &fields["v"];
     assert_eq!((v.spec.dims, v.similarity, &*v.stored), (3, Similarity::L2Norm, "nlist=16 nprobe=4"));
     assert_eq!((v.spec.options.nlist, v.spec.options.nprobe), (Some(16), Some(4)));
+    let (bits, bytes) = (fields["bits"].spec, fields["bytes"].spec);
+    assert_eq!((bits.element.name(), bits.dims, bits.values()), ("bit", 16, 2));
+    assert_eq!((bytes.element.name(), bytes.dims, bytes.values()), ("byte", 4, 4));
     assert_eq!(catalog.adopted().map(|index| &*index.name).collect::<Vec<_>>(), ["x1"]);
 }
 

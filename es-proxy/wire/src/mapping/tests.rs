@@ -71,12 +71,29 @@ fn versions_get_what_they_know() {
 }
 
 #[test]
+fn bytes_and_bits_get_types_that_take_them() {
+    for (version, theirs) in
+        [("8.12.0", r#""type":"hnsw""#), ("8.15.3", r#"{"type":"flat"}"#), ("9.2.0", r#"{"type":"flat"}"#)]
+    {
+        let caps = caps(version);
+        let ctx = MappingContext { caps: &caps, unspecified_is_ivf: true, existing: &nothing_there };
+        for definition in [
+            r#"{"type":"dense_vector","dims":8,"element_type":"byte","index":true}"#,
+            r#"{"type":"dense_vector","dims":8,"element_type":"bit","index_options":{"type":"ivf"}}"#,
+        ] {
+            let translated = translate_create(&with_field(definition), &ctx).unwrap().unwrap();
+            assert!(translated.contains(theirs) && translated.contains(META_KEY), "{version}: {translated}");
+        }
+    }
+}
+
+#[test]
 fn left_alone() {
     for definition in [
         r#"{"type":"dense_vector","dims":3,"index_options":{"type":"hnsw","m":8}}"#,
         r#"{"type":"dense_vector","dims":3,"index":false}"#,
-        r#"{"type":"dense_vector","dims":3,"element_type":"byte"}"#,
-        r#"{"type":"dense_vector","dims":16,"element_type":"bit"}"#,
+        r#"{"type":"dense_vector","dims":3,"element_type":"half"}"#,
+        r#"{"type":"dense_vector","dims":3,"element_type":"byte","index_options":{"type":"hnsw"}}"#,
         r#"{"type":"nested","properties":{"w":{"type":"dense_vector","dims":3}}}"#,
         r#"{"type":"text","fields":{"w":{"type":"dense_vector","dims":3}}}"#,
         r#"{"type":"dense_vector","dims":3,"meta":{"a":"1","b":"1","c":"1","d":"1","e":"1"}}"#,
@@ -130,10 +147,6 @@ fn mistakes_get_elasticsearchs_sentences() {
     assert_eq!(
         reason_of(&ivf(r#","zz":1,"y":{"a":[1,"b",2.5,null,true]}"#)),
         "Mapping definition for [v] has unsupported parameters:  [zz : 1] [y : {a=[1, b, 2.5, null, true]}]"
-    );
-    assert_eq!(
-        reason_of(r#"{"type":"dense_vector","element_type":"byte","index_options":{"type":"ivf"}}"#),
-        "[element_type] cannot be [byte] when using index type [ivf]"
     );
     assert_eq!(
         reason_of(r#"{"type":"dense_vector","index":false,"index_options":{"type":"ivf"}}"#),

@@ -1,7 +1,7 @@
 //! From the client's mapping to Elasticsearch's: `ivf` becomes what the version can do, our options go
 //! into `meta`. Everything else stays the client's bytes.
 
-use knn_types::IvfOptions;
+use knn_types::{Element, IvfOptions};
 
 use super::options::{self, META_KEY, bad_value, stored_options};
 use super::{ExistingField, MappingContext, MappingError};
@@ -101,11 +101,6 @@ impl<'a> Walk<'a> {
         if text_of(&index_options, "type").as_deref() != Some("ivf") {
             return Ok(());
         }
-        let element_type = text_of(field.definition, "element_type");
-        if let Some(element_type @ ("byte" | "bit")) = element_type.as_deref() {
-            let reason = format!("[element_type] cannot be [{element_type}] when using index type [ivf]");
-            return Err(bad_value(reason).into());
-        }
         if is(field.definition, "index", "false") {
             let reason = "Field [index_options] can only be specified for a field of type [dense_vector] when it is indexed";
             return Err(bad_value(reason.to_owned()).into());
@@ -118,13 +113,13 @@ impl<'a> Walk<'a> {
     /// A field that names no `index_options`.
     fn unspecified(&mut self, field: &Field<'_, 'a>) -> Result<(), Stop> {
         let definition = field.definition;
-        let is_float =
-            definition.get("element_type").is_none() || is(definition, "element_type", "\"float\"");
+        let element = text_of(definition, "element_type").unwrap_or_else(|| "float".to_owned());
+        let is_known = definition.get("element_type").is_none() || Element::named(&element).is_some();
         let is_indexed = match definition.get("index") {
             Some(index) => index.get() == "true",
             None => self.ctx.caps.index_by_default,
         };
-        if !is_float || !is_indexed {
+        if !is_known || !is_indexed {
             return Ok(());
         }
         match (self.ctx.existing)(field.path) {
@@ -146,7 +141,11 @@ impl<'a> Walk<'a> {
         let definition = field.definition;
         // There is one: without `type` we would not be here.
         let Some((_, last)) = definition.entries.last() else { return Err(Stop::NotOurs) };
-        let theirs = if field.below_nested { NESTED } else { self.ctx.caps.index_options };
+        let theirs = match text_of(definition, "element_type").as_deref() {
+            _ if field.below_nested => NESTED,
+            Some("byte" | "bit") => self.ctx.caps.byte_index_options,
+            _ => self.ctx.caps.index_options,
+        };
         match definition.get("index_options") {
             Some(ours) => self.splice.replace(ours.get(), theirs),
             None => self.splice.insert_after(last.get(), format!(",\"index_options\":{theirs}")),

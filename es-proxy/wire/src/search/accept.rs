@@ -103,7 +103,7 @@ fn read_body<'a>(text: &'a str, caps: &Capabilities) -> Result<Body<'a>, NotOurs
             return Err(NotOurs("duplicate_key"));
         }
         match &*key {
-            "knn" => body.knn = Some(read_knn_section(&mut scanner)?),
+            "knn" => body.knn = Some(read_knn_section(&mut scanner, caps)?),
             "size" => body.size = Some(integer(scanner.value()?)?),
             "from" => body.from = Some(integer(scanner.value()?)?),
             "_source" => body.source = Some(source(scanner.value()?, caps)?),
@@ -121,16 +121,16 @@ fn read_body<'a>(text: &'a str, caps: &Capabilities) -> Result<Body<'a>, NotOurs
 }
 
 /// `knn` is an object, or an array with exactly one.
-fn read_knn_section(scanner: &mut Scanner<'_>) -> Result<Knn, NotOurs> {
+fn read_knn_section(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Knn, NotOurs> {
     match scanner.peek() {
-        Some(b'{') => read_knn(scanner),
+        Some(b'{') => read_knn(scanner, caps),
         Some(b'[') => {
             scanner.take(b'[')?;
             let mut first = true;
             if !scanner.next_element(&mut first)? {
                 return Err(NotOurs("no_knn"));
             }
-            let knn = read_knn(scanner)?;
+            let knn = read_knn(scanner, caps)?;
             if scanner.next_element(&mut first)? {
                 return Err(NotOurs("several_knn"));
             }
@@ -140,7 +140,7 @@ fn read_knn_section(scanner: &mut Scanner<'_>) -> Result<Knn, NotOurs> {
     }
 }
 
-fn read_knn(scanner: &mut Scanner<'_>) -> Result<Knn, NotOurs> {
+fn read_knn(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Knn, NotOurs> {
     scanner.take(b'{')?;
     let (mut field, mut query, mut k, mut num_candidates, mut similarity, mut boost) =
         (None, None, None, None, None, None);
@@ -153,7 +153,7 @@ fn read_knn(scanner: &mut Scanner<'_>) -> Result<Knn, NotOurs> {
         }
         match &*key {
             "field" => field = Some(unquote(scanner.value()?)?.into_owned()),
-            "query_vector" => query = Some(vector::read(scanner).map_err(|_| NotOurs("vector"))?),
+            "query_vector" => query = Some(vector::read(scanner, caps).map_err(|_| NotOurs("vector"))?),
             "k" => k = Some(integer(scanner.value()?)?),
             "num_candidates" => num_candidates = Some(integer(scanner.value()?)?),
             "similarity" => similarity = Some(scanner.float().map_err(|_| NotOurs("value"))?),

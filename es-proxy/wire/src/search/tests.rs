@@ -43,6 +43,13 @@ fn k_defaults_to_the_size_of_the_body_alone() {
 }
 
 #[test]
+fn bytes_may_come_as_a_hex_string_where_the_version_takes_it() {
+    let hex = r#"{"knn":{"field":"v","query_vector":"01fE","k":1,"num_candidates":1}}"#;
+    assert_eq!(read_as("8.14.0", "", hex).unwrap().vector, [1.0, -2.0]);
+    assert_eq!(read_as("8.13.4", "", hex), Err("vector"));
+}
+
+#[test]
 fn old_versions_want_both_numbers() {
     let both = body(r#","k":1,"num_candidates":1"#, "");
     assert!(read_as("8.12.0", "", &both).is_ok());
@@ -107,7 +114,9 @@ fn everything_else_is_elasticsearchs() {
         (r#"{"knn":{"field":"v"}}"#, "vector"),
         (r#"{"knn":{"query_vector":[1]}}"#, "value"),
         (r#"{"knn":{"field":"v","query_vector":[]}}"#, "vector"),
-        (r#"{"knn":{"field":"v","query_vector":"0a"}}"#, "vector"),
+        (r#"{"knn":{"field":"v","query_vector":"0"}}"#, "vector"),
+        (r#"{"knn":{"field":"v","query_vector":"0g"}}"#, "vector"),
+        (r#"{"knn":{"field":"v","query_vector":""}}"#, "vector"),
         (r#"{"knn":{"field":"v","query_vector":1}}"#, "vector"),
         (r#"{"knn":{"field":"v","query_vector":["1"]}}"#, "vector"),
         (r#"{"knn":{"field":"v","query_vector":[null]}}"#, "vector"),

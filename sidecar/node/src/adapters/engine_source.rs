@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_proxy::{BoxFuture, KnnHit, KnnQuestion, KnnSource, KnnUnavailable};
-use es_wire::{IndexInfo, Similarity};
+use es_wire::{IndexInfo, Scoring};
 use knn_types::{EngineError, Hit, KnnView, Query};
 use shard_sync::{FieldState, Sync};
 use tokio::runtime::Handle;
@@ -51,19 +51,19 @@ impl EngineSource {
         if self.sync.touch(uuid) && !self.sync.wake(uuid, WAKE_TIMEOUT).await {
             return Err(KnnUnavailable::Overloaded);
         }
-        let similarity = question.index.fields.get(question.field).ok_or(KnnUnavailable::Absent)?.similarity;
+        let scoring = question.index.fields.get(question.field).ok_or(KnnUnavailable::Absent)?.scoring();
         let views: Vec<Arc<dyn KnnView>> = shards.iter().map(|shard| shard.view()).collect();
         let query =
             Query { num_candidates: question.num_candidates, ..Query::new(question.vector, question.k) };
         let cost: Duration = views.iter().map(|view| view.predicted_cost(&query)).sum();
         let found = if cost < IN_PLACE {
-            merged(&views, &query, similarity)
+            merged(&views, &query, scoring)
         } else {
-            self.on_a_thread(&views, &query, similarity).await?
+            self.on_a_thread(&views, &query, scoring).await?
         };
         let Found { hits, estimated } = found.map_err(failed)?;
         if estimated && self.live_recall.claim() {
-            self.sample(question, views, similarity, &hits);
+            self.sample(question, views, scoring, &hits);
         }
         Ok(hits)
     }
@@ -72,7 +72,7 @@ impl EngineSource {
         &self,
         views: &[Arc<dyn KnnView>],
         query: &Query<'_>,
-        similarity: Similarity,
+        scoring: Scoring,
     ) -> Result<Result<Found, EngineError>, KnnUnavailable> {
         let thread = tokio::time::timeout(THREAD_TIMEOUT, Arc::clone(&self.threads).acquire_owned()).await;
         let Ok(Ok(thread)) = thread else { return Err(KnnUnavailable::Overloaded) };
@@ -80,7 +80,7 @@ impl EngineSource {
         let (k, num_candidates) = (query.k, query.num_candidates);
         let searched = self.pool.spawn_blocking(move || {
             let _thread = thread;
-            merged(&views, &Query { num_candidates, ..Query::new(&vector, k) }, similarity)
+            merged(&views, &Query { num_candidates, ..Query::new(&vector, k) }, scoring)
         });
         searched.await.map_err(|error| {
             tracing::error!(%error, "search thread failed");
@@ -93,12 +93,12 @@ impl EngineSource {
         &self,
         question: KnnQuestion<'_>,
         views: Vec<Arc<dyn KnnView>>,
-        similarity: Similarity,
+        scoring: Scoring,
         hits: &[KnnHit],
     ) {
         let answered = Answered {
             field: (Arc::clone(&question.index.uuid), question.field.into()),
-            similarity,
+            scoring,
             vector: question.vector.to_vec(),
             k: question.k,
             views,
@@ -146,18 +146,14 @@ struct Found {
 
 /// Searches every shard and keeps the best `k` of all: by score, then by shard, then by age, as
 /// Elasticsearch's coordinator does.
-fn merged(
-    views: &[Arc<dyn KnnView>],
-    query: &Query<'_>,
-    similarity: Similarity,
-) -> Result<Found, EngineError> {
+fn merged(views: &[Arc<dyn KnnView>], query: &Query<'_>, scoring: Scoring) -> Result<Found, EngineError> {
     let mut hits: Vec<(f32, usize, Hit)> =
         Vec::with_capacity(query.k.saturating_mul(views.len()).min(10_000));
     let mut estimated = false;
     for (number, view) in views.iter().enumerate() {
         let found = view.search(query)?;
         estimated |= found.stats.lists > 0;
-        hits.extend(found.hits.into_iter().map(|hit| (similarity.score(hit.value), number, hit)));
+        hits.extend(found.hits.into_iter().map(|hit| (scoring.score(hit.value), number, hit)));
     }
     if views.len() > 1 {
         hits.sort_by(|a, b| {

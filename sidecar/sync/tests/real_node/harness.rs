@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use es_wire::{Capabilities, EsVersion, MappingContext, Similarity, translate_create, translate_update};
-use knn_types::SeqNo;
+use knn_types::{Element, SeqNo};
 use serde_json::{Value, json};
 use shard_sync::{FieldState, Scope, Sync, SyncConfig};
 use tokio::sync::{Mutex, MutexGuard};
@@ -142,7 +142,7 @@ impl Node {
                 let value = if nested.is_array() { nested } else { &source[field] };
                 let mut vector: Vec<f32> =
                     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
-                similarity.prepare(&mut vector).unwrap();
+                similarity.prepare(Element::Float, &mut vector).unwrap();
                 let order = SeqNo {
                     primary_term: hit["_primary_term"].as_u64().unwrap(),
                     seq_no: hit["_seq_no"].as_u64().unwrap(),

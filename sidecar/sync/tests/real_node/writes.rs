@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use es_wire::Similarity;
+use knn_types::Element;
 use serde_json::json;
 use shard_sync::Scope;
 
@@ -61,7 +62,7 @@ pub(crate) async fn every_change_is_followed(node: &Node) {
     let mut random = Random(7);
     let unit = |random: &mut Random| {
         let mut vector = random.vector(8);
-        Similarity::Cosine.prepare(&mut vector).unwrap();
+        Similarity::Cosine.prepare(Element::Float, &mut vector).unwrap();
         vector
     };
     for step in 0..40 {
