@@ -33,6 +33,7 @@ class Node:
     exit_with: int | None = None
     http_port: int = 0
     transport_port: int = 0
+    cluster: str | None = None
     home: str = ""
     pid: int = 0
     pid_start: int = 0
@@ -67,7 +68,7 @@ class Node:
             "transport": f"127.0.0.1:{self.transport_port}",
             "data": self.data,
             "log": str(self.log),
-        }
+        } | ({"cluster": self.cluster} if self.cluster else {})
 
 
 def nodes_root():
@@ -92,6 +93,11 @@ def every():
         # Another call may remove a node while we list.
         with contextlib.suppress(OSError):
             yield parse(file.read_text())
+
+
+def members(cluster):
+    """Nodes of a cluster, first to last."""
+    return sorted((node for node in every() if node.cluster == cluster), key=lambda node: int(node.name.rsplit("-", 1)[1]))
 
 
 def forget_orphans():
@@ -219,12 +225,20 @@ def wait_until_ready(node, process):
         with contextlib.suppress(OSError, ValueError, IndexError):
             node.http_port = read_port(node, "http")
             node.transport_port = read_port(node, "transport")
-            # A member of a larger cluster answers 408 or 503 until a master is elected.
-            health = json.load(urllib.request.urlopen(f"{node.url}/_cluster/health?wait_for_status=yellow&timeout=5s", timeout=10))
-            if health["status"] in ("yellow", "green"):
+            if answers(node):
                 say(f"{node.name} answers on {node.url} after {waited:.0f} s")
                 return
         time.sleep(0.1)
+
+
+def answers(node):
+    """Whether a node can be used. A member of a cluster need only be up: whether it finds a master may depend on members that are down."""
+    if node.cluster:
+        urllib.request.urlopen(f"{node.url}/_nodes/_local?filter_path=nodes.*.name", timeout=10)
+        return True
+    # A restarted node answers 408 or 503 until it has elected itself and recovered.
+    health = json.load(urllib.request.urlopen(f"{node.url}/_cluster/health?wait_for_status=yellow&timeout=5s", timeout=10))
+    return health["status"] in ("yellow", "green")
 
 
 def read_port(node, kind):
@@ -235,21 +249,30 @@ def log_end(node):
     return "".join(node.log.read_text(errors="replace").splitlines(keepends=True)[-40:]) if node.log.exists() else "(no log)"
 
 
+def pause(node):
+    """Freezes a running node: its sockets stay open and nothing answers, as in a long garbage collection or a cut network."""
+    signal_running(node, signal.SIGSTOP)
+
+
+def resume(node):
+    signal_running(node, signal.SIGCONT)
+
+
+def signal_running(node, with_signal):
+    if not node.running():
+        raise Failure(f"node {node.name!r} does not run")
+    os.kill(node.pid, with_signal)
+
+
 def stop(node, hard=False):
     """Ends the node's process, with SIGKILL when `hard`; then forgets a node that nobody named."""
-    end(node, hard)
+    end(node, signal.SIGKILL if hard else signal.SIGTERM)
     if not node.keep:
         shutil.rmtree(node.folder, ignore_errors=True)
 
 
-def restart(node, hard=False):
-    """Ends and starts a node with its data, ports and settings."""
-    end(node, hard)
-    start(node)
-
-
-def end(node, hard):
-    kill(node, signal.SIGKILL if hard else signal.SIGTERM)
+def end(node, with_signal):
+    kill(node, with_signal)
     if node.running():
         say(f"{node.name} ignores SIGTERM for {STOP_TIMEOUT} s: killing it")
         kill(node, signal.SIGKILL)
@@ -261,5 +284,7 @@ def kill(node, with_signal):
         if with_signal is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(node.pid, with_signal)
+                # A paused process would take SIGTERM only when it goes on.
+                os.kill(node.pid, signal.SIGCONT)
             with_signal = None
         time.sleep(0.05)
