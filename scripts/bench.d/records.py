@@ -1,6 +1,23 @@
-"""Where the record of a run goes."""
+"""What a record of a run begins with, and where it goes."""
 
+import datetime
+
+import machine
 from places import RECORDS, ROOT
+from servers import source_version
+
+
+def new(bench, arguments, cores, load_at_start):
+    """A record without parts."""
+    return {
+        "bench": bench,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "label": arguments.label,
+        "quick": arguments.quick,
+        "machine": machine.describe(cores) | {"load_at_start": load_at_start},
+        "versions": {"outrigger": arguments.commit or source_version()},
+        "parts": {},
+    }
 
 
 def path(arguments, record, words):

@@ -3,7 +3,7 @@
 import math
 import random
 
-import ingest
+import loading
 import peers
 from client import write_requests
 from stack import say
@@ -34,7 +34,7 @@ class Searches:
         outrigger = self.servers.outrigger(f"search-{self.dataset.name}")
         self.client.processes = {"elasticsearch": self.servers.es_pid, "outrigger": outrigger.pid}
         everyone = peers.all_of(self.servers, outrigger)
-        loaded = [ingest.load(self.servers, self.client, peer, self.dataset, 4, merge=True, before_merge=self.unmerged) for peer in everyone]
+        loaded = [loading.load(self.servers, self.client, peer, self.dataset, 4, merge=True, before_merge=self.unmerged) for peer in everyone]
         ways = {source: self.way(everyone[-1], source) for source in SOURCES}
         curves = {peer.name: self.recalls(peer) for peer in everyone}
         curve_samples = self.measure([(peer, point["num_candidates"], "none", 8) for peer in everyone for point in curves[peer.name]])
@@ -171,7 +171,7 @@ def matches(sample, kind):
 def table(part):
     lines = []
     for name, result in part.items():
-        lines += ingest.rows_table(f"Ingest before the searches: {name}", result["ingest"], result["dataset"])
+        lines += loading.rows_table(f"Ingest before the searches: {name}", result["ingest"], result["dataset"])
         lines += curve_table(name, result)
         lines += final_table(name, result)
     return "\n".join(lines)

@@ -14,11 +14,15 @@ from stack import ES, Stop, port, say
 from web import Web
 
 
+# An index that is not on disk yet is learnt before a node calls itself ready.
+READY_WITHIN = 900
+
+
 class Servers:
     """One Elasticsearch node, and Outrigger processes in front of it. Use with `with`."""
 
-    def __init__(self, version, heap, binary):
-        self.version, self.heap, self.binary = version, heap, binary
+    def __init__(self, version, heap, binary, settings=()):
+        self.version, self.heap, self.binary, self.settings = version, heap, binary, settings
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="outrigger-bench-"))
         self.folder.chmod(0o755)
         self.running = []
@@ -37,7 +41,7 @@ class Servers:
 
     def start_elasticsearch(self):
         say(f"starting Elasticsearch {self.version} with a heap of {self.heap}")
-        command = [ES, "start", self.version, "--heap", self.heap, "--exit-with", str(os.getpid())]
+        command = [ES, "start", self.version, "--heap", self.heap, "--exit-with", str(os.getpid()), *(part for setting in self.settings for part in ("--setting", setting))]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False, start_new_session=True)
         if done.returncode != 0:
             raise Stop("Elasticsearch did not start (the reason is above)")
@@ -49,7 +53,7 @@ class Servers:
         self.java = next(iter(jvm.values()))["jvm"]["version"]
 
     def outrigger(self, name="outrigger"):
-        """Starts Outrigger on an empty data folder."""
+        """Starts Outrigger on the data folder of that name, which is empty the first time."""
         started = Outrigger(self.binary, self.node["url"], self.folder / name)
         self.running.append(started)
         return started
@@ -74,27 +78,31 @@ class Servers:
 class Outrigger:
     """One process."""
 
-    def __init__(self, binary, upstream, folder):
-        folder.mkdir()
+    def __init__(self, binary, upstream, folder, ready_within=READY_WITHIN):
+        folder.mkdir(exist_ok=True)
         self.data = folder / "data"
         self.log = folder / "log"
         self.server, self.admin = (f"127.0.0.1:{port(0)}" for _ in range(2))
         command = [binary, "serve", "--listen", self.server, "--upstream", upstream, "--data-dir", self.data, "--admin-listen", self.admin]
-        with open(self.log, "wb") as log:
+        began = time.monotonic()
+        with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self.pid = self.process.pid
         self.web = Web(f"http://{self.server}", timeout=1800)
-        deadline = time.monotonic() + 30
+        self.wait_until_ready(began + ready_within)
+        self.ready_s = time.monotonic() - began
+        say(f"Outrigger answers on {self.server}, ready after {self.ready_s:.2f} s")
+
+    def wait_until_ready(self, deadline):
         while True:
             try:
                 if Web(f"http://{self.admin}", timeout=5).send("GET", "/health/ready")[0] == 200:
-                    break
+                    return
             except OSError:
                 pass
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise Stop(f"Outrigger did not start; its log ends:\n{self.log.read_text(errors='replace')[-1500:]}")
-            time.sleep(0.05)
-        say(f"Outrigger answers on {self.server}")
+            time.sleep(0.01)
 
     def stats(self, index):
         """The report of one index, or None while Outrigger does not know it."""

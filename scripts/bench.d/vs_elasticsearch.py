@@ -1,7 +1,6 @@
 """Outrigger and Elasticsearch side by side, over HTTP, in one run: the same data, the same client, the same cores."""
 
 import argparse
-import datetime
 import importlib
 import json
 import os
@@ -14,10 +13,10 @@ import dataset
 import machine
 import records
 from places import ROOT
-from servers import Servers, source_version
+from servers import Servers
 from stack import Stop, say
 
-PARTS = {"pass": "passing", "ingest": "ingest", "search": "search"}
+PARTS = {"pass": "passing", "ingest": "loading", "search": "search"}
 QUICK_BASE = 12_000
 EXAMPLES = """examples:
   scripts/bench vs-elasticsearch                                  all parts on both sets of vectors; about 35 minutes on 2 cores
@@ -50,15 +49,7 @@ def main():
     try:
         loadgen = arguments.loadgen or client.build("bench-loadgen", "bench-loadgen")
         binary = arguments.binary or client.build("outrigger", "outrigger")
-        record = {
-            "bench": "vs-elasticsearch",
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "label": arguments.label,
-            "quick": arguments.quick,
-            "machine": machine.describe(cores) | {"load_at_start": load_at_start},
-            "versions": {"outrigger": arguments.commit or source_version()},
-            "parts": {},
-        }
+        record = records.new("vs-elasticsearch", arguments, cores, load_at_start)
         with Servers(arguments.elasticsearch, arguments.heap, binary) as servers:
             record["versions"] |= {"elasticsearch": arguments.elasticsearch, "java": servers.java}
             record["parameters"] = {"heap": arguments.heap}

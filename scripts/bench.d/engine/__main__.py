@@ -1,7 +1,6 @@
 """Outrigger's engine in process, without Elasticsearch, beside faiss-cpu, hnswlib, usearch and scann: the same vectors, one thread per search, one run."""
 
 import argparse
-import datetime
 import importlib.metadata
 import json
 import os
@@ -18,7 +17,6 @@ import records
 import report
 import sets
 from places import ROOT
-from servers import source_version
 from stack import Stop, say
 
 QUICK_BASE = 20_000
@@ -57,17 +55,10 @@ def main():
             limit=QUICK_BASE if arguments.quick else None,
             rounds=recall.QUICK_ROUNDS if arguments.quick else arguments.rounds,
         )
-        record = {
-            "bench": "engine",
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "label": arguments.label,
-            "quick": arguments.quick,
-            "machine": machine.describe(cores) | {"load_at_start": load_at_start},
-            "versions": {"outrigger": arguments.commit or source_version()} | versions(),
-            "skipped": entrants.missing(),
-            "parameters": {"rounds": bench.rounds},
-            "parts": {},
-        }
+        record = records.new("engine", arguments, cores, load_at_start)
+        record["versions"] |= versions()
+        record["skipped"] = entrants.missing()
+        record["parameters"] = {"rounds": bench.rounds}
         for package in record["skipped"]:
             say(f"{package} is not installed and is skipped")
         for name in arguments.only:

@@ -48,6 +48,7 @@ def load(servers, client, peer, dataset, clients, merge, before_merge=None):
         "searchable_s": round(searchable, 3),
         "documents_per_s": round(total / searchable),
         "server_cpu_s": round(sum(watch.cores.values()) * searchable, 1),
+        "cpu_s": {name: round(cores * searchable, 2) for name, cores in watch.cores.items()},
         "other_cores": watch.others(sent["cpu_s"] / searchable),
         "segments": peer.segments(servers.es),
         "client": sent,
