@@ -47,6 +47,11 @@ impl Api {
         Self { client, base: base.to_owned() }
     }
 
+    /// `http://host:port`.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// One call; `None` when no response came.
     pub async fn try_call(&self, method: Method, path: &str, body: Option<String>) -> Option<Reply> {
         let mut request =

@@ -13,11 +13,17 @@ pub(crate) enum Route {
     /// Other endpoints that may hold a knn search; they pass, under the brake.
     OtherSearch { target: Option<String> },
     /// `PUT /{index}`: mappings are translated.
-    CreateIndex { index: String },
-    /// `PUT /{index}/_mapping`: mappings are translated.
+    CreateIndex,
+    /// `POST /{alias}/_rollover`: the same.
+    Rollover,
+    /// `PUT /{target}/_mapping`: the same.
     PutMapping { target: String },
+    /// `PUT /_data_stream/{name}/_mappings`: translated both ways.
+    PutDataStreamMapping,
     /// A template with mappings: translated.
     PutTemplate,
+    /// `POST /_index_template/_simulate`: translated both ways.
+    Simulate,
     /// A response with mappings: translated back.
     ShowMapping,
     /// A write or `_refresh` whose response acknowledges a refresh: held until we have published it.
@@ -36,9 +42,12 @@ impl Route {
         match self {
             Self::Search { .. } => "search",
             Self::OtherSearch { .. } => "other_search",
-            Self::CreateIndex { .. } => "create_index",
+            Self::CreateIndex => "create_index",
+            Self::Rollover => "rollover",
             Self::PutMapping { .. } => "put_mapping",
+            Self::PutDataStreamMapping => "put_mapping",
             Self::PutTemplate => "put_template",
+            Self::Simulate => "simulate_template",
             Self::ShowMapping => "show_mapping",
             Self::Refreshes { .. } => "refresh",
             Self::IndexLife => "index_life",
@@ -70,26 +79,37 @@ pub(crate) fn classify(method: &Method, raw_path: &str, query: Option<&str>) -> 
             }
         }
         [index] if is_target(index) => match *method {
-            Method::PUT => Route::CreateIndex { index: (*index).to_owned() },
+            Method::PUT => Route::CreateIndex,
             Method::GET => Route::ShowMapping,
             Method::DELETE => Route::IndexLife,
             _ => Route::Pass,
         },
-        [target, "_mapping"] if is_target(target) && matches!(*method, Method::PUT | Method::POST) => {
+        ["_create_from", _, _] if is_write => Route::CreateIndex,
+        [alias, "_rollover"] | [alias, "_rollover", _] if is_target(alias) && *method == Method::POST => {
+            Route::Rollover
+        }
+        [target, "_mapping" | "_mappings"]
+            if is_indices(target) && matches!(*method, Method::PUT | Method::POST) =>
+        {
             Route::PutMapping { target: (*target).to_owned() }
         }
+        ["_data_stream", _, "_mappings"] if *method == Method::PUT => Route::PutDataStreamMapping,
         ["_field_caps"] | [_, "_field_caps"] if matches!(*method, Method::GET | Method::POST) => {
             Route::ShowMapping
         }
         ["_cluster", "state", ..] if *method == Method::GET => Route::ShowMapping,
         ["_all" | "*"]
-        | [_, "_mapping"]
-        | ["_mapping"]
+        | [_, "_mapping" | "_mappings"]
+        | ["_mapping" | "_mappings"]
         | ["_mapping", "field", _]
         | [_, "_mapping", "field", _]
+        | ["_data_stream", _, "_mappings"]
             if *method == Method::GET =>
         {
             Route::ShowMapping
+        }
+        ["_index_template", "_simulate" | "_simulate_index", ..] if *method == Method::POST => {
+            Route::Simulate
         }
         ["_index_template" | "_component_template" | "_template", ..] => match *method {
             Method::PUT | Method::POST => Route::PutTemplate,
@@ -114,13 +134,18 @@ fn is_target(segment: &str) -> bool {
     !segment.starts_with('_') && !segment.is_empty()
 }
 
+/// The same, or all of them.
+fn is_indices(segment: &str) -> bool {
+    is_target(segment) || segment == "_all"
+}
+
 fn changes_indices(parts: &[&str]) -> bool {
     matches!(
         parts,
         ["_aliases"]
             | [_, "_alias" | "_aliases", ..]
             | ["_alias", ..]
-            | [_, "_close" | "_open" | "_rollover" | "_shrink" | "_split" | "_clone" | "_settings", ..]
+            | [_, "_close" | "_open" | "_shrink" | "_split" | "_clone" | "_settings", ..]
             | ["_data_stream", ..]
             | ["_all" | "*"]
             | [.., "_restore"]
@@ -155,7 +180,7 @@ mod tests {
             (Method::POST, "/a/_msearch", Route::OtherSearch { target: Some("a".into()) }),
             (Method::POST, "/a/_search/template", Route::OtherSearch { target: Some("a".into()) }),
             (Method::DELETE, "/a/_search", Route::Pass),
-            (Method::PUT, "/a", Route::CreateIndex { index: "a".into() }),
+            (Method::PUT, "/a", Route::CreateIndex),
             (Method::GET, "/a", Route::ShowMapping),
             (Method::GET, "/_all", Route::ShowMapping),
             (Method::GET, "/a,b/_mapping", Route::ShowMapping),
@@ -166,7 +191,20 @@ mod tests {
             (Method::DELETE, "/a", Route::IndexLife),
             (Method::PUT, "/a/_mapping", Route::PutMapping { target: "a".into() }),
             (Method::PUT, "/_index_template/t", Route::PutTemplate),
-            (Method::POST, "/_index_template/_simulate", Route::PutTemplate),
+            (Method::PUT, "/_all/_mapping", Route::PutMapping { target: "_all".into() }),
+            (Method::POST, "/a/_mappings", Route::PutMapping { target: "a".into() }),
+            (Method::POST, "/a/_rollover", Route::Rollover),
+            (Method::POST, "/a/_rollover/b?dry_run=true", Route::Rollover),
+            (Method::PUT, "/_data_stream/a/_mappings", Route::PutDataStreamMapping),
+            (Method::POST, "/_create_from/a/b", Route::CreateIndex),
+            (Method::POST, "/_index_template/_simulate", Route::Simulate),
+            (Method::POST, "/_index_template/_simulate/t", Route::Simulate),
+            (Method::POST, "/_index_template/_simulate_index/i", Route::Simulate),
+            (Method::PUT, "/_component_template/t", Route::PutTemplate),
+            (Method::POST, "/_template/t", Route::PutTemplate),
+            (Method::GET, "/_template/t", Route::ShowMapping),
+            (Method::GET, "/_mappings", Route::ShowMapping),
+            (Method::GET, "/a/_mappings", Route::ShowMapping),
             (Method::GET, "/_index_template/t", Route::ShowMapping),
             (Method::POST, "/_refresh", refreshes(None)),
             (Method::POST, "/a/_refresh", refreshes(Some("a"))),

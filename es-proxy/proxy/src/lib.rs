@@ -5,7 +5,7 @@
 //! | accept | [`accept`] | listen, hand connections to worker threads, HTTP/1.1, drain |
 //! | classify | [`classify`] | method, path and query become a [`classify::Route`] |
 //! | pass | [`pass`] | stream to Elasticsearch and back; never parsed |
-//! | intercept | [`intercept`] | search, mapping, refresh, index life, `/_ivf`: one file each |
+//! | intercept | [`intercept`] | search, mapping (in and out), refresh, index life, `/_ivf`: one file each |
 //! | documents | [`documents`] | what earlier searches fetched, for hits found again |
 //! | brake | [`brake`] | knn that must pass to an offload field is an exact scan: limited |
 //! | respond | [`respond`] | responses of our own: headers, encoding |

@@ -139,10 +139,12 @@ impl Worker {
             Route::OtherSearch { target } => {
                 intercept::search::pass_other(self, target.as_deref(), request).await
             }
-            Route::CreateIndex { .. } => intercept::mapping::create(self, request).await,
+            Route::CreateIndex | Route::Rollover => intercept::mapping::create(self, request).await,
             Route::PutMapping { target } => intercept::mapping::update(self, target, request).await,
             Route::PutTemplate => intercept::mapping::template(self, request).await,
-            Route::ShowMapping => intercept::mapping::show(self, request).await,
+            Route::PutDataStreamMapping => intercept::mapping::update_data_stream(self, request).await,
+            Route::Simulate => intercept::mapping::simulate(self, request).await,
+            Route::ShowMapping => intercept::show::show(self, request).await,
             Route::Refreshes { target } => intercept::refresh::hold(self, target.as_deref(), request).await,
             Route::IndexLife => intercept::mapping::index_life(self, request).await,
             Route::Own { segments } => intercept::own::serve(self, segments, request).await,

@@ -76,17 +76,6 @@ pub(crate) fn too_large() -> Response<ResponseBody> {
     response
 }
 
-/// The headers of Elasticsearch's own response with a body that we changed.
-pub(crate) fn with_new_body(
-    mut parts: http::response::Parts,
-    body: impl Into<Bytes>,
-) -> Response<ResponseBody> {
-    let was_fixed = parts.headers.remove(http::header::CONTENT_LENGTH).is_some();
-    let body = body.into();
-    let body = if was_fixed { ResponseBody::full(body) } else { ResponseBody::chunked(body) };
-    Response::from_parts(parts, body)
-}
-
 /// The content type that Elasticsearch would answer a JSON request with, or `None` where the headers
 /// ask for something that only Elasticsearch should decide (other formats, compatibility versions).
 pub(crate) fn json_content_type(request: &HeaderMap, major: u16) -> Option<HeaderValue> {

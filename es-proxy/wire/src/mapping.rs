@@ -9,7 +9,7 @@ mod translate;
 
 pub use existing::existing_fields;
 pub use options::META_KEY;
-pub(crate) use options::spec_options;
+pub(crate) use options::Stored;
 pub use show::show_ivf;
 pub use template::translate_template;
 pub use translate::{translate_create, translate_update};
@@ -17,13 +17,25 @@ pub use translate::{translate_create, translate_update};
 use crate::error::error_body_caused_by;
 use crate::version::Capabilities;
 
-/// What a field already is, in the index that a mapping update goes to.
+/// What a field already is, in the indices that a mapping update goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExistingField {
-    /// Ours, with its options as stored (the value of [`META_KEY`]).
-    Ivf(String),
+    /// Of type `ivf`.
+    Ivf {
+        /// Its options as stored (the value of [`META_KEY`]).
+        stored: String,
+        /// Elasticsearch's options of it, as printed; `None` where it prints none, or not the same in all indices.
+        index_options: Option<String>,
+    },
+    /// Of another type, and indexed by us beside.
+    Adopted {
+        /// As above.
+        stored: String,
+    },
     /// Anything else.
     Other,
+    /// Not the same in all indices.
+    Differing,
 }
 
 /// What translation must know besides the body.

@@ -1,14 +1,13 @@
-//! Mappings, both ways: `ivf` on its way in becomes what Elasticsearch knows, on its way back `ivf`
-//! again. What changes the set of indices makes the catalog be read again before the client hears of it.
+//! Mappings on their way in: `ivf` becomes what Elasticsearch knows. What changes the set of indices makes
+//! the catalog be read again before the client hears of it.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use es_wire::Capabilities;
-use es_wire::FilterPath;
-use es_wire::Params;
-use es_wire::pretty;
 use es_wire::{
-    ExistingField, MappingContext, MappingError, existing_fields, show_ivf, translate_create,
-    translate_template, translate_update,
+    ExistingField, MappingContext, MappingError, existing_fields, translate_create, translate_template,
+    translate_update,
 };
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
@@ -16,60 +15,91 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::body::{RequestBody, collect};
 use crate::intercept::search::{body_failure, inflated, request_like};
+use crate::intercept::show::{self, MAX_SHOWN_BYTES};
 use crate::pass;
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::respond;
 use crate::telemetry::Served;
 
-/// Largest mapping response that is read to show `ivf` in it.
-const MAX_SHOWN_BYTES: usize = 64 << 20;
-
 type Translate = fn(&str, &MappingContext<'_>) -> Result<Option<String>, MappingError>;
 
-/// `PUT /{index}`.
+/// `PUT /{index}`, a rollover.
 pub(crate) async fn create(worker: &Worker, request: ClientRequest) -> Reply {
-    translate(worker, request, translate_create, None).await
+    send(worker, translate(worker, request, translate_create, None).await).await
 }
 
-/// `PUT /{index}/_mapping`.
+/// `PUT /{target}/_mapping`.
 pub(crate) async fn update(worker: &Worker, target: &str, request: ClientRequest) -> Reply {
-    translate(worker, request, translate_update, Some(target)).await
+    send(worker, translate(worker, request, translate_update, Some(target)).await).await
+}
+
+/// `PUT /_data_stream/{name}/_mappings`: the answer has mappings, too.
+pub(crate) async fn update_data_stream(worker: &Worker, request: ClientRequest) -> Reply {
+    match translate(worker, request, translate_update, None).await {
+        Ok((request, _)) => {
+            let reply = show::show(worker, request).await;
+            read_again_after(worker, reply).await
+        }
+        Err(reply) => reply,
+    }
 }
 
 /// `PUT /_index_template/{name}` and its kin.
 pub(crate) async fn template(worker: &Worker, request: ClientRequest) -> Reply {
-    let (mut response, served) = translate(worker, request, translate_template, None).await;
-    // `_simulate` answers with mappings.
-    if response.status() == StatusCode::OK {
-        response = shown(response).await;
+    match translate(worker, request, translate_template, None).await {
+        Ok((request, served)) => pass::through(worker, request, served).await,
+        Err(reply) => reply,
     }
-    (response, served)
+}
+
+/// `POST /_index_template/_simulate`: nothing is made, and the answer has mappings.
+pub(crate) async fn simulate(worker: &Worker, request: ClientRequest) -> Reply {
+    match translate(worker, request, translate_template, None).await {
+        Ok((request, _)) => show::show(worker, request).await,
+        Err(reply) => reply,
+    }
 }
 
 /// Passes, and reads the catalog again when it succeeded.
 pub(crate) async fn index_life(worker: &Worker, request: ClientRequest) -> Reply {
     let reply = pass::through(worker, request, Served::pass("index_life")).await;
+    read_again_after(worker, reply).await
+}
+
+/// Sends what was translated, and reads the catalog again when it succeeded.
+async fn send(worker: &Worker, translated: Result<(ClientRequest, Served), Reply>) -> Reply {
+    match translated {
+        Ok((request, served)) => {
+            let reply = pass::through(worker, request, served).await;
+            read_again_after(worker, reply).await
+        }
+        Err(reply) => reply,
+    }
+}
+
+async fn read_again_after(worker: &Worker, reply: Reply) -> Reply {
     if reply.0.status().is_success() {
         worker.read_catalog_again().await;
     }
     reply
 }
 
+/// The request as Elasticsearch shall get it, or the refusal.
 async fn translate(
     worker: &Worker,
     request: ClientRequest,
     translate: Translate,
     target: Option<&str>,
-) -> Reply {
+) -> Result<(ClientRequest, Served), Reply> {
     let node = worker.shared.cluster.node();
     let Some(capabilities) = node.as_ref().and_then(|node| node.capabilities.as_ref()) else {
-        return pass::through(worker, request, Served::pass("version_unknown")).await;
+        return Ok((request, Served::pass("version_unknown")));
     };
     let ClientRequest { parts, body } = request;
     let cap = worker.shared.config.max_intercept_bytes;
     let (body, read) = match body.peek(cap).await {
         Ok(peeked) => peeked,
-        Err(failure) => return worker.failed(&parts.headers, &body_failure(failure)),
+        Err(failure) => return Err(worker.failed(&parts.headers, &body_failure(failure))),
     };
     let plain = read.and_then(|bytes| inflated(&parts.headers, bytes, cap));
     let text = plain
@@ -90,15 +120,11 @@ async fn translate(
             Err(error) => {
                 let response =
                     respond::error_with_body(&request.parts.headers, StatusCode::BAD_REQUEST, error.body());
-                return (response, Served::new("refuse", "bad_mapping"));
+                return Err((response, Served::new("refuse", "bad_mapping")));
             }
         }
     }
-    let reply = pass::through(worker, request, served).await;
-    if reply.0.status().is_success() {
-        worker.read_catalog_again().await;
-    }
-    reply
+    Ok((request, served))
 }
 
 async fn translated(
@@ -112,152 +138,62 @@ async fn translated(
     // An update replaces options and meta as a whole, so what the fields are now decides.
     let existing = match target {
         Some(target) => existing_in(worker, parts, target).await,
-        None => Vec::new(),
+        None => Existing::Known(BTreeMap::new()),
     };
     let context = MappingContext {
         caps: capabilities,
         unspecified_is_ivf: worker.shared.config.unspecified_is_ivf,
-        existing: &|path| existing.iter().find(|(field, _)| field == path).map(|(_, what)| what.clone()),
+        existing: &|path| match &existing {
+            Existing::Known(fields) => fields.get(path).cloned(),
+            Existing::Unknown => Some(ExistingField::Other),
+        },
     };
     translate(text, &context)
 }
 
-/// The vector fields of the indices that an update goes to, asked with the caller's credentials.
-/// Where they can't be read, the update itself will say why.
-async fn existing_in(worker: &Worker, parts: &Parts, target: &str) -> Vec<(String, ExistingField)> {
+/// The vector fields of the indices that an update goes to.
+enum Existing {
+    Known(BTreeMap<String, ExistingField>),
+    /// The caller may not see them: what says nothing of `ivf` stays as it is. Where that takes a field's
+    /// options away, they are restored.
+    Unknown,
+}
+
+/// Asks for them with the caller's credentials. Where the indices can't be found, the update will say why.
+async fn existing_in(worker: &Worker, parts: &Parts, target: &str) -> Existing {
     let target = percent_encoding::utf8_percent_encode(target, percent_encoding::NON_ALPHANUMERIC);
-    let Ok(uri) = format!("/{target}/_mapping").parse::<Uri>() else { return Vec::new() };
+    let Ok(uri) = format!("/{target}/_mapping{}", which_indices(&parts.uri)).parse::<Uri>() else {
+        return Existing::Unknown;
+    };
     let mut request = request_like(parts, Method::GET, uri, "".into());
     request.parts.headers.remove(CONTENT_TYPE);
     request.parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    let Ok(response) = worker.send(request).await else { return Vec::new() };
+    let Ok(response) = worker.send(request).await else { return Existing::Unknown };
+    if response.status() == StatusCode::NOT_FOUND {
+        return Existing::Known(BTreeMap::new());
+    }
     if response.status() != StatusCode::OK {
-        return Vec::new();
+        return Existing::Unknown;
     }
     match collect(response.into_body(), MAX_SHOWN_BYTES).await {
-        Ok(Some(bytes)) => std::str::from_utf8(&bytes).map(existing_fields).unwrap_or_default(),
-        _ => Vec::new(),
+        Ok(Some(bytes)) => std::str::from_utf8(&bytes)
+            .map_or(Existing::Unknown, |text| Existing::Known(existing_fields(text))),
+        _ => Existing::Unknown,
     }
 }
 
-/// `GET` of anything with mappings in it. Elasticsearch is asked without `pretty` and `filter_path`
-/// (which could hide our options), and both are applied to what is shown.
-pub(crate) async fn show(worker: &Worker, request: ClientRequest) -> Reply {
-    let params = request.parts.uri.query().map_or_else(|| Some(Params::default()), Params::parse);
-    let plain_json = wants_json(&request.parts.headers, params.as_ref());
-    let ClientRequest { parts, body } = request;
-    let (body, read) = match body.peek(worker.shared.config.max_intercept_bytes).await {
-        Ok(peeked) => peeked,
-        Err(failure) => return worker.failed(&parts.headers, &body_failure(failure)),
+/// The parameters that decide which indices an expression means, as the client wrote them.
+fn which_indices(uri: &Uri) -> String {
+    let is_one = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or(pair);
+        matches!(name, "expand_wildcards" | "ignore_unavailable" | "allow_no_indices")
     };
-    let request = ClientRequest { parts, body };
-    let (Some(params), true, Some(body)) = (params, plain_json, read) else {
-        return pass::through(worker, request, Served::pass("mapping_format")).await;
-    };
-    let Some(uri) = without_output_params(&request.parts.uri, &params) else {
-        return pass::through(worker, request, Served::pass("mapping_format")).await;
-    };
-    let mut asked = request_like(&request.parts, request.parts.method.clone(), uri, "".into());
-    asked.body = RequestBody::full(body);
-    if let Some(encoding) = request.parts.headers.get(CONTENT_ENCODING) {
-        asked.parts.headers.insert(CONTENT_ENCODING, encoding.clone());
-    }
-    let response = match worker.send(asked).await {
-        Ok(response) if response.status() == StatusCode::OK => response,
-        // Errors come in the client's own format.
-        Ok(_) => return pass::through(worker, request, Served::pass("mapping_error")).await,
-        Err(failure) => return worker.failed(&request.parts.headers, &failure),
-    };
-    let (head, body) = response.into_parts();
-    let read = match collect(body, MAX_SHOWN_BYTES).await {
-        Ok(Some(bytes)) => bytes,
-        _ => return pass::through(worker, request, Served::pass("mapping_too_large")).await,
-    };
-    let Ok(text) = String::from_utf8(read.to_vec()) else {
-        return pass::through(worker, request, Served::pass("mapping_format")).await;
-    };
-    let changed = show_ivf(&text);
-    let served =
-        if changed.is_some() { Served::new("translate", "ivf") } else { Served::pass("no_ivf_field") };
-    let mut text = changed.unwrap_or(text);
-    if let Some(filter) = params.get("filter_path").filter(|filter| !filter.is_empty()) {
-        let keep_empty = worker
-            .shared
-            .cluster
-            .node()
-            .is_some_and(|n| n.capabilities.as_ref().is_some_and(|c| c.filter_keeps_empty_arrays));
-        text = FilterPath::parse(filter).apply(&text, keep_empty);
-    }
-    if params.flag("pretty") == Some(true) {
-        text = pretty(&text);
-    }
-    let content_type = head.headers.get(CONTENT_TYPE).cloned();
-    let content_type = content_type.unwrap_or_else(|| HeaderValue::from_static("application/json"));
-    let mut response = respond::json(&request.parts.headers, content_type, text);
-    for warning in head.headers.get_all(http::header::WARNING) {
-        response.headers_mut().append(http::header::WARNING, warning.clone());
-    }
-    (response, served)
-}
-
-/// Shows `ivf` in a response that is already on its way; left alone when compressed or not JSON.
-async fn shown(
-    response: http::Response<crate::body::ResponseBody>,
-) -> http::Response<crate::body::ResponseBody> {
-    let (head, body) = response.into_parts();
-    let crate::body::ResponseBody::Upstream(body) = body else {
-        return http::Response::from_parts(head, body);
-    };
-    if head.headers.contains_key(CONTENT_ENCODING) {
-        return http::Response::from_parts(head, crate::body::ResponseBody::Upstream(body));
-    }
-    match collect(body, MAX_SHOWN_BYTES).await {
-        Ok(Some(bytes)) => {
-            let new = std::str::from_utf8(&bytes).ok().and_then(show_ivf);
-            respond::with_new_body(head, new.map_or(bytes, Bytes::from))
-        }
-        _ => {
-            let failed = (StatusCode::BAD_GATEWAY, "connection_closed_exception");
-            respond::error(
-                &HeaderMap::new(),
-                failed.0,
-                failed.1,
-                "Elasticsearch's response could not be read",
-            )
-        }
-    }
+    let kept: Vec<&str> = uri.query().unwrap_or_default().split('&').filter(is_one).collect();
+    if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
         value.starts_with("application/json") || value.starts_with("application/vnd.elasticsearch+json")
     })
-}
-
-fn wants_json(headers: &HeaderMap, params: Option<&Params>) -> bool {
-    if params.and_then(|params| params.get("format")).is_some_and(|format| format != "json") {
-        return false;
-    }
-    match headers.get(ACCEPT).map(|value| value.to_str()) {
-        None => true,
-        Some(Ok(accept)) => !["yaml", "cbor", "smile"].iter().any(|format| accept.contains(format)),
-        Some(Err(_)) => false,
-    }
-}
-
-/// The URI without what only shapes the output.
-fn without_output_params(uri: &Uri, params: &Params) -> Option<Uri> {
-    let Some(query) = uri.query() else { return uri.path().parse().ok() };
-    if params.get("filter_path").is_none() && params.get("pretty").is_none() {
-        return uri.path_and_query()?.as_str().parse().ok();
-    }
-    let kept: Vec<&str> = query
-        .split('&')
-        .filter(|pair| {
-            let name = pair.split('=').next().unwrap_or(pair);
-            !matches!(name, "filter_path" | "pretty")
-        })
-        .collect();
-    let separator = if kept.is_empty() { "" } else { "?" };
-    format!("{}{separator}{}", uri.path(), kept.join("&")).parse().ok()
 }

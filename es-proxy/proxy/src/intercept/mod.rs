@@ -5,3 +5,4 @@ pub(crate) mod mapping;
 pub(crate) mod own;
 pub(crate) mod refresh;
 pub(crate) mod search;
+pub(crate) mod show;

@@ -7,7 +7,7 @@ use knn_types::{Element, FieldSpec};
 use serde_json::Value;
 
 use super::VectorField;
-use crate::mapping::{META_KEY, spec_options};
+use crate::mapping::{META_KEY, Stored};
 use crate::score::Similarity;
 use crate::version::Capabilities;
 
@@ -62,7 +62,7 @@ fn may_ignore(definition: &Value) -> bool {
 fn vector_field(definition: &Value, caps: &Capabilities) -> Option<VectorField> {
     let text = |key: &str| definition.get(key).and_then(Value::as_str);
     let stored = definition.get("meta")?.get(META_KEY)?.as_str()?;
-    let options = spec_options(stored)?;
+    let Stored { options, .. } = Stored::read(stored)?;
     let indexed = definition.get("index").map_or(caps.index_by_default, |index| index == &Value::Bool(true));
     let element = Element::named(text("element_type").unwrap_or("float"))?;
     let dims = definition.get("dims")?.as_u64().filter(|dims| match element {

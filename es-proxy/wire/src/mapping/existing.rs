@@ -1,14 +1,17 @@
-//! Which vector fields an index already has, from a `GET /{index}/_mapping` response: an update that
+//! Which vector fields indices already have, from a `GET /{target}/_mapping` response: an update that
 //! repeats one of them must not reset it.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde_json::{Map, Value};
 
-use super::{ExistingField, META_KEY};
+use super::{ExistingField, META_KEY, Stored};
 
-/// Every `dense_vector` field in the response with its full path; one entry per index that has it.
+/// Every `dense_vector` field in the response by its full path, one entry for all indices that have it.
 /// Empty when the response is not of the expected shape.
-pub fn existing_fields(response: &str) -> Vec<(String, ExistingField)> {
-    let mut found = Vec::new();
+pub fn existing_fields(response: &str) -> BTreeMap<String, ExistingField> {
+    let mut found = BTreeMap::new();
     if let Ok(Value::Object(indices)) = serde_json::from_str(response) {
         for index in indices.values() {
             if let Some(properties) = index.pointer("/mappings/properties").and_then(Value::as_object) {
@@ -19,23 +22,54 @@ pub fn existing_fields(response: &str) -> Vec<(String, ExistingField)> {
     found
 }
 
-fn collect(parent: &str, properties: &Map<String, Value>, found: &mut Vec<(String, ExistingField)>) {
+fn collect(parent: &str, properties: &Map<String, Value>, found: &mut BTreeMap<String, ExistingField>) {
     for (name, field) in properties {
         let path = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
         if field.get("type").and_then(Value::as_str) == Some("dense_vector") {
-            let stored = field.get("meta").and_then(|meta| meta.get(META_KEY)).and_then(Value::as_str);
-            let existing =
-                stored.map_or(ExistingField::Other, |options| ExistingField::Ivf(options.to_owned()));
-            found.push((path, existing));
+            match found.entry(path) {
+                Entry::Vacant(entry) => drop(entry.insert(read(field))),
+                Entry::Occupied(mut entry) => {
+                    let both = merged(entry.get(), read(field));
+                    entry.insert(both);
+                }
+            }
         } else if let Some(properties) = field.get("properties").and_then(Value::as_object) {
             collect(&path, properties, found);
         }
     }
 }
 
+fn read(field: &Value) -> ExistingField {
+    let stored = field.get("meta").and_then(|meta| meta.get(META_KEY)).and_then(Value::as_str);
+    match stored {
+        None => ExistingField::Other,
+        Some(stored) if Stored::read(stored).is_some_and(|stored| stored.adopted) => {
+            ExistingField::Adopted { stored: stored.to_owned() }
+        }
+        Some(stored) => ExistingField::Ivf {
+            stored: stored.to_owned(),
+            index_options: field.get("index_options").map(Value::to_string),
+        },
+    }
+}
+
+fn merged(one: &ExistingField, other: ExistingField) -> ExistingField {
+    match (one, other) {
+        (one, other) if *one == other => other,
+        (ExistingField::Ivf { stored, .. }, ExistingField::Ivf { stored: same, .. }) if *stored == same => {
+            ExistingField::Ivf { stored: same, index_options: None }
+        }
+        _ => ExistingField::Differing,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ours(stored: &str, index_options: Option<&str>) -> ExistingField {
+        ExistingField::Ivf { stored: stored.into(), index_options: index_options.map(str::to_owned) }
+    }
 
     #[test]
     fn vector_fields_are_found_at_any_depth() {
@@ -47,13 +81,30 @@ mod tests {
             }}}}}}}}"#
         );
         let found = existing_fields(&response);
-        assert_eq!(
-            found,
-            [
-                ("v".to_owned(), ExistingField::Ivf("nlist=7".into())),
-                ("o.w".to_owned(), ExistingField::Other)
-            ]
-        );
+        let expected = [("o.w".to_owned(), ExistingField::Other), ("v".to_owned(), ours("nlist=7", None))];
+        assert_eq!(found, BTreeMap::from(expected));
         assert!(existing_fields("[]").is_empty());
+    }
+
+    #[test]
+    fn several_indices_may_differ() {
+        let with = |fields: [&str; 2]| {
+            let index = |field: &str| format!(r#"{{"mappings":{{"properties":{{"v":{field}}}}}}}"#);
+            let response = format!(r#"{{"a":{},"b":{}}}"#, index(fields[0]), index(fields[1]));
+            existing_fields(&response).remove("v").unwrap()
+        };
+        let flat =
+            r#"{"type":"dense_vector","index_options":{"type":"flat"},"meta":{"outrigger.ivf":"default"}}"#;
+        let int8 = flat.replace("flat", "int8_flat");
+        let other_options = flat.replace("default", "nlist=7");
+        let foreign = r#"{"type":"dense_vector"}"#;
+        assert_eq!(with([flat, flat]), ours("default", Some(r#"{"type":"flat"}"#)));
+        assert_eq!(with([flat, &int8]), ours("default", None));
+        assert_eq!(with([foreign, foreign]), ExistingField::Other);
+        assert_eq!(with([flat, &other_options]), ExistingField::Differing);
+        assert_eq!(with([foreign, flat]), ExistingField::Differing);
+        let adopted = r#"{"type":"dense_vector","index_options":{"type":"hnsw"},"meta":{"outrigger.ivf":"adopted nlist=7"}}"#;
+        let stored = "adopted nlist=7".to_owned();
+        assert_eq!(with([adopted, &adopted.replace("hnsw", "flat")]), ExistingField::Adopted { stored });
     }
 }

@@ -12,6 +12,17 @@ pub const META_KEY: &str = "outrigger.ivf";
 /// What is stored where no option is given.
 const NO_OPTIONS: &str = "default";
 
+/// The first word of what is stored for a field that Elasticsearch indexes by a type of its own.
+const ADOPTED: &str = "adopted";
+
+/// What the value of [`META_KEY`] says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Stored {
+    pub(crate) options: IvfOptions,
+    /// The field names another index type than `ivf`, and keeps it: we index it beside.
+    pub(crate) adopted: bool,
+}
+
 const MAX_LISTS: u64 = 65_536;
 const RECALL: std::ops::RangeInclusive<f64> = 0.5..=0.999;
 
@@ -41,35 +52,48 @@ pub(super) fn read(name: &str, index_options: &Object<'_>) -> Result<IvfOptions,
     Ok(options)
 }
 
-/// The options as the value of [`META_KEY`]; at most 50 characters, as Elasticsearch allows.
-pub(super) fn stored_options(options: &IvfOptions) -> String {
-    let words: Vec<String> = [
-        options.nlist.map(|nlist| format!("nlist={nlist}")),
-        options.nprobe.map(|nprobe| format!("nprobe={nprobe}")),
-        options.recall.map(|recall| format!("recall={recall}")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if words.is_empty() { NO_OPTIONS.to_owned() } else { words.join(" ") }
-}
+impl Stored {
+    /// Of a field whose index type is `ivf`.
+    pub(super) fn ivf(options: IvfOptions) -> Self {
+        Self { options, adopted: false }
+    }
 
-/// Reads what [`stored_options`] wrote. `None` for anything else: somebody else's, or from the future.
-pub(crate) fn spec_options(stored: &str) -> Option<IvfOptions> {
-    let mut options = IvfOptions::default();
-    if stored == NO_OPTIONS {
-        return Some(options);
+    /// The value of [`META_KEY`]; at most 50 characters, as Elasticsearch allows.
+    pub(super) fn text(&self) -> String {
+        let options = &self.options;
+        let words: Vec<String> = [
+            self.adopted.then(|| ADOPTED.to_owned()),
+            options.nlist.map(|nlist| format!("nlist={nlist}")),
+            options.nprobe.map(|nprobe| format!("nprobe={nprobe}")),
+            options.recall.map(|recall| format!("recall={recall}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if words.is_empty() { NO_OPTIONS.to_owned() } else { words.join(" ") }
     }
-    for word in stored.split(' ') {
-        let (key, value) = word.split_once('=')?;
-        match key {
-            "nlist" => options.nlist = Some(value.parse().ok()?),
-            "nprobe" => options.nprobe = Some(value.parse().ok()?),
-            "recall" => options.recall = Some(value.parse().ok()?),
-            _ => return None,
+
+    /// Reads what [`Stored::text`] wrote. `None` for anything else: somebody else's, or from the future.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let mut stored = Self::ivf(IvfOptions::default());
+        if text == NO_OPTIONS {
+            return Some(stored);
         }
+        for (at, word) in text.split(' ').enumerate() {
+            if at == 0 && word == ADOPTED {
+                stored.adopted = true;
+                continue;
+            }
+            let (key, value) = word.split_once('=')?;
+            match key {
+                "nlist" => stored.options.nlist = Some(value.parse().ok()?),
+                "nprobe" => stored.options.nprobe = Some(value.parse().ok()?),
+                "recall" => stored.options.recall = Some(value.parse().ok()?),
+                _ => return None,
+            }
+        }
+        Some(stored)
     }
-    Some(options)
 }
 
 /// The options as the client may have written them in `index_options`.

@@ -1,6 +1,6 @@
 //! From Elasticsearch's mapping to what the client wrote.
 
-use super::options::{META_KEY, shown_options, spec_options};
+use super::options::{META_KEY, Stored, shown_options};
 use crate::json::Splice;
 use crate::pretty::pretty;
 use crate::scan::{Malformed, Member, elements, members, unquote};
@@ -47,9 +47,11 @@ fn show_field(field: &[Member<'_>], splice: &mut Splice<'_>) -> Result<bool, Mal
     let Some(key_at) = position(&meta, META_KEY) else { return Ok(false) };
     // `_field_caps` lists the values of all indices and shows no options: there is only the key to hide.
     if !meta[key_at].value.starts_with('[') {
-        let Some(options) = spec_options(&unquote(meta[key_at].value)?) else { return Ok(false) };
-        let shown = shown_options(&options);
+        let Some(stored) = Stored::read(&unquote(meta[key_at].value)?) else { return Ok(false) };
+        let shown = shown_options(&stored.options);
         match position(field, "index_options") {
+            // Its index type is the one that the client gave it.
+            _ if stored.adopted => {}
             Some(at) => splice.replace(field[at].value, shown),
             None => splice.insert_after(field[type_at].value, format!(",\"index_options\":{shown}")),
         }

@@ -3,7 +3,7 @@
 use super::{MappingContext, MappingError, translate_create};
 use crate::json::{Object, Splice};
 
-/// Translates the body of `PUT /_index_template/{name}`, `/_component_template/{name}` or the legacy
+/// Translates the body (none where a simulation has none) of `PUT /_index_template/{name}`, `/_component_template/{name}` or the legacy
 /// `/_template/{name}`. `None`: nothing to change.
 pub fn translate_template(body: &str, ctx: &MappingContext<'_>) -> Result<Option<String>, MappingError> {
     let inner = Object::parse(body).ok().and_then(|object| object.get("template"));

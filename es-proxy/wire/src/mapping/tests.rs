@@ -123,8 +123,14 @@ fn explicit_ivf_works_below_nested() {
 fn an_update_says_again_what_the_field_is() {
     let caps = caps("9.2.0");
     let existing = |path: &str| match path {
-        "o.ours" => Some(ExistingField::Ivf("nlist=7".to_owned())),
+        "o.ours" => Some(ExistingField::Ivf { stored: "nlist=7".to_owned(), index_options: None }),
+        "old" => {
+            let index_options = Some(r#"{"type":"flat"}"#.to_owned());
+            Some(ExistingField::Ivf { stored: "default".to_owned(), index_options })
+        }
+        "adopted" => Some(ExistingField::Adopted { stored: "adopted nprobe=3".to_owned() }),
         "theirs" => Some(ExistingField::Other),
+        "mixed" => Some(ExistingField::Differing),
         _ => None,
     };
     let ctx = MappingContext { caps: &caps, unspecified_is_ivf: false, existing: &existing };
@@ -136,6 +142,21 @@ fn an_update_says_again_what_the_field_is() {
     let ctx = MappingContext { unspecified_is_ivf: true, ..ctx };
     let others = r#"{"properties":{"theirs":{"type":"dense_vector","dims":3}}}"#;
     assert_eq!(translate_update(others, &ctx), Ok(None));
+    let update = |body: &str| translate_update(body, &ctx).unwrap();
+    let field =
+        |path: &str, rest: &str| format!(r#"{{"properties":{{"{path}":{{"type":"dense_vector"{rest}}}}}}}"#);
+    let old = field("old", r#","index_options":{"type":"flat"},"meta":{"outrigger.ivf":"default"}"#);
+    assert_eq!(update(&field("old", "")).unwrap(), old, "options stay what they are");
+    let now_nlist = update(&field("old", r#","index_options":{"type":"ivf","nlist":9}"#)).unwrap();
+    assert_eq!(now_nlist, old.replace("default", "nlist=9"));
+    let meta = r#","meta":{"outrigger.ivf":"adopted nprobe=3"}"#;
+    let hnsw = r#","index_options":{"type":"hnsw"}"#;
+    assert_eq!(update(&field("adopted", "")).unwrap(), field("adopted", meta));
+    assert_eq!(update(&field("adopted", hnsw)).unwrap(), field("adopted", &format!("{hnsw}{meta}")));
+    assert_eq!(update(&field("old", hnsw)), None, "another type is no longer ours");
+    assert!(update(&field("mixed", r#","index_options":{"type":"ivf"}"#)).is_some());
+    let refused = translate_update(&field("mixed", ""), &ctx).unwrap_err();
+    assert!(refused.reason.starts_with("[index_options] of field [mixed] must be given"), "{refused}");
     let full = r#"{"properties":{"o.ours":{"type":"dense_vector","meta":{"a":"1","b":"1","c":"1","d":"1","e":"1"}}}}"#;
     assert!(translate_update(full, &ctx).is_err());
 }
@@ -209,6 +230,55 @@ fn shown_as_ivf_in_every_response_with_mappings() {
 }
 
 #[test]
+fn an_adopted_field_shows_the_type_that_it_has() {
+    let field =
+        r#"{"v":{"type":"dense_vector","index_options":{"type":"hnsw"},"meta":{"outrigger.ivf":"adopted"}}}"#;
+    let shown = r#"{"v":{"type":"dense_vector","index_options":{"type":"hnsw"}}}"#;
+    assert_eq!(show_ivf(field).unwrap(), shown);
+}
+
+#[test]
+fn every_place_of_a_mapping_is_translated() {
+    let ivf = r#"{"type":"dense_vector","dims":3,"index_options":{"type":"ivf"}}"#;
+    let unspecified = r#"{"type":"dense_vector","dims":3}"#;
+    let places = [
+        r#"{"properties":{"a":{"properties":{"b":{"type":"object","properties":{"v":FIELD}}}}}}"#,
+        r#"{"properties":{"a.v":FIELD}}"#,
+        r#"{"_doc":{"properties":{"v":FIELD}}}"#,
+        r#"{"dynamic_templates":[{"t":{"match":"*","match_mapping_type":"object","mapping":{"type":"object","properties":{"v":FIELD}}}}]}"#,
+        r#"{"dynamic_templates":[{"s":{"mapping":{"type":"keyword"}}},{"t":{"match":"*_v","mapping":FIELD}}],"properties":{}}"#,
+    ];
+    let caps = caps("9.2.0");
+    let ctx = MappingContext { caps: &caps, unspecified_is_ivf: true, existing: &nothing_there };
+    for place in places {
+        for field in [ivf, unspecified] {
+            let mapping = place.replace("FIELD", field);
+            let translated = translate_update(&mapping, &ctx).unwrap().expect(place);
+            assert!(translated.contains(THEIRS) && translated.contains(META_KEY), "{translated}");
+            assert_eq!(show_ivf(&translated).unwrap(), place.replace("FIELD", ivf), "{translated}");
+            for body in [r#"{"mappings":FIELD}"#, r#"{"settings":{},"mappings_override":FIELD}"#] {
+                let body = |mapping: &str| body.replace("FIELD", mapping);
+                assert_eq!(create(&body(&mapping)).unwrap(), Some(body(&translated)));
+            }
+            for body in [r#"{"index_patterns":["a"],"mappings":FIELD}"#, r#"{"template":{"mappings":FIELD}}"#]
+            {
+                let body = |mapping: &str| body.replace("FIELD", mapping);
+                assert_eq!(translate_template(&body(&mapping), &ctx).unwrap(), Some(body(&translated)));
+            }
+        }
+        let wrong = place.replace("FIELD", r#"{"type":"dense_vector","index_options":{"type":"ivf","x":1}}"#);
+        assert!(translate_update(&wrong, &ctx).is_err(), "{wrong}");
+    }
+    for untouched in [
+        r#"{"runtime":{"v":{"type":"dense_vector"}}}"#,
+        r#"{"dynamic_templates":[{"t":{"runtime":{"type":"dense_vector"}}}]}"#,
+        r#"{"dynamic_templates":{"t":{"mapping":{"type":"dense_vector"}}}}"#,
+    ] {
+        assert_eq!(translate_update(untouched, &ctx), Ok(None), "{untouched}");
+    }
+}
+
+#[test]
 fn field_caps_hide_the_key() {
     let response = format!(
         r#"{{"indices":["a"],"fields":{{"v":{{"dense_vector":{{"type":"dense_vector","searchable":true,"meta":{{"{META_KEY}":["default"],"own":["1"]}}}}}},"w":{{"dense_vector":{{"type":"dense_vector","meta":{{"{META_KEY}":["default"]}}}}}}}}}}"#
@@ -252,9 +322,9 @@ proptest! {
     }
 
     #[test]
-    fn stored_options_come_back(nlist in prop::option::of(any::<u32>()), nprobe in prop::option::of(any::<u32>()), recall in prop::option::of(0.5f32..=0.999)) {
-        let options = IvfOptions { nlist, nprobe, recall };
-        prop_assert_eq!(spec_options(&options::stored_options(&options)), Some(options));
+    fn stored_options_come_back(nlist in prop::option::of(any::<u32>()), nprobe in prop::option::of(any::<u32>()), recall in prop::option::of(0.5f32..=0.999), adopted: bool) {
+        let stored = Stored { options: IvfOptions { nlist, nprobe, recall }, adopted };
+        prop_assert_eq!(Stored::read(&stored.text()), Some(stored));
     }
 
     #[test]

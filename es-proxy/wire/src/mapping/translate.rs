@@ -3,9 +3,10 @@
 
 use knn_types::{Element, IvfOptions};
 
-use super::options::{self, META_KEY, bad_value, stored_options};
+use super::options::{self, META_KEY, Stored, bad_value};
 use super::{ExistingField, MappingContext, MappingError};
 use crate::json::{Object, Splice, push_json_string};
+use crate::scan::elements;
 
 /// Elasticsearch allows so many entries in `meta`.
 const MAX_META_ENTRIES: usize = 5;
@@ -30,21 +31,28 @@ impl From<MappingError> for Stop {
     }
 }
 
+/// The path of what stands nowhere yet; no field can have it.
+const ANYWHERE: &str = "*.";
+
 /// What `ivf` below `nested` becomes: such fields are not answered here yet, and the types without a graph
 /// pick children by estimates or match every document (9.2), so Elasticsearch keeps its own graph.
 const NESTED: &str = r#"{"type":"hnsw"}"#;
 
-/// Translates the body of `PUT /{index}` (`{"mappings":{…}}`). `None`: nothing to change.
+/// Translates the body of `PUT /{index}` and of a rollover (`{"mappings":{…}}`). `None`: nothing to change.
 pub fn translate_create(body: &str, ctx: &MappingContext<'_>) -> Result<Option<String>, MappingError> {
-    translate(body, ctx, |walk, body| match Object::parse(body)?.get("mappings") {
-        Some(mappings) => walk.properties_of(&Object::parse(mappings.get())?, "", false),
-        None => Ok(()),
+    translate(body, ctx, |walk, body| {
+        let body = Object::parse(body)?;
+        // `_create_from` has the second.
+        match body.get("mappings").or_else(|| body.get("mappings_override")) {
+            Some(mappings) => walk.mapping(&Object::parse(mappings.get())?),
+            None => Ok(()),
+        }
     })
 }
 
 /// Translates the body of `PUT /{index}/_mapping`. `None`: nothing to change.
 pub fn translate_update(body: &str, ctx: &MappingContext<'_>) -> Result<Option<String>, MappingError> {
-    translate(body, ctx, |walk, body| walk.properties_of(&Object::parse(body)?, "", false))
+    translate(body, ctx, |walk, body| walk.mapping(&Object::parse(body)?))
 }
 
 fn translate<'a>(
@@ -74,6 +82,34 @@ struct Field<'f, 'a> {
 }
 
 impl<'a> Walk<'a> {
+    /// A whole mapping; templates may still have it below the type that mappings once had.
+    fn mapping(&mut self, mapping: &Object<'a>) -> Result<(), Stop> {
+        if let (Some(typed), 1) = (mapping.get("_doc"), mapping.entries.len()) {
+            return self.mapping(&Object::parse(typed.get())?);
+        }
+        self.dynamic_templates(mapping)?;
+        self.properties_of(mapping, "", false)
+    }
+
+    /// Fields that documents will bring: where they will stand is not known, so none exists yet.
+    fn dynamic_templates(&mut self, mapping: &Object<'a>) -> Result<(), Stop> {
+        let Some(templates) = mapping.get("dynamic_templates") else { return Ok(()) };
+        for template in elements(templates.get()).map_err(|_| Stop::NotOurs)? {
+            for (name, template) in &Object::parse(template)?.entries {
+                let Some(definition) = Object::parse(template.get())?.get("mapping") else { continue };
+                let definition = Object::parse(definition.get())?;
+                if text_of(&definition, "type").as_deref() == Some("dense_vector") {
+                    let field = Field { name, path: ANYWHERE, below_nested: false, definition: &definition };
+                    self.vector(&field)?;
+                } else {
+                    let below_nested = text_of(&definition, "type").as_deref() == Some("nested");
+                    self.properties_of(&definition, ANYWHERE, below_nested)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn properties_of(&mut self, parent: &Object<'a>, prefix: &str, below_nested: bool) -> Result<(), Stop> {
         let Some(properties) = parent.get("properties") else { return Ok(()) };
         for (name, raw) in &Object::parse(properties.get())?.entries {
@@ -98,16 +134,25 @@ impl<'a> Walk<'a> {
             return self.unspecified(field);
         };
         let index_options = Object::parse(index_options.get())?;
+        let existing = (self.ctx.existing)(field.path);
         if text_of(&index_options, "type").as_deref() != Some("ivf") {
-            return Ok(());
+            return match existing {
+                // Another type is what it has always been: it stays adopted.
+                Some(ExistingField::Adopted { stored }) => self.write_meta(field, &stored),
+                _ => Ok(()),
+            };
         }
         if is(field.definition, "index", "false") {
             let reason = "Field [index_options] can only be specified for a field of type [dense_vector] when it is indexed";
             return Err(bad_value(reason.to_owned()).into());
         }
-        let stored = stored_options(&options::read(field.name, &index_options)?);
-        require_room(field)?;
-        self.write(field, &stored)
+        let stored = Stored::ivf(options::read(field.name, &index_options)?).text();
+        // Elasticsearch's options stay what they are, whatever this version would get.
+        let kept = match &existing {
+            Some(ExistingField::Ivf { index_options, .. }) => index_options.as_deref(),
+            _ => None,
+        };
+        self.write(field, &stored, kept)
     }
 
     /// A field that names no `index_options`.
@@ -123,39 +168,53 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         match (self.ctx.existing)(field.path) {
+            // Elasticsearch may reset the options of its own type, but must not drop our key.
+            Some(ExistingField::Adopted { stored }) => self.write_meta(field, &stored),
             // Sent without them, Elasticsearch would reset both index_options and meta.
-            Some(ExistingField::Ivf(stored)) => {
-                require_room(field)?;
-                self.write(field, &stored)
+            Some(ExistingField::Ivf { stored, index_options }) => {
+                self.write(field, &stored, index_options.as_deref())
             }
             Some(ExistingField::Other) => Ok(()),
+            Some(ExistingField::Differing) => Err(bad_value(format!(
+                "[index_options] of field [{}] must be given: in some of the indices named it is of type [ivf], and not the same in all",
+                field.name
+            ))
+            .into()),
             None if self.ctx.unspecified_is_ivf && !field.below_nested && meta_has_room(definition)? => {
-                self.write(field, &stored_options(&IvfOptions::default()))
+                self.write(field, &Stored::ivf(IvfOptions::default()).text(), None)
             }
             None => Ok(()),
         }
     }
 
-    /// Puts Elasticsearch's `index_options` and our `meta` entry into the definition.
-    fn write(&mut self, field: &Field<'_, 'a>, stored: &str) -> Result<(), Stop> {
+    /// Puts Elasticsearch's `index_options` (`kept`, or what the version has for `ivf`) and our `meta` entry
+    /// into the definition.
+    fn write(&mut self, field: &Field<'_, 'a>, stored: &str, kept: Option<&str>) -> Result<(), Stop> {
         let definition = field.definition;
-        // There is one: without `type` we would not be here.
-        let Some((_, last)) = definition.entries.last() else { return Err(Stop::NotOurs) };
-        let theirs = match text_of(definition, "element_type").as_deref() {
+        let of_version = match text_of(definition, "element_type").as_deref() {
             _ if field.below_nested => NESTED,
             Some("byte" | "bit") => self.ctx.caps.byte_index_options,
             _ => self.ctx.caps.index_options,
         };
+        let theirs = kept.unwrap_or(of_version);
         match definition.get("index_options") {
             Some(ours) => self.splice.replace(ours.get(), theirs),
-            None => self.splice.insert_after(last.get(), format!(",\"index_options\":{theirs}")),
+            None => {
+                self.splice.insert_after(last(definition)?, format!(",\"index_options\":{theirs}"));
+            }
         }
+        self.write_meta(field, stored)
+    }
+
+    fn write_meta(&mut self, field: &Field<'_, 'a>, stored: &str) -> Result<(), Stop> {
+        require_room(field)?;
+        let definition = field.definition;
         let mut entry = format!("\"{META_KEY}\":");
         let mut value = String::new();
         push_json_string(&mut value, stored);
         entry.push_str(&value);
         let Some(meta) = definition.get("meta") else {
-            self.splice.insert_after(last.get(), format!(",\"meta\":{{{entry}}}"));
+            self.splice.insert_after(last(definition)?, format!(",\"meta\":{{{entry}}}"));
             return Ok(());
         };
         let entries = Object::parse(meta.get())?.entries;
@@ -168,6 +227,11 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+/// The last value of a definition. There is one: without `type` nobody asks.
+fn last<'a>(definition: &Object<'a>) -> Result<&'a str, Stop> {
+    definition.entries.last().map(|(_, value)| value.get()).ok_or(Stop::NotOurs)
 }
 
 /// An `ivf` field cannot do without its place in `meta`.
