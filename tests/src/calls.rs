@@ -43,7 +43,12 @@ impl Reply {
 impl Api {
     /// Calls on `base` (`http://host:port`).
     pub fn new(base: &str) -> Self {
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
+        Self::with_timeout(base, Duration::from_secs(60))
+    }
+
+    /// The same, giving up earlier or later.
+    pub fn with_timeout(base: &str, limit: Duration) -> Self {
+        let client = reqwest::Client::builder().timeout(limit).build().expect("a client");
         Self { client, base: base.to_owned() }
     }
 
@@ -54,11 +59,28 @@ impl Api {
 
     /// One call; `None` when no response came.
     pub async fn try_call(&self, method: Method, path: &str, body: Option<String>) -> Option<Reply> {
+        let kind = if path.contains("_bulk") { "application/x-ndjson" } else { "application/json" };
+        match body {
+            Some(body) => self.try_send(method, path, &[("content-type", kind)], body.into()).await,
+            None => self.try_send(method, path, &[], Vec::new()).await,
+        }
+    }
+
+    /// One call with headers and a body of bytes; `None` when no response came.
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Option<Reply> {
         let mut request =
             self.client.request(method, format!("{}{path}", self.base)).header("x-outrigger-explain", "true");
-        if let Some(body) = body {
-            let kind = if path.contains("_bulk") { "application/x-ndjson" } else { "application/json" };
-            request = request.header("content-type", kind).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if !body.is_empty() {
+            request = request.body(body);
         }
         let response = request.send().await.ok()?;
         let status = response.status().as_u16();

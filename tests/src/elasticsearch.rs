@@ -1,6 +1,7 @@
 //! A node of a real Elasticsearch, from `scripts/es`; ended with the test process at the latest.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tokio::process::Command;
@@ -12,6 +13,7 @@ use crate::Api;
 pub struct Elasticsearch {
     name: String,
     url: String,
+    pid: AtomicU32,
 }
 
 fn script() -> PathBuf {
@@ -27,6 +29,10 @@ async fn es(arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).expect("scripts/es prints text")
+}
+
+fn pid_of(line: &Value) -> u32 {
+    line["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
 }
 
 impl Elasticsearch {
@@ -60,7 +66,7 @@ impl Elasticsearch {
         let printed = es(&arguments).await;
         let line: Value = serde_json::from_str(printed.trim()).expect("scripts/es prints JSON");
         let url = line["url"].as_str().expect("a url").to_owned();
-        Self { name, url }
+        Self { name, url, pid: AtomicU32::new(pid_of(&line)) }
     }
 
     /// Ends the process (hard, when `kill`) and starts it again on the same data and port.
@@ -69,7 +75,16 @@ impl Elasticsearch {
         if kill {
             arguments.push("--kill");
         }
-        es(&arguments).await;
+        let printed = es(&arguments).await;
+        let line: Value = serde_json::from_str(printed.trim()).expect("scripts/es prints JSON");
+        self.pid.store(pid_of(&line), Ordering::Relaxed);
+    }
+
+    /// Stops its process as a long pause of its machine does; what is returned lets it go on.
+    pub fn pause(&self) -> impl FnOnce() + Send + 'static {
+        let pid = self.pid.load(Ordering::Relaxed);
+        crate::outrigger::signal(pid, "STOP");
+        move || crate::outrigger::signal(pid, "CONT")
     }
 
     /// `http://host:port`.

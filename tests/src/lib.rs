@@ -8,12 +8,15 @@
 mod calls;
 mod compare;
 mod elasticsearch;
+mod fault_proxy;
+pub mod model;
 mod outrigger;
 mod vectors;
 
 pub use calls::{Api, Reply};
 pub use compare::assert_same;
 pub use elasticsearch::Elasticsearch;
+pub use fault_proxy::{FaultProxy, Faults, Trouble};
 pub use outrigger::Outrigger;
 pub use vectors::Vectors;
 

@@ -13,7 +13,7 @@ use crate::{Api, eventually};
 #[derive(Debug)]
 pub struct Outrigger {
     child: Child,
-    listen: u16,
+    url: String,
     admin: u16,
     log: PathBuf,
 }
@@ -43,7 +43,10 @@ impl Outrigger {
     pub async fn spawn(elasticsearch: &str, data_dir: &Path, flags: &[&str]) -> Self {
         let (listen, admin) = (free_port(), free_port());
         let log = std::env::temp_dir().join(format!("outrigger-test-{listen}.log"));
-        let child = Command::new(binary())
+        // Through a shell that makes a file which may not grow an error, not the end (see `limit_files`).
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(binary())
             .arg("serve")
             .args([
                 "--listen",
@@ -66,7 +69,8 @@ impl Outrigger {
             .stderr(File::create(&log).expect("the log can be made"))
             .spawn()
             .expect("outrigger starts");
-        let this = Self { child, listen, admin, log };
+        let url = format!("http://127.0.0.1:{listen}");
+        let this = Self { child, url, admin, log };
         let probe = this.admin();
         eventually("outrigger is alive", Duration::from_secs(20), || async {
             probe.try_get("/health/live").await.filter(|reply| reply.status == 200)
@@ -95,9 +99,14 @@ impl Outrigger {
         .await
     }
 
+    /// `http://host:port` of the Elasticsearch port.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Calls on the Elasticsearch port.
     pub fn api(&self) -> Api {
-        Api::new(&format!("http://127.0.0.1:{}", self.listen))
+        Api::new(&self.url)
     }
 
     /// Calls on the admin port.
@@ -117,6 +126,35 @@ impl Outrigger {
         assert!(asked.success());
         let status = self.child.wait().expect("outrigger ends");
         assert!(status.success(), "outrigger ended with {status}; log: {}", self.log.display());
+    }
+
+    /// Sends a signal: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// From now on no file of it may grow beyond so many bytes, as on a full disk; `None`: as it was.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let process = self.child.id().to_string();
+        let limited =
+            Command::new("prlimit").args(["--pid", &process, &format!("--fsize={limit}:")]).output();
+        assert!(limited.is_ok_and(|output| output.status.success()), "prlimit works");
+    }
+
+    /// Whether the process is still there.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// The file that it logs to.
+    pub fn log_file(&self) -> &Path {
+        &self.log
     }
 
     /// What it has logged so far.
@@ -140,6 +178,13 @@ impl Drop for Outrigger {
             let _ = std::fs::remove_file(&self.log);
         }
     }
+}
+
+/// Sends a signal to a process that a test started. It may have ended meanwhile.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let sent =
+        Command::new("kill").args([format!("-{name}"), pid.to_string()]).stderr(Stdio::null()).status();
+    assert!(sent.is_ok(), "kill runs");
 }
 
 /// A port that was free a moment ago.
