@@ -21,7 +21,7 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8], format: Format) -> Result<
     match format {
         Format::Json => json(bytes),
         Format::Cbor => {
-            ciborium::from_reader(bytes).map_err(|error| UpstreamError::Unreadable(error.to_string()))
+            cbor4ii::serde::from_slice(bytes).map_err(|error| UpstreamError::Unreadable(error.to_string()))
         }
     }
 }
@@ -222,6 +222,10 @@ impl<'de> Visitor<'de> for TreeVisitor {
         Ok(Tree::Numbers(numbers))
     }
 
+    fn visit_f32<E: de::Error>(self, value: f32) -> Result<Tree, E> {
+        Ok(Tree::Number(value))
+    }
+
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Tree, E> {
         Ok(Tree::Number(value as f32))
     }
@@ -290,13 +294,13 @@ mod tests {
         }
     }
 
+    /// As Elasticsearch writes it: containers without a length, floats of four bytes.
     #[test]
     fn cbor_gives_the_same_tree() {
-        let json = r#"{"v":[[0.5,-0.25,3.0]],"t":"x","n":null}"#;
-        let value: serde_json::Value = serde_json::from_str(json).unwrap();
-        let mut cbor = Vec::new();
-        ciborium::into_writer(&value, &mut cbor).unwrap();
-        assert_eq!(read::<Tree>(&cbor, Format::Cbor).unwrap(), tree(json));
+        let json = r#"{"v":[[0.5,-0.25,3]],"t":"x","n":null}"#;
+        let cbor =
+            b"\xbf\x61v\x9f\x9f\xfa\x3f\x00\x00\x00\xfa\xbe\x80\x00\x00\x03\xff\xff\x61t\x61x\x61n\xf6\xff";
+        assert_eq!(read::<Tree>(cbor, Format::Cbor).unwrap(), tree(json));
     }
 
     #[test]
