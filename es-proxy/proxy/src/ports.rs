@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use es_wire::{Acknowledged, Catalog, IndexInfo};
 use es_wire::{Capabilities, EsVersion};
-use es_wire::{Catalog, IndexInfo};
 use knn_types::{DocKey, SeqNo};
 
 /// A boxed future, so that ports are object-safe.
@@ -44,6 +44,11 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Reads names and mappings again, now; returns when that is done.
     fn invalidate(&self) -> BoxFuture<'_, ()>;
+
+    /// Writes that passed and that Elasticsearch acknowledged, to be staged; handed over before the client
+    /// can know that they were acknowledged. Returns at once, and may drop them under load: the feed finds
+    /// every write.
+    fn acknowledged(&self, writes: Vec<Acknowledged>);
 
     /// Whether the index may hold documents with `_ignored` values; true when that is not known.
     fn may_show_ignored(&self, index: &IndexInfo) -> bool;

@@ -1,6 +1,7 @@
 //! Which indices exist and which of their fields are ours: one immutable picture of the cluster state.
 
 mod fields;
+mod write_rules;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,9 +12,11 @@ use serde_json::Value;
 use crate::score::{Scoring, Similarity};
 use crate::version::Capabilities;
 
+pub use write_rules::WriteRules;
+
 /// The two requests whose answers [`Catalog::parse`] reads.
 pub const CATALOG_PATHS: [&str; 2] = [
-    "/_cluster/state/version,metadata?filter_path=version,metadata.indices.*.state,metadata.indices.*.settings,metadata.indices.*.mappings",
+    "/_cluster/state/version,metadata?filter_path=version,metadata.indices.*.state,metadata.indices.*.settings,metadata.indices.*.mappings,metadata.indices.*.settings_version,metadata.indices.*.routing_num_shards",
     "/_alias",
 ];
 
@@ -46,6 +49,8 @@ pub struct IndexInfo {
     pub may_ignore: bool,
     /// The fields that are ours, by full path.
     pub fields: BTreeMap<Arc<str>, VectorField>,
+    /// What decides whether a write can be understood as it passes.
+    pub writes: WriteRules,
 }
 
 /// A field that is ours: searchable, with known dims, not below `nested`.
@@ -115,6 +120,10 @@ struct StateIndex {
     settings: Value,
     #[serde(default)]
     mappings: Value,
+    #[serde(default)]
+    settings_version: u64,
+    #[serde(default)]
+    routing_num_shards: u32,
 }
 
 #[derive(serde::Deserialize)]
@@ -232,6 +241,7 @@ fn read_index(name: String, index: &StateIndex, caps: &Capabilities) -> Result<I
         created,
         has_nested: found.has_nested,
         may_ignore: found.may_ignore || settings_may_ignore(&index.settings),
+        writes: WriteRules::read(index, shards, &found.ours),
         fields: found.ours,
         name: name.into(),
     })

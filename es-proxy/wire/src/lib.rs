@@ -17,12 +17,14 @@ mod mapping;
 mod params;
 mod path;
 mod pretty;
+mod routing;
 mod scan;
 mod score;
 mod search;
 mod version;
+mod written;
 
-pub use catalog::{CATALOG_PATHS, Catalog, CatalogError, IndexInfo, Resolved, VectorField};
+pub use catalog::{CATALOG_PATHS, Catalog, CatalogError, IndexInfo, Resolved, VectorField, WriteRules};
 pub use error::{error_body, error_body_caused_by, rejected_body};
 pub use filter_path::FilterPath;
 pub use hex::bytes_of_hex;
@@ -36,6 +38,8 @@ pub use mapping::{
 pub use params::Params;
 pub use path::{Segments, segments};
 pub use pretty::pretty;
+pub use routing::Routing;
 pub use score::{BadVector, Scoring, Similarity};
 pub use search::{KnnSearch, NotOurs, TrackTotal, parse_search};
 pub use version::{Capabilities, EsVersion, Mode};
+pub use written::{Acknowledged, Wrote};

@@ -25,6 +25,7 @@ struct KindLabel {
 
 pub(crate) struct Metrics {
     pub(crate) documents: Counter,
+    pub(crate) acknowledged: Counter,
     pub(crate) pulls: Counter,
     pub(crate) audits: Counter,
     audit_differences: Family<KindLabel, Counter>,
@@ -45,6 +46,7 @@ impl Metrics {
         let seconds = || Histogram::new(exponential_buckets(0.0005, 2.0, 18));
         let metrics = Self {
             documents: Counter::default(),
+            acknowledged: Counter::default(),
             pulls: Counter::default(),
             audits: Counter::default(),
             audit_differences: Family::default(),
@@ -61,6 +63,11 @@ impl Metrics {
         };
         let feed = registry.sub_registry_with_prefix("outrigger_feed");
         feed.register("documents", "Documents pulled from Elasticsearch", metrics.documents.clone());
+        feed.register(
+            "acknowledged_writes",
+            "Acknowledged writes that the proxy handed over",
+            metrics.acknowledged.clone(),
+        );
         feed.register("pulls", "Refreshes of shards that were pulled and published", metrics.pulls.clone());
         feed.register("audits", "Comparisons with Elasticsearch beyond the count", metrics.audits.clone());
         feed.register(

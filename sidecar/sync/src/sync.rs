@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use es_wire::{Catalog, Resolved};
+use es_wire::{Acknowledged, Catalog, Resolved};
 use knn_types::{BuildState, KnnEngine, Upkeep};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
@@ -107,6 +107,12 @@ impl Sync {
     /// they are small; they become searchable only with all that was shown by then.
     pub async fn published(&self, scope: Scope, limit: Duration) -> bool {
         barrier::published(&self.ctx, scope, limit).await
+    }
+
+    /// Writes that were acknowledged through the proxy. Returns at once; what is not taken here comes by
+    /// the feed.
+    pub fn acknowledged(&self, writes: Vec<Acknowledged>) {
+        self.ctx.metrics.acknowledged.inc_by(writes.len() as u64);
     }
 
     /// The cluster state may have changed: returns when a read that began after this call is in

@@ -16,7 +16,7 @@ use es_proxy::{
     BoxFuture, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, Mode, Modes, NodeFacts, Proxy,
     ProxyConfig, Scope, Server, Telemetry, UpstreamAddress,
 };
-use es_wire::{Catalog, IndexInfo};
+use es_wire::{Acknowledged, Catalog, IndexInfo};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,6 +38,7 @@ impl Cluster for NoCluster {
     fn invalidate(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
+    fn acknowledged(&self, _: Vec<Acknowledged>) {}
     fn may_show_ignored(&self, _: &IndexInfo) -> bool {
         true
     }

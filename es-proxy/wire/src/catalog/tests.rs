@@ -1,6 +1,7 @@
 //! The catalog against answers as real nodes gave them.
 
 use super::*;
+use crate::routing::Routing;
 
 fn caps() -> Capabilities {
     Capabilities::of("9.2.0".parse().unwrap()).unwrap()
@@ -118,4 +119,43 @@ fn an_empty_cluster_and_a_broken_answer() {
         Catalog::parse(no_uuid, "{}", &caps()),
         Err(CatalogError::Setting { setting: "uuid", .. })
     ));
+}
+
+#[test]
+fn what_writes_do_is_read_from_settings_and_mapping() {
+    // Cut from a 9.2.0 node.
+    let parse = |settings: &str, mapping: &str| {
+        let state = format!(
+            r#"{{"version":1,"metadata":{{"indices":{{"i":{{"settings_version":3,"routing_num_shards":640,"state":"open","settings":{{"index":{{"number_of_shards":"5","uuid":"u","version":{{"created":"9039001"}}{settings}}}}},"mappings":{{"_doc":{{{mapping}"properties":{{"t":{{"copy_to":["o.x","COPY"],"type":"text"}},"v":{{"dims":3,"type":"dense_vector","index":true,"meta":{{"outrigger.ivf":"default"}}}}}}}}}}}}}}}}}}"#
+        );
+        move |copy: &str| {
+            let catalog = Catalog::parse(&state.replace("COPY", copy), "{}", &caps()).unwrap();
+            catalog.index("i").unwrap().writes.clone()
+        }
+    };
+    let plain = parse("", "")("o.y");
+    let expected = WriteRules {
+        settings_version: 3,
+        routing: Routing::new(640, 5, 1),
+        routing_required: false,
+        has_pipeline: false,
+        standard_mode: true,
+        copies_into_vectors: false,
+    };
+    assert_eq!(plain, expected);
+    assert!(plain.are_plain());
+    assert!(parse("", "")("v").copies_into_vectors);
+    let routed = parse(r#","routing_partition_size":"3""#, r#""_routing":{"required":true},"#)("o.y");
+    assert_eq!(routed.routing, Routing::new(640, 5, 3));
+    assert!(routed.routing_required && routed.are_plain());
+    for (settings, plain) in [
+        (r#","default_pipeline":"_none","final_pipeline":"_none""#, true),
+        (r#","mode":"standard""#, true),
+        (r#","default_pipeline":"p""#, false),
+        (r#","final_pipeline":"p""#, false),
+        (r#","mode":"logsdb""#, false),
+        (r#","routing_partition_size":"x""#, false),
+    ] {
+        assert_eq!(parse(settings, "")("o.y").are_plain(), plain, "{settings}");
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_proxy::{BoxFuture, Cluster, NodeFacts};
-use es_wire::{Catalog, IndexInfo};
+use es_wire::{Acknowledged, Catalog, IndexInfo};
 use shard_sync::{Security, Sync};
 
 /// See the head of this file.
@@ -38,6 +38,10 @@ impl Cluster for ClusterOfSync {
 
     fn invalidate(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.sync.invalidate())
+    }
+
+    fn acknowledged(&self, writes: Vec<Acknowledged>) {
+        self.sync.acknowledged(writes);
     }
 
     fn may_show_ignored(&self, index: &IndexInfo) -> bool {
