@@ -2,6 +2,7 @@
 
 mod fields;
 mod write_rules;
+mod write_target;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,8 +12,10 @@ use serde_json::Value;
 
 use crate::score::{Scoring, Similarity};
 use crate::version::Capabilities;
+use write_target::WriteAlias;
 
 pub use write_rules::WriteRules;
+pub(crate) use write_target::WriteTarget;
 
 /// The two requests whose answers [`Catalog::parse`] reads.
 pub const CATALOG_PATHS: [&str; 2] = [
@@ -139,6 +142,7 @@ pub struct Catalog {
     pub version: i64,
     indices: HashMap<Arc<str>, Arc<IndexInfo>>,
     aliases: HashMap<Arc<str>, Alias>,
+    write_aliases: HashMap<Arc<str>, WriteAlias>,
 }
 
 /// What an alias points at.
@@ -173,7 +177,9 @@ impl Catalog {
                     false if restricted => Alias::NotOne("filtered_alias"),
                     false => Alias::Plain(index.as_str().into()),
                 };
-                self.aliases.insert(alias.into(), points_at);
+                let alias: Arc<str> = alias.into();
+                self.write_aliases.entry(Arc::clone(&alias)).or_default().add(&index, &definition);
+                self.aliases.insert(alias, points_at);
             }
         }
     }

@@ -40,7 +40,7 @@ fn hash_of_partition(id: &str, size: u32) -> i32 {
 }
 
 /// MurmurHash3 (x86, 32 bit, seed 0) of the UTF-16 code units of a text, low byte first.
-fn hash(text: &str) -> i32 {
+pub(crate) fn hash(text: &str) -> i32 {
     let mut units = text.encode_utf16();
     let (mut state, mut count) = (0u32, 0u32);
     while let Some(low) = units.next() {
