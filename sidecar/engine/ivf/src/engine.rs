@@ -19,6 +19,8 @@ pub struct Engine {
     pool: Arc<ThreadPool>,
     budget: Arc<Budget>,
     open: Mutex<HashMap<IndexKey, Arc<Index>>>,
+    /// Removed, but their files would not go: they must not be opened again as what they were.
+    condemned: Mutex<HashSet<IndexKey>>,
     /// Lets tests make the disk fail.
     pub(crate) faults: Faults,
 }
@@ -36,7 +38,22 @@ impl Engine {
             .build()
             .map_err(|error| EngineError::Training(error.to_string()))?;
         let budget = Budget::new(config.memory_budget);
-        Ok(Engine { config, pool: Arc::new(pool), budget, open: Mutex::default(), faults: Faults::none() })
+        let (open, condemned, faults) = (Mutex::default(), Mutex::default(), Faults::default());
+        Ok(Engine { config, pool: Arc::new(pool), budget, open, condemned, faults })
+    }
+
+    /// Where an index has its files; nowhere while those of one that was removed are in the way.
+    fn disk(&self, key: &IndexKey) -> Option<Disk> {
+        let disk = Disk::new(self.config.data_dir.as_ref()?, key, self.faults.clone());
+        let mut condemned = self.condemned.lock();
+        if condemned.contains(key) {
+            if let Err(error) = disk.remove() {
+                tracing::error!(index = %key, %error, "old files cannot be removed; the index has no snapshots");
+                return None;
+            }
+            condemned.remove(key);
+        }
+        Some(disk)
     }
 
     /// What all open indexes hold in memory.
@@ -57,7 +74,7 @@ impl KnnEngine for Engine {
             }
             None => {}
         }
-        let disk = self.config.data_dir.as_ref().map(|dir| Disk::new(dir, key, self.faults.clone()));
+        let disk = self.disk(key);
         open.remove(key);
         let index = Index::open(key, spec, &self.config, Arc::clone(&self.pool), disk, self.budget.share());
         if !self.budget.fits(0) {
@@ -72,13 +89,13 @@ impl KnnEngine for Engine {
 
     fn remove(&self, key: &IndexKey) {
         let mut open = self.open.lock();
-        match open.remove(key) {
+        let removed = match open.remove(key) {
             Some(index) => index.remove_files(),
-            None => {
-                if let Some(dir) = &self.config.data_dir {
-                    snapshot::remove_all(&dir.join(snapshot::directory_name(key)));
-                }
-            }
+            None => self.disk(key).map_or(Ok(()), |disk| disk.remove()),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(index = %key, %error, "files of a removed index could not be removed");
+            self.condemned.lock().insert(key.clone());
         }
     }
 
@@ -91,11 +108,13 @@ impl KnnEngine for Engine {
             let path = entry.path();
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| snapshot::is_directory_name(name)) else { continue };
-            if path.is_dir()
-                && !in_use.contains(name)
-                && !snapshot::stored_key(&path).is_some_and(|key| keep(&key))
-            {
-                snapshot::remove_all(&path);
+            let is_wanted =
+                || in_use.contains(name) || snapshot::stored_key(&path).is_some_and(|key| keep(&key));
+            if path.is_dir() && (snapshot::is_being_removed(name) || !is_wanted()) {
+                let removed = Disk::of(&path, self.faults.clone()).remove();
+                if let Err(error) = removed {
+                    tracing::warn!(%error, "an index that nobody wants could not be removed");
+                }
             }
         }
     }

@@ -158,13 +158,11 @@ impl Index {
         }
     }
 
-    /// Deletes the index's files.
-    pub(crate) fn remove_files(&self) {
+    /// Deletes the index's files and writes none any more.
+    pub(crate) fn remove_files(&self) -> Result<(), EngineError> {
         let mut saved = self.saved.lock();
         saved.removed = true;
-        if let Some(disk) = &self.disk {
-            snapshot::remove_all(disk.root());
-        }
+        self.disk.as_ref().map_or(Ok(()), Disk::remove)
     }
 
     /// Gives the index's files another name, so that nobody opens them again.

@@ -31,7 +31,7 @@ fn index_on(metric: Metric, spill: Spill, data_dir: Option<&Path>) -> Index {
     let spec = FieldSpec { dims: DIMS, metric, element: Element::Float, options: IvfOptions::default() };
     let config = EngineConfig { exact_below: 500, spill, ..EngineConfig::default() };
     let pool = Arc::new(ThreadPoolBuilder::new().num_threads(2).build().unwrap());
-    let disk = data_dir.map(|dir| Disk::new(dir, &key, Faults::none()));
+    let disk = data_dir.map(|dir| Disk::new(dir, &key, Faults::default()));
     Index::open(&key, &spec, &config, pool, disk, Budget::new(None).share())
 }
 

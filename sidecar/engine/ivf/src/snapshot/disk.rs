@@ -4,11 +4,10 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use knn_types::{EngineError, IndexKey};
 
+use super::faults::Faults;
 use super::manifest::Manifest;
 
 /// Damaged snapshots that are kept for whoever wants to look.
@@ -17,32 +16,8 @@ const DAMAGED_KEPT: usize = 2;
 /// The longest directory name made from a key; the rest of it becomes a checksum.
 const NAME_LENGTH: usize = 160;
 
-/// Steps until the disk fails, for tests; [`Faults::none`] never does.
-#[derive(Clone, Debug)]
-pub(crate) struct Faults(Arc<AtomicUsize>);
-
-impl Faults {
-    pub(crate) fn none() -> Self {
-        Self(Arc::new(AtomicUsize::new(usize::MAX)))
-    }
-
-    /// From now on, `steps` steps succeed and every later one fails.
-    #[cfg(test)]
-    pub(crate) fn after(&self, steps: usize) {
-        self.0.store(steps, Ordering::SeqCst);
-    }
-
-    fn step(&self) -> io::Result<()> {
-        let left = self.0.load(Ordering::SeqCst);
-        if left == 0 {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "fault injected by a test"));
-        }
-        if left != usize::MAX {
-            self.0.store(left - 1, Ordering::SeqCst);
-        }
-        Ok(())
-    }
-}
+/// Before the name of an index's directory that is being removed; no key makes such a name.
+const REMOVED: &str = "%removed%";
 
 /// The directory of one index.
 pub(crate) struct Disk {
@@ -56,12 +31,13 @@ impl Disk {
     }
 
     /// The directory of an index whose key is not known.
-    pub(crate) fn at(root: &Path) -> Self {
-        Self { root: root.to_path_buf(), faults: Faults::none() }
+    pub(crate) fn of(root: &Path, faults: Faults) -> Self {
+        Self { root: root.to_path_buf(), faults }
     }
 
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
+    /// The same, for reading.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self::of(root, Faults::default())
     }
 
     pub(crate) fn snapshot(&self, number: u64) -> PathBuf {
@@ -84,10 +60,8 @@ impl Disk {
     pub(crate) fn begin(&self, number: u64) -> Result<PathBuf, EngineError> {
         self.do_step(&self.root, |root| fs::create_dir_all(root))?;
         let writing = self.writing(number);
-        self.do_step(&writing, |path| match fs::remove_dir_all(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => fs::create_dir(path),
-        })?;
+        self.remove_tree(&writing)?;
+        self.do_step(&writing, |path| fs::create_dir(path))?;
         Ok(writing)
     }
 
@@ -107,7 +81,11 @@ impl Disk {
         path: &Path,
         step: impl FnOnce(&Path) -> io::Result<T>,
     ) -> Result<T, EngineError> {
-        self.faults.step().and_then(|()| step(path)).map_err(|source| io_error(path, source))
+        self.faults.step(path, step).map_err(|source| io_error(path, source))
+    }
+
+    fn remove_tree(&self, path: &Path) -> Result<(), EngineError> {
+        self.faults.remove_tree(path).map_err(|source| io_error(path, source))
     }
 
     /// Makes a written snapshot the newest one.
@@ -122,7 +100,7 @@ impl Disk {
     pub(crate) fn remove_older(&self, number: u64) {
         for old in self.snapshots().into_iter().filter(|&old| old < number) {
             let path = self.snapshot(old);
-            if let Err(error) = self.do_step(&path, |path| fs::remove_dir_all(path)) {
+            if let Err(error) = self.remove_tree(&path) {
                 tracing::warn!(%error, "an old snapshot could not be removed");
             }
         }
@@ -132,7 +110,7 @@ impl Disk {
     pub(crate) fn remove_unfinished(&self) {
         for name in self.names().iter().filter(|name| name.starts_with("writing-")) {
             let path = self.root.join(name);
-            if let Err(error) = self.do_step(&path, |path| fs::remove_dir_all(path)) {
+            if let Err(error) = self.remove_tree(&path) {
                 tracing::warn!(%error, "an unfinished snapshot could not be removed");
             }
         }
@@ -146,14 +124,36 @@ impl Disk {
         let next = damaged.last().map_or(0, |(last, _)| last + 1);
         let to = self.root.join(format!("snapshot-{number}.damaged-{next}"));
         tracing::warn!(snapshot = %from.display(), aside = %to.display(), reason, "damaged snapshot set aside");
-        if let Err(error) = fs::rename(&from, &to) {
-            tracing::warn!(%error, snapshot = %from.display(), "a damaged snapshot could not be set aside");
+        if let Err(error) = self.do_step(&to, |to| fs::rename(&from, to)) {
+            tracing::warn!(%error, "a damaged snapshot could not be set aside");
         }
         for (_, name) in damaged.iter().rev().skip(DAMAGED_KEPT - 1) {
-            if let Err(error) = fs::remove_dir_all(self.root.join(name)) {
-                tracing::warn!(%error, name, "an old damaged snapshot could not be removed");
+            if let Err(error) = self.remove_tree(&self.root.join(name)) {
+                tracing::warn!(%error, "an old damaged snapshot could not be removed");
             }
         }
+    }
+
+    /// Removes everything that the index has. Its directory loses its name first: who opens the index
+    /// later finds nothing, not a part or an older snapshot, even if the process dies on the way.
+    pub(crate) fn remove(&self) -> Result<(), EngineError> {
+        let (Some(name), Some(parent)) = (self.root.file_name(), self.root.parent()) else { return Ok(()) };
+        if is_being_removed(&name.to_string_lossy()) {
+            return self.remove_tree(&self.root);
+        }
+        let going = parent.join(format!("{REMOVED}{}", name.to_string_lossy()));
+        self.remove_tree(&going)?;
+        let renamed = self.do_step(&going, |going| match fs::rename(&self.root, going) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            renamed => renamed.map(|()| true),
+        })?;
+        if renamed {
+            self.do_step(parent, sync_directory)?;
+            if let Err(error) = self.remove_tree(&going) {
+                tracing::warn!(%error, "files of a removed index are left; the next start removes them");
+            }
+        }
+        Ok(())
     }
 
     fn names(&self) -> Vec<String> {
@@ -199,6 +199,11 @@ pub(crate) fn directory_name(key: &IndexKey) -> String {
         name.push_str(&format!("~{:08x}{:08x}", checksums.0, checksums.1));
     }
     name
+}
+
+/// Whether a directory is what [`Disk::remove`] left of an index.
+pub(crate) fn is_being_removed(name: &str) -> bool {
+    name.starts_with(REMOVED)
 }
 
 /// Whether [`directory_name`] may have made a name; others belong to somebody else.

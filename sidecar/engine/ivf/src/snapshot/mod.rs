@@ -14,19 +14,24 @@
 //! A snapshot is written as `writing-<n>`, made durable, renamed, and only then is the one before
 //! it removed. Files whose content is still the same are linked by the next snapshot: full groups of
 //! vectors and documents, and groups of lists that nothing was added to. A damaged snapshot is renamed
-//! `snapshot-<n>.damaged-<m>` and the index starts empty.
+//! `snapshot-<n>.damaged-<m>` and the index starts empty. The directory of an index that is removed is
+//! called `%removed%<index>` until all of it is gone.
 
 mod disk;
+mod faults;
 mod format;
 mod manifest;
 mod read;
 mod v1;
 mod write;
 
-pub(crate) use disk::{Disk, Faults, directory_name, is_directory_name, stored_key};
+pub(crate) use disk::{Disk, directory_name, is_being_removed, is_directory_name, stored_key};
+pub(crate) use faults::Faults;
 pub use read::Summary;
 pub(crate) use read::{Restored, restore, summary, verify};
-pub(crate) use write::{CENTROIDS_START, Mapped, Saved, State, remove_all, save};
+pub(crate) use write::{CENTROIDS_START, Mapped, Saved, State, save};
 
+#[cfg(test)]
+mod kill_points;
 #[cfg(test)]
 mod tests;

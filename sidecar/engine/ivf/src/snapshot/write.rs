@@ -1,9 +1,9 @@
 //! Writing a snapshot.
 
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::{fs, io};
 
 use knn_types::{Element, EngineError, Epoch, FieldSpec, IndexKey, SeqNo};
 
@@ -367,14 +367,5 @@ fn manifest(state: &State, files: Vec<FileEntry>) -> Manifest {
         slots: state.store.slots(),
         files,
         trained,
-    }
-}
-
-/// Removes everything that an index has on disk.
-pub(crate) fn remove_all(root: &Path) {
-    if let Err(error) = fs::remove_dir_all(root)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(%error, directory = %root.display(), "files of an index could not be removed");
     }
 }
