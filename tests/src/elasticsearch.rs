@@ -20,7 +20,7 @@ fn script() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/es")
 }
 
-async fn es(arguments: &[&str]) -> String {
+pub(crate) async fn es(arguments: &[&str]) -> String {
     let output = Command::new(script()).args(arguments).output().await.expect("scripts/es runs");
     assert!(
         output.status.success(),
@@ -100,11 +100,14 @@ impl Elasticsearch {
 
 impl Drop for Elasticsearch {
     fn drop(&mut self) {
-        // Not awaited: the node also ends with this process.
-        let stopped =
-            std::process::Command::new(script()).args(["stop", &self.name, "--kill", "--forget"]).output();
-        if let Err(error) = stopped {
-            eprintln!("scripts/es stop {}: {error}", self.name);
-        }
+        forget(&self.name);
+    }
+}
+
+/// Ends a node or a cluster and removes its data. Not awaited: it also ends with this process.
+pub(crate) fn forget(name: &str) {
+    let stopped = std::process::Command::new(script()).args(["stop", name, "--kill", "--forget"]).output();
+    if let Err(error) = stopped {
+        eprintln!("scripts/es stop {name}: {error}");
     }
 }

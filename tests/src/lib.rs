@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod cluster;
 mod compare;
 mod elasticsearch;
 mod fault_proxy;
@@ -14,6 +15,7 @@ mod outrigger;
 mod vectors;
 
 pub use calls::{Api, Reply};
+pub use cluster::Cluster;
 pub use compare::assert_same;
 pub use elasticsearch::Elasticsearch;
 pub use fault_proxy::{FaultProxy, Faults, Trouble};

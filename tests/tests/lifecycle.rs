@@ -131,3 +131,109 @@ async fn the_switch_makes_everything_pass_at_once() {
     let wrong = admin.put("/api/v1/mode", json!({"mode": "off"})).await;
     assert_eq!(wrong.status, 400, "{}", wrong.text);
 }
+
+#[tokio::test]
+async fn a_strict_index_never_misses_what_elasticsearch_shows() {
+    let elasticsearch = Elasticsearch::start("strict").await;
+    let data = tempfile::tempdir().unwrap();
+    // Refreshes are looked for so seldom that only the look before each search can find them.
+    let flags = ["--strict", "other-*,strict-*", "--feed-interval", "2s"];
+    let outrigger = Outrigger::start_with(elasticsearch.url(), data.path(), &flags).await;
+    let (through, direct) = (outrigger.api(), elasticsearch.api());
+    through.create("strict-1", 2, "l2_norm", 2).await;
+    through.put("/strict-1/_settings", json!({"index.refresh_interval": "-1"})).await.ok();
+    outrigger.learnt("strict-1").await;
+    for round in 0..20 {
+        let id = round.to_string();
+        direct.put(&format!("/strict-1/_doc/{id}?refresh=true"), json!({"v": [round, 1]})).await.ok();
+        let query = [round as f32, 1.0];
+        let searches = (0..4).map(|_| through.knn("strict-1", &query, 1));
+        for found in futures_util::future::join_all(searches).await {
+            assert_eq!(found.ids(), [id.as_str()], "{}", found.text);
+            assert!(found.way.starts_with("answer"), "{}", found.way);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_first_build_survives_a_crash_of_ours_and_is_cancelled_and_started_by_its_users() {
+    let elasticsearch = Elasticsearch::start("catchup").await;
+    let data = tempfile::tempdir().unwrap();
+    let direct = elasticsearch.api();
+    let mut vectors = Vectors::new(61, 16);
+    {
+        // Only to create the index: it is filled behind our back.
+        let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+        outrigger.api().create("large", 16, "cosine", 1).await;
+        outrigger.terminate();
+        std::fs::remove_dir_all(data.path()).unwrap();
+    }
+    for batch in 0..6 {
+        let docs: Vec<_> = (batch * 2000..(batch + 1) * 2000)
+            .map(|n: usize| (n.to_string(), json!({"v": vectors.draw()})))
+            .collect();
+        direct.bulk("large", "true", &docs).await.unwrap().ok();
+    }
+    let flags = ["--build-rate", "1000"];
+    let progress = async |outrigger: &Outrigger| {
+        let report = outrigger.api().try_get("/_ivf/large/_stats").await?.body;
+        let shard = report["fields"][0]["shards"][0].clone();
+        Some((shard["state"].as_str()?.to_owned(), shard["progress"]["done"].as_u64().unwrap_or(0), shard))
+    };
+    let outrigger = Outrigger::spawn(elasticsearch.url(), data.path(), &flags).await;
+    eventually("a part is learnt", Duration::from_secs(60), || async {
+        let (_, _, shard) = progress(&outrigger).await?;
+        (shard["disk_bytes"].as_u64()? > 0 && shard["docs"].as_u64()? > 2000).then_some(())
+    })
+    .await;
+    let passed = outrigger.api().knn("large", &vectors.draw(), 3).await;
+    assert_eq!((passed.way.as_str(), passed.ids().len()), ("pass; reason=building", 3), "{}", passed.text);
+    outrigger.kill();
+
+    let outrigger = Outrigger::spawn(elasticsearch.url(), data.path(), &flags).await;
+    let (_, done, _) = eventually("it goes on", Duration::from_secs(20), || async {
+        progress(&outrigger).await.filter(|(_, done, _)| *done > 0)
+    })
+    .await;
+    assert!(done >= 1000, "it began anew: {done}");
+    let through = outrigger.api();
+    through.call("POST", "/_ivf/large/_build/_cancel", None).await.ok();
+    eventually("it is cancelled", Duration::from_secs(20), || async {
+        progress(&outrigger).await.filter(|(state, ..)| state == "cancelled")
+    })
+    .await;
+    outrigger.ready().await;
+    assert_eq!(through.knn("large", &vectors.draw(), 3).await.way, "pass; reason=building");
+    let missing = through.call("POST", "/_ivf/absent/_build/_start", None).await;
+    assert_eq!((missing.status, &missing.body["error"]["type"]), (404, &json!("index_not_found_exception")));
+    through.call("POST", "/_ivf/large/_build/_start", None).await.ok();
+    let report = outrigger.learnt("large").await;
+    assert_eq!(report["fields"][0]["docs"], 12_000, "{report}");
+    assert_eq!(report["fields"][0]["shards"][0]["last_agreement"]["documents"], 12_000, "{report}");
+    let query = vectors.draw();
+    let (ours, theirs) = (through.knn("large", &query, 10).await, direct.knn("large", &query, 10).await);
+    assert!(ours.way.starts_with("answer"), "{}", ours.way);
+    assert_eq!(ours.ids(), theirs.ids());
+}
+
+#[tokio::test]
+async fn a_name_that_comes_to_mean_another_index_is_that_index_at_once() {
+    let elasticsearch = Elasticsearch::start("swap").await;
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    let through = outrigger.api();
+    for index in ["shop", "shop-2"] {
+        through.create(index, 2, "l2_norm", 1).await;
+        through.put(&format!("/{index}/_doc/of-{index}?refresh=true"), json!({"v": [1, 1]})).await.ok();
+        outrigger.learnt(index).await;
+    }
+    let swap = json!({"actions": [
+        {"remove_index": {"index": "shop"}},
+        {"add": {"index": "shop-2", "alias": "shop", "is_write_index": true}},
+    ]});
+    through.post("/_aliases", swap).await.ok();
+    let found = through.knn("shop", &[1.0, 1.0], 1).await;
+    assert_eq!(found.ids(), ["of-shop-2"], "{}", found.text);
+    assert!(found.way.starts_with("answer"), "{}", found.way);
+    assert_eq!(found.body["hits"]["hits"][0]["_index"], "shop-2");
+}

@@ -37,6 +37,8 @@ mod upstream;
 pub use accept::{Server, bind};
 pub use config::{PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
 pub use mode::{Mode, Modes};
-pub use ports::{BoxFuture, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, NodeFacts, Scope};
+pub use ports::{
+    BoxFuture, BuildCommand, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, NodeFacts, Scope,
+};
 pub use proxy::Proxy;
 pub use telemetry::Telemetry;

@@ -30,6 +30,15 @@ pub enum Scope {
     Index(String),
 }
 
+/// What may be done to a first build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BuildCommand {
+    /// Ends it; what was read is kept, and searches pass.
+    Cancel,
+    /// Goes on with one that was cancelled.
+    Start,
+}
+
 /// The cluster as the feed knows it.
 pub trait Cluster: Send + Sync + 'static {
     /// Names, mappings and aliases, at most one poll interval old.
@@ -52,6 +61,9 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Whether the index may hold documents with `_ignored` values; true when that is not known.
     fn may_show_ignored(&self, index: &IndexInfo) -> bool;
+
+    /// Cancels or starts the first build of an index; false for an index without `ivf` fields.
+    fn build(&self, index: &str, command: BuildCommand) -> bool;
 
     /// The report of `GET /_ivf/{index}/_stats`, as JSON; `None` for an index without `ivf` fields.
     fn report(&self, index: &str) -> Option<String>;

@@ -6,6 +6,7 @@ mod write_target;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use knn_types::FieldSpec;
 use serde_json::Value;
@@ -41,6 +42,8 @@ pub struct IndexInfo {
     pub read_blocked: bool,
     /// `index.refresh_interval` is set: the index never goes search-idle.
     pub explicit_refresh: bool,
+    /// `index.search.idle.after`, where it is set and can be read.
+    pub search_idle_after: Option<Duration>,
     /// `index.max_result_window`.
     pub max_result_window: usize,
     /// `index.version.created`, e.g. 8512000.
@@ -65,6 +68,9 @@ pub struct VectorField {
     pub similarity: Similarity,
     /// Our options as stored in the field's `meta`.
     pub stored: Box<str>,
+    /// Its vectors can be read back. Elasticsearch before 8.17 returns them out of `_source` alone,
+    /// which an index may be without, wholly or for this field.
+    pub readable: bool,
 }
 
 impl VectorField {
@@ -243,6 +249,7 @@ fn read_index(name: String, index: &StateIndex, caps: &Capabilities) -> Result<I
         open: index.state != "close",
         read_blocked: setting(&index.settings, "blocks.read") == Some("true"),
         explicit_refresh: setting(&index.settings, "refresh_interval").is_some(),
+        search_idle_after: setting(&index.settings, "search.idle.after").and_then(time_value),
         max_result_window,
         created,
         has_nested: found.has_nested,
@@ -263,6 +270,23 @@ fn settings_may_ignore(settings: &Value) -> bool {
     let is_set = |key: &str| setting(settings, key).is_some_and(|value| value != "false");
     // The modes `logsdb` and `time_series` bring such settings along.
     keys.into_iter().any(is_set) || setting(settings, "mode").is_some_and(|mode| mode != "standard")
+}
+
+/// A time as settings hold it: `30s`, `500ms`, `-1` (of which nothing is made).
+fn time_value(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    Some(match unit {
+        "nanos" => Duration::from_nanos(number),
+        "micros" => Duration::from_micros(number),
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        "h" => Duration::from_secs(number.checked_mul(3_600)?),
+        "d" => Duration::from_secs(number.checked_mul(86_400)?),
+        _ => return None,
+    })
 }
 
 /// `index.{key}`, whether the settings are nested or flat.

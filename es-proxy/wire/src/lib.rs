@@ -23,6 +23,7 @@ mod scan;
 mod score;
 mod search;
 mod version;
+mod wildcard;
 mod writes;
 mod written;
 
@@ -44,5 +45,6 @@ pub use routing::Routing;
 pub use score::{BadVector, Scoring, Similarity};
 pub use search::{KnnSearch, NotOurs, TrackTotal, parse_search};
 pub use version::{Capabilities, EsVersion, Mode};
+pub use wildcard::matches_wildcard;
 pub use writes::{AckReader, Addressed, Left, Limits, Operation, Settled, WriteScanner};
 pub use written::{Acknowledged, Wrote};

@@ -57,7 +57,8 @@ async fn run(
 
     let cluster = ClusterOfSync { sync: Arc::clone(&sync), publish_timeout: config.proxy.publish_timeout };
     let live_recall = Arc::new(LiveRecall::new());
-    let engine_source = EngineSource::new(Arc::clone(&sync), config.proxy.workers, Arc::clone(&live_recall));
+    let engine_source =
+        EngineSource::new(Arc::clone(&sync), config.proxy.workers, Arc::clone(&live_recall), config.strict);
     let upstream = config.proxy.upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let proxy = Proxy::new(
         config.proxy,

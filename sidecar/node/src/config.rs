@@ -13,6 +13,7 @@ use es_proxy::{Mode, PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress
 use serde::Deserialize;
 use shard_sync::{Auth, SyncConfig};
 
+use crate::patterns::IndexPatterns;
 use crate::units::{Bytes, Time};
 
 /// A value kept as written and read by its `FromStr`, in the file too.
@@ -158,6 +159,13 @@ layer! {
     catalog_interval: Word<Time>, "OUTRIGGER_CATALOG_INTERVAL", "TIME";
     /// How often refreshes are looked for while indices change [default: 20ms].
     feed_interval: Word<Time>, "OUTRIGGER_FEED_INTERVAL", "TIME";
+    /// Indices (names with * for any characters, separated by commas) in which each search first makes
+    /// sure that everything Elasticsearch shows is found; costs one small request per search, shared by
+    /// concurrent ones [default: none].
+    strict: Word<IndexPatterns>, "OUTRIGGER_STRICT", "PATTERN[,PATTERN]";
+    /// Documents per second that first builds of indexes may read from Elasticsearch, all together
+    /// [default: no limit].
+    build_rate: u64, "OUTRIGGER_BUILD_RATE", "N";
     /// Time between snapshots of an index that changes [default: 30s].
     snapshot_interval: Word<Time>, "OUTRIGGER_SNAPSHOT_INTERVAL", "TIME";
     /// Which events are logged, e.g. info or warn,shard_sync=debug [default: info].
@@ -175,6 +183,7 @@ pub(crate) struct Config {
     pub(crate) admin_listen: SocketAddr,
     pub(crate) admin_token: Option<String>,
     pub(crate) mode: Mode,
+    pub(crate) strict: IndexPatterns,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
 }
@@ -221,6 +230,10 @@ impl Config {
                 defaults.snapshot_interval,
                 "snapshot_interval",
             )?,
+            build_rate: match layer.build_rate {
+                Some(0) => bail!("build_rate must be at least 1"),
+                rate => rate,
+            },
             ..defaults
         };
         let log = layer.log.unwrap_or_else(|| "info".into());
@@ -233,6 +246,7 @@ impl Config {
             data_dir: layer.data_dir.unwrap_or_else(|| "outrigger-data".into()),
             admin_listen,
             admin_token,
+            strict: layer.strict.map(|word| word.0).unwrap_or_default(),
             mode: layer.mode.map_or(Mode::Serve, |word| word.0),
             log,
             log_format: layer.log_format.map_or(LogFormat::Json, |word| word.0),
@@ -371,6 +385,12 @@ impl fmt::Display for Config {
         text(f, "catalog_interval", &Time(sync.catalog_interval))?;
         text(f, "feed_interval", &Time(sync.feed_interval))?;
         text(f, "snapshot_interval", &Time(sync.snapshot_interval))?;
+        if !self.strict.is_empty() {
+            text(f, "strict", &self.strict)?;
+        }
+        if let Some(rate) = sync.build_rate {
+            writeln!(f, "build_rate = {rate}")?;
+        }
         text(f, "log", &self.log)?;
         text(f, "log_format", &if self.log_format == LogFormat::Json { "json" } else { "text" })
     }

@@ -74,6 +74,25 @@ impl Reader {
         Ok(self.pit.search(body).await?.hits.total.map_or(0, |total| total.value))
     }
 
+    /// Visible documents that match `query`, counted by ranges of `width` numbers; ranges without any
+    /// are absent.
+    pub(crate) async fn documents_by_seq_no(
+        &self,
+        query: serde_json::Value,
+        width: u64,
+    ) -> Result<BTreeMap<u64, u64>, PullError> {
+        let histogram = json!({"histogram": {"field": "_seq_no", "interval": width, "min_doc_count": 1}});
+        let body = json!({
+            "size": 0,
+            "track_total_hits": false,
+            "query": all_of(vec![query]),
+            "aggs": {"by_seq_no": histogram},
+        });
+        let answer = self.pit.search(body).await?;
+        let buckets = answer.aggregations.map(|found| found.by_seq_no.buckets).unwrap_or_default();
+        Ok(buckets.into_iter().map(|bucket| (bucket.key as u64 / width, bucket.doc_count)).collect())
+    }
+
     /// Compares the documents in `range` and stages what makes them equal.
     pub(crate) async fn audit(
         self: &Arc<Self>,

@@ -64,6 +64,11 @@ impl Boarded {
         self.0.is_empty()
     }
 
+    /// Whether some waiter needs to know about this index.
+    pub(crate) fn concerns(&self, uuid: &str) -> bool {
+        self.0.iter().any(|waiter| waiter.uuid.as_deref().is_none_or(|wanted| wanted == uuid))
+    }
+
     /// Called when the poll has been recorded.
     pub(crate) fn answer(self, entries: &[Arc<IndexEntry>]) {
         for waiter in self.0 {

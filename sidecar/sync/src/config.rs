@@ -23,6 +23,10 @@ pub struct SyncConfig {
     pub search_idle_after: Duration,
     /// Shards pulled at the same time; first builds and later changes have this many places each.
     pub pull_concurrency: usize,
+    /// Searches that one first build has on their way at the same time.
+    pub build_streams: usize,
+    /// Documents per second that all first builds together may read; `None`: as fast as it goes.
+    pub build_rate: Option<u64>,
     /// Wanted size of a page of hits.
     pub page_bytes: usize,
     /// Limit of one request to Elasticsearch.
@@ -44,6 +48,8 @@ impl Default for SyncConfig {
             snapshot_interval: Duration::from_secs(30),
             search_idle_after: Duration::from_secs(30),
             pull_concurrency: 2,
+            build_streams: 2,
+            build_rate: None,
             page_bytes: 6 << 20,
             request_timeout: Duration::from_secs(60),
             retry_max: Duration::from_secs(5),

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::barrier::Barriers;
+use crate::build::Pace;
 use crate::catalog_watch::Invalidations;
 use crate::config::SyncConfig;
 use crate::metrics::Metrics;
@@ -40,6 +41,7 @@ pub(crate) struct Context {
     /// Some index has upkeep due.
     pub(crate) upkeep: Notify,
     pub(crate) first_builds: Semaphore,
+    pub(crate) pace: Pace,
     pub(crate) changes: Semaphore,
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: TaskTracker,

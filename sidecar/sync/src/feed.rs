@@ -92,7 +92,9 @@ fn lost(ctx: &Context, failures: u32, error: &UpstreamError) {
 /// One poll. Returns whether any shard has something to pull.
 async fn beat(ctx: &Arc<Context>) -> Result<bool, UpstreamError> {
     let boarded = ctx.barriers.board();
-    let entries = ctx.registry.all();
+    let wanted = |entry: &Arc<IndexEntry>| boarded.concerns(&entry.uuid) || entry.poll_due(Instant::now());
+    let mut entries = ctx.registry.all();
+    entries.retain(|entry| entry.can_be_followed() && wanted(entry));
     if entries.is_empty() {
         boarded.answer(&entries);
         return Ok(false);
@@ -120,13 +122,14 @@ fn record(entries: &[Arc<IndexEntry>], mut polled: Polled) -> bool {
     let mut moved = false;
     for entry in entries {
         let mut primaries = polled.remove(&*entry.uuid).unwrap_or_default();
+        let asleep = entry.asleep();
         for shard in &entry.shards {
             let mut state = shard.state.lock();
             match primaries.remove(&shard.number) {
-                Some(primary) => state.record(primary, now),
+                Some(primary) => state.record(primary, asleep, now),
                 None => state.doubt(),
             }
-            moved |= state.moved();
+            moved |= state.lags(asleep);
         }
     }
     moved

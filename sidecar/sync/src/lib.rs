@@ -8,6 +8,7 @@
 //!    know of every adopted index, shard and field.
 //! 3. [`feed`] polls refresh counters ([`poll`], [`checkpoints`]) and starts a [`pull`] for each
 //!    shard that refreshed; [`audit`] finds deletes; then one epoch is published per shard and field.
+//!    [`build`] is the first pull of a shard, in parts.
 //! 4. [`barrier`] waits for what a refresh showed, [`sleep`] leaves idle indices idle,
 //!    [`upkeep`] trains and writes snapshots, [`report`] and [`metrics`] tell how it goes.
 
@@ -15,6 +16,7 @@
 
 mod audit;
 mod barrier;
+mod build;
 mod catalog_watch;
 mod checkpoints;
 mod config;

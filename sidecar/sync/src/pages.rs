@@ -41,6 +41,8 @@ pub(crate) enum PullError {
     Rewound(Arc<FieldIndex>),
     #[error("the index is closed or gone")]
     Cancelled,
+    #[error("the first build was cancelled")]
+    BuildCancelled,
 }
 
 /// Fields that are read together.

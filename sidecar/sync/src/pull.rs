@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::try_join_all;
 use knn_types::{Epoch, IndexKey, SeqNo};
@@ -14,11 +14,12 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::audit::{Depth, Differences};
+use crate::build;
 use crate::context::Context;
-use crate::pages::{Fields, PullError, Reader, all_of, any_of, exists, seq_nos_above};
+use crate::pages::{Fields, PullError, Reader, all_of, seq_nos_above};
 use crate::pit::Pit;
 use crate::registry::IndexEntry;
-use crate::report::AuditReport;
+use crate::report::{AgreementReport, AuditReport};
 use crate::response::{self, StateTerms};
 use crate::shard::{FieldIndex, Plan, Progress, Shard};
 use crate::upkeep::Upkeep;
@@ -56,6 +57,10 @@ enum Doubt {
 pub(crate) async fn run(ctx: Arc<Context>, entry: Arc<IndexEntry>, shard: Arc<Shard>) {
     match pull_in_turn(&ctx, &entry, &shard).await {
         Ok(()) | Err(PullError::Cancelled) => {}
+        Err(PullError::BuildCancelled) => {
+            shard.state.lock().progress = None;
+            tracing::info!(index = %entry.info.load().name, shard = shard.number, "the first build is cancelled");
+        }
         Err(error) => note_failure(&ctx, &entry, &shard, error),
     }
     shard.state.lock().pulling = false;
@@ -77,7 +82,9 @@ fn note_failure(ctx: &Context, entry: &IndexEntry, shard: &Shard, error: PullErr
             state.pull_again();
             ctx.engine.remove(&field.key);
         }
-        PullError::Upstream(_) | PullError::Cancelled => ctx.metrics.error("pull"),
+        PullError::Upstream(_) | PullError::Cancelled | PullError::BuildCancelled => {
+            ctx.metrics.error("pull")
+        }
     }
     drop(state);
     entry.refresh_states();
@@ -121,10 +128,20 @@ async fn pull_in_turn(
     let outcome = tokio::select! {
         outcome = follow(&reader, fields, &plan, term) => outcome,
         () = entry.cancel.cancelled() => Err(PullError::Cancelled),
+        () = build_cancelled(entry, built) => Err(PullError::BuildCancelled),
     };
     // Not waited for: what was published is published.
     ctx.tasks.spawn(async move { reader.pit.close().await });
     outcome
+}
+
+/// Returns when a pull should end because it is a first build and somebody cancelled that.
+async fn build_cancelled(entry: &IndexEntry, built: bool) {
+    if built {
+        return std::future::pending().await;
+    }
+    // The sender lives as long as the entry.
+    let _ = entry.build_cancelled.subscribe().wait_for(|cancelled| *cancelled).await;
 }
 
 async fn read_term(ctx: &Context, entry: &IndexEntry, shard: u32) -> Result<u64, PullError> {
@@ -152,6 +169,7 @@ async fn open_fields(
         state.history = Some(Arc::clone(history));
         state.fields.retain(|name, field| {
             let wanted = info.fields.get(name);
+            let wanted = wanted.filter(|wanted| wanted.readable);
             let keep = !rewritten && wanted.is_some_and(|wanted| wanted.spec == field.spec);
             if !keep {
                 let_go.push((Arc::clone(field), rewritten || wanted.is_none()));
@@ -179,7 +197,7 @@ async fn open_fields(
         let engine = Arc::clone(&ctx.engine);
         entry.tasks.spawn_blocking(move || outlived.iter().for_each(|key| engine.remove(key))).await?;
     }
-    for (name, wanted) in &info.fields {
+    for (name, wanted) in info.fields.iter().filter(|(_, wanted)| wanted.readable) {
         if shard.state.lock().fields.contains_key(name) {
             continue;
         }
@@ -199,7 +217,9 @@ async fn open_fields(
             index,
             built: AtomicBool::new(false),
             last_audit: Mutex::default(),
+            last_agreement: Mutex::default(),
             upkeep: Mutex::new(Upkeep::default()),
+            attended: tokio::sync::Mutex::default(),
         };
         shard.state.lock().fields.insert(Arc::clone(name), Arc::new(field));
     }
@@ -220,10 +240,12 @@ async fn follow(
     }
     if starts.iter().any(|start| start.read_up_to < 0 || start.doubt == Doubt::All) {
         let total = counts.iter().copied().max().unwrap_or(0);
-        reader.shard.state.lock().progress = Some(Progress { done: 0, total, since: Instant::now() });
+        let done = fields.iter().map(|field| field.index.live()).min().unwrap_or(0).min(total);
+        let progress = Progress { before: done, done, total, since: Instant::now() };
+        reader.shard.state.lock().progress = Some(progress);
     }
 
-    let max_seq_no = learn_new(reader, &starts, plan).await?;
+    let max_seq_no = learn_new(reader, &starts, plan, term).await?;
     let mut equal = true;
     for (start, count) in starts.iter().zip(&counts) {
         equal &= check(reader, start, *count, max_seq_no).await?;
@@ -249,12 +271,13 @@ async fn prepare(
         term: epoch.primary_term,
         doubt: Doubt::Gaps,
     };
-    if epoch == Epoch::EMPTY {
-        let interrupted = field.index.live() > 0;
-        start.doubt = if interrupted { Doubt::All } else { Doubt::Nothing };
-        if interrupted {
-            start.read_up_to = plan.primary.max_seq_no;
-        }
+    if build::unfinished(&epoch) {
+        start.doubt = match field.index.live() {
+            0 => Doubt::Nothing,
+            _ if epoch.primary_term == term => Doubt::All,
+            // A fail-over may have given the numbers of what was read to other documents.
+            _ => Doubt::Each,
+        };
         return Ok(start);
     }
     if term > epoch.primary_term {
@@ -280,24 +303,26 @@ async fn prepare(
 
 /// Reads everything above what was read before; fields that stand at the same place share a pass.
 /// Returns the highest `_seq_no` that is now known.
-async fn learn_new(reader: &Arc<Reader>, starts: &[Start], plan: &Plan) -> Result<i64, PullError> {
+async fn learn_new(reader: &Arc<Reader>, starts: &[Start], plan: &Plan, term: u64) -> Result<i64, PullError> {
     let mut groups: BTreeMap<i64, Vec<Arc<FieldIndex>>> = BTreeMap::new();
     for start in starts {
         groups.entry(start.read_up_to).or_default().push(Arc::clone(&start.field));
     }
     let mut max_seq_no = plan.primary.max_seq_no.min(plan.shown_by_then.unwrap_or(-1));
+    if starts.iter().any(|start| start.read_up_to < 0 && start.doubt != Doubt::Nothing) {
+        // What an interrupted build holds may have any number.
+        max_seq_no = plan.primary.max_seq_no;
+    }
     for (read_up_to, fields) in groups {
         max_seq_no = max_seq_no.max(read_up_to);
         for fields in fields.chunks(FIELDS_AT_ONCE) {
             let fields: Fields = fields.into();
-            let query = if read_up_to < 0 {
-                // Nothing is held: documents without a vector have nothing to say.
-                let any_field = fields.iter().map(|field| exists(&field.key.field)).collect();
-                all_of(vec![any_of(any_field)])
+            let learnt = if read_up_to < 0 {
+                build::read(reader, &fields, plan, term).await?
             } else {
-                all_of(vec![seq_nos_above(read_up_to)])
+                reader.learn(all_of(vec![seq_nos_above(read_up_to)]), &fields).await?.max_seq_no
             };
-            max_seq_no = max_seq_no.max(reader.learn(query, &fields).await?.max_seq_no);
+            max_seq_no = max_seq_no.max(learnt);
         }
     }
     Ok(max_seq_no)
@@ -326,7 +351,10 @@ async fn check(reader: &Arc<Reader>, start: &Start, count: u64, max_seq_no: i64)
     }
     let live = field.index.live();
     let equal = live == count;
-    if !equal {
+    if equal {
+        let at_millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        *field.last_agreement.lock() = Some(AgreementReport { at_millis, documents: live });
+    } else {
         reader.ctx.metrics.audits_unequal.inc();
         tracing::warn!(index = %field.key, live, shown = count, "an audit did not end equal; it is tried again");
     }
@@ -356,8 +384,10 @@ async fn publish(
     let now = Instant::now();
     let newly_built = {
         let mut state = shard.state.lock();
-        let waited = state.moved_at.map_or(Duration::ZERO, |since| now.duration_since(since));
-        ctx.metrics.publish_latency.observe(waited.as_secs_f64());
+        // A sleeping index that was pulled for its debt waited for nobody.
+        if let Some(since) = state.moved_at {
+            ctx.metrics.publish_latency.observe(now.duration_since(since).as_secs_f64());
+        }
         let was_broken = state.broken;
         let complete = state.pulled(plan, equal, now);
         let newly =

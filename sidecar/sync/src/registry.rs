@@ -6,16 +6,21 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use es_wire::{Catalog, IndexInfo};
 use knn_types::{IndexKey, KnnIndex};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::shard::Shard;
 use crate::sleep::Activity;
+
+/// How often refresh counters of a sleeping index are asked for.
+const ASLEEP_POLL: Duration = Duration::from_secs(1);
 
 /// Whether a field can be searched here.
 #[derive(Clone)]
@@ -26,6 +31,8 @@ pub enum FieldState {
     Building,
     /// The engine refused something; it is tried again, and the log says what.
     Broken,
+    /// Its vectors cannot be read back from this version of Elasticsearch.
+    Unreadable,
     /// Not a field of ours, or its index is closed or gone.
     Unknown,
 }
@@ -36,6 +43,7 @@ impl std::fmt::Debug for FieldState {
             FieldState::Ready(shards) => write!(f, "Ready({} shards)", shards.len()),
             FieldState::Building => f.write_str("Building"),
             FieldState::Broken => f.write_str("Broken"),
+            FieldState::Unreadable => f.write_str("Unreadable"),
             FieldState::Unknown => f.write_str("Unknown"),
         }
     }
@@ -48,6 +56,10 @@ pub(crate) struct IndexEntry {
     pub(crate) shards: Vec<Arc<Shard>>,
     pub(crate) states: ArcSwap<HashMap<Arc<str>, FieldState>>,
     pub(crate) activity: Activity,
+    /// While it is asleep.
+    next_poll: Mutex<Instant>,
+    /// First builds are cancelled until somebody starts them again.
+    pub(crate) build_cancelled: watch::Sender<bool>,
     /// What was open before the index was closed; a restore meanwhile may have made it worthless.
     pub(crate) earlier: Mutex<Vec<IndexKey>>,
     /// Pulls and upkeep of this index; awaited before its files go.
@@ -63,11 +75,14 @@ impl IndexEntry {
             shards: (0..info.shards).map(|number| Arc::new(Shard::new(number))).collect(),
             states: ArcSwap::default(),
             activity: Activity::default(),
+            next_poll: Mutex::new(Instant::now()),
+            build_cancelled: watch::channel(false).0,
             earlier: Mutex::default(),
             tasks: TaskTracker::new(),
             cancel: parent.child_token(),
         });
         entry.refresh_states();
+        tell_unreadable(info);
         entry
     }
 
@@ -75,12 +90,11 @@ impl IndexEntry {
     fn update(&self, info: &Arc<IndexInfo>) {
         let before = self.info.swap(Arc::clone(info));
         let same = before.fields.len() == info.fields.len()
-            && before
-                .fields
-                .iter()
-                .zip(&info.fields)
-                .all(|((name, old), (other, new))| name == other && old.spec == new.spec);
+            && before.fields.iter().zip(&info.fields).all(|((name, old), (other, new))| {
+                name == other && old.spec == new.spec && old.readable == new.readable
+            });
         if !same {
+            tell_unreadable(info);
             self.shards.iter().for_each(|shard| shard.state.lock().pull_again());
             self.refresh_states();
         }
@@ -94,6 +108,9 @@ impl IndexEntry {
     }
 
     fn state_of(&self, field: &str) -> FieldState {
+        if self.info.load().fields.get(field).is_some_and(|field| !field.readable) {
+            return FieldState::Unreadable;
+        }
         let mut indexes = Vec::with_capacity(self.shards.len());
         for shard in &self.shards {
             let state = shard.state.lock();
@@ -112,6 +129,36 @@ impl IndexEntry {
         !states.is_empty() && states.values().all(|state| matches!(state, FieldState::Ready(_)))
     }
 
+    /// Every field can be searched, or nothing is under way to make it so.
+    pub(crate) fn settled(&self) -> bool {
+        let unreadable = |state: &FieldState| matches!(state, FieldState::Ready(_) | FieldState::Unreadable);
+        *self.build_cancelled.borrow() || self.states.load().values().all(unreadable)
+    }
+
+    /// Some field can be learnt.
+    pub(crate) fn can_be_followed(&self) -> bool {
+        self.info.load().fields.values().any(|field| field.readable)
+    }
+
+    /// Cancels first builds of this index, or starts them again.
+    pub(crate) fn cancel_build(&self, cancelled: bool) {
+        for shard in &self.shards {
+            shard.state.lock().build_cancelled = cancelled;
+        }
+        self.build_cancelled.send_replace(cancelled);
+    }
+
+    /// Whether a poll should ask about this index without anybody waiting for it. What a sleeping one does
+    /// is of no interest but for its debt; once a second is enough, and thousands of them cost little.
+    pub(crate) fn poll_due(&self, now: Instant) -> bool {
+        let mut next = self.next_poll.lock();
+        if now < *next && self.asleep() && self.ready() {
+            return false;
+        }
+        *next = now + ASLEEP_POLL;
+        true
+    }
+
     /// Left asleep, as Elasticsearch leaves the shards of an index that nobody searches.
     pub(crate) fn asleep(&self) -> bool {
         !self.info.load().explicit_refresh && self.activity.asleep()
@@ -123,6 +170,18 @@ impl IndexEntry {
             shard.state.lock().fields.values().map(|field| field.key.clone()).collect()
         };
         self.shards.iter().flat_map(keys).collect()
+    }
+}
+
+/// An operator must hear of a field that will never be searched here.
+fn tell_unreadable(info: &IndexInfo) {
+    for (field, _) in info.fields.iter().filter(|(_, field)| !field.readable) {
+        tracing::warn!(
+            index = %info.name,
+            %field,
+            "not indexed: _source is without this field, and this version of Elasticsearch returns vectors in no other \
+             way; 8.17 and later do"
+        );
     }
 }
 
@@ -154,7 +213,7 @@ impl Registry {
     pub(crate) fn reconcile(
         &self,
         catalog: &Catalog,
-        idle_after: std::time::Duration,
+        idle_after: Duration,
         parent: &CancellationToken,
     ) -> Departed {
         let before = self.by_uuid.load_full();
@@ -170,12 +229,13 @@ impl Registry {
             let entry = match before.get(&info.uuid) {
                 Some(entry) => {
                     entry.update(info);
+                    entry.activity.set_idle_after(info.search_idle_after.unwrap_or(idle_after));
                     Arc::clone(entry)
                 }
                 None if self.departing.lock().contains(&info.uuid) => continue,
                 None => {
                     let entry = IndexEntry::new(info, parent);
-                    entry.activity.set_idle_after(idle_after);
+                    entry.activity.set_idle_after(info.search_idle_after.unwrap_or(idle_after));
                     *entry.earlier.lock() = self.closed.lock().remove(&info.uuid).unwrap_or_default();
                     entry
                 }

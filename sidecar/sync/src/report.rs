@@ -31,6 +31,9 @@ pub struct FieldReport {
     pub metric: &'static str,
     /// Every shard can be searched.
     pub ready: bool,
+    /// Why it never will be with this version of Elasticsearch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<&'static str>,
     /// Documents that a search can find, over all shards.
     pub docs: u64,
     /// By number.
@@ -45,6 +48,8 @@ pub enum ShardState {
     Waiting,
     /// Being learnt; not searchable.
     Building,
+    /// Not learnt wholly, and nobody learns it: the first build was cancelled.
+    Cancelled,
     /// Searchable.
     Ready,
     /// The engine refuses it; see the log.
@@ -76,6 +81,8 @@ pub struct ShardReport {
     pub progress: Option<ProgressReport>,
     /// The newest comparison with Elasticsearch.
     pub last_audit: Option<AuditReport>,
+    /// When as many documents were last held as Elasticsearch showed.
+    pub last_agreement: Option<AgreementReport>,
     /// `exact`, `training` or `lists`.
     pub build: &'static str,
     /// Number of lists.
@@ -155,6 +162,15 @@ pub struct ProgressReport {
     pub total: u64,
     /// Seconds left at the present rate.
     pub eta_seconds: Option<f64>,
+}
+
+/// An agreement with Elasticsearch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AgreementReport {
+    /// When, in milliseconds since 1970.
+    pub at_millis: u64,
+    /// Documents that both held.
+    pub documents: u64,
 }
 
 /// What a comparison with Elasticsearch found.

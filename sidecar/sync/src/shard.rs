@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::checkpoints::Checkpoints;
 use crate::poll::Primary;
-use crate::report::AuditReport;
+use crate::report::{AgreementReport, AuditReport};
 use crate::upkeep::Upkeep;
 
 /// A shard up to this size is worth waiting for when a client's refresh hits its first build.
@@ -47,7 +47,10 @@ pub(crate) struct FieldIndex {
     /// Published since this process runs, and so fit to be searched.
     pub(crate) built: AtomicBool,
     pub(crate) last_audit: Mutex<Option<AuditReport>>,
+    pub(crate) last_agreement: Mutex<Option<AgreementReport>>,
     pub(crate) upkeep: Mutex<Upkeep>,
+    /// Held by the lane of upkeep that is at work here.
+    pub(crate) attended: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for FieldIndex {
@@ -59,6 +62,8 @@ impl fmt::Debug for FieldIndex {
 /// A first build on its way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
+    /// Held when this try began.
+    pub(crate) before: u64,
     pub(crate) done: u64,
     pub(crate) total: u64,
     pub(crate) since: Instant,
@@ -68,7 +73,8 @@ impl Progress {
     /// At the rate so far.
     pub(crate) fn eta(&self) -> Option<Duration> {
         let left = self.total.saturating_sub(self.done) as f64;
-        (self.done > 0).then(|| self.since.elapsed().mul_f64(left / self.done as f64))
+        let read = self.done.saturating_sub(self.before);
+        (read > 0).then(|| self.since.elapsed().mul_f64(left / read as f64))
     }
 }
 
@@ -101,7 +107,7 @@ pub(crate) struct State {
     wanted: Option<Refreshed>,
     /// A refresh that must be published before the shard may be called built.
     floor: Option<Refreshed>,
-    /// When a refresh was first seen that is not published yet.
+    /// When a refresh was first seen, while the index was awake, that is not published yet.
     pub(crate) moved_at: Option<Instant>,
     /// A pull is due although no counter moved: a field came, or an audit did not end equal.
     again: bool,
@@ -111,6 +117,8 @@ pub(crate) struct State {
     /// The engine refused; tried again, but searches go elsewhere.
     pub(crate) broken: bool,
     pub(crate) progress: Option<Progress>,
+    /// Nothing is learnt for the first time until somebody starts that again.
+    pub(crate) build_cancelled: bool,
     /// The index is closed or deleted: nobody needs to wait any more.
     pub(crate) departed: bool,
 }
@@ -142,8 +150,8 @@ impl Shard {
 }
 
 impl State {
-    /// Takes in one poll.
-    pub(crate) fn record(&mut self, primary: Primary, now: Instant) {
+    /// Takes in one poll. What an index does not follow because it is asleep is no lag.
+    pub(crate) fn record(&mut self, primary: Primary, asleep: bool, now: Instant) {
         let in_sight = !std::mem::take(&mut self.out_of_sight);
         let same_copy = self.seen.as_ref().is_some_and(|before| {
             in_sight
@@ -157,9 +165,7 @@ impl State {
         }
         self.checkpoints.record(primary.refreshes, primary.global_checkpoint);
         self.seen = Some(primary);
-        if self.moved() && self.moved_at.is_none() {
-            self.moved_at = Some(now);
-        }
+        self.moved_at = if self.lags(asleep) { self.moved_at.or(Some(now)) } else { None };
     }
 
     /// Takes in the primary term of the cluster state. Another term than the one known means that
@@ -205,14 +211,30 @@ impl State {
         self.again || self.now_at().is_some_and(|now| !self.shows(now))
     }
 
+    /// Something shown by Elasticsearch should be published and is not.
+    pub(crate) fn lags(&self, asleep: bool) -> bool {
+        self.moved() && (!asleep || self.is_wanted())
+    }
+
     /// Whether to start a pull now.
     pub(crate) fn due(&self, asleep: bool, now: Instant) -> bool {
         if self.pulling || self.seen.is_none() || self.retry_at.is_some_and(|at| now < at) || !self.moved() {
             return false;
         }
-        let built = !self.fields.is_empty() && self.fields.values().all(|f| f.built.load(Ordering::Acquire));
-        let wanted = self.wanted.is_some_and(|wanted| !self.shows(wanted));
-        !asleep || !built || wanted || self.again
+        let built = self.is_built();
+        if !built && self.build_cancelled {
+            return false;
+        }
+        !asleep || !built || self.is_wanted() || self.again
+    }
+
+    fn is_built(&self) -> bool {
+        !self.fields.is_empty() && self.fields.values().all(|f| f.built.load(Ordering::Acquire))
+    }
+
+    /// Somebody waits for a refresh that is not published.
+    fn is_wanted(&self) -> bool {
+        self.wanted.is_some_and(|wanted| !self.shows(wanted))
     }
 
     /// When a failed pull is tried again.
@@ -231,9 +253,9 @@ impl State {
         if self.shows(now) {
             return Need::Nothing;
         }
-        let built = !self.fields.is_empty() && self.fields.values().all(|f| f.built.load(Ordering::Acquire));
+        let built = self.is_built();
         let small = self.seen.as_ref().is_some_and(|seen| seen.max_seq_no < SMALL_BUILD);
-        if self.broken || !(built || small) {
+        if self.broken || !(built || small && !self.build_cancelled) {
             self.floor = Some(now);
             return Need::Nothing;
         }
@@ -324,13 +346,13 @@ mod tests {
         let now = Instant::now();
         let mut state = State::default();
         assert!(!state.due(false, now));
-        state.record(primary("n", 3, 0), now);
+        state.record(primary("n", 3, 0), false, now);
         assert!(state.due(false, now));
         published(&mut state);
         assert!(!state.due(false, now));
-        state.record(primary("n", 3, 7), now);
+        state.record(primary("n", 3, 7), false, now);
         assert!(!state.due(false, now), "writes without a refresh show nothing");
-        state.record(primary("n", 4, 7), now);
+        state.record(primary("n", 4, 7), false, now);
         assert!(state.due(false, now));
     }
 
@@ -338,11 +360,11 @@ mod tests {
     fn another_node_or_a_counter_that_went_back_is_another_incarnation() {
         let now = Instant::now();
         let mut state = State::default();
-        state.record(primary("n", 9, 5), now);
+        state.record(primary("n", 9, 5), false, now);
         state.term = Some(1);
         published(&mut state);
         for (node, refreshes) in [("n", 2), ("m", 9)] {
-            state.record(primary(node, refreshes, 5), now);
+            state.record(primary(node, refreshes, 5), false, now);
             assert!(state.due(false, now));
             let plan = state.plan().unwrap();
             assert_eq!(plan.term, None, "the term must be asked again");
@@ -355,14 +377,14 @@ mod tests {
     fn a_copy_that_was_out_of_sight_is_looked_at_again() {
         let now = Instant::now();
         let mut state = State::default();
-        state.record(primary("n", 2, 5), now);
+        state.record(primary("n", 2, 5), false, now);
         published(&mut state);
         state.doubt();
         assert!(!state.moved(), "nothing to pull while it is away");
-        state.record(primary("n", 2, 5), now);
+        state.record(primary("n", 2, 5), false, now);
         assert!(state.due(false, now), "a restart may have made more visible at the same count");
         published(&mut state);
-        state.record(primary("n", 2, 5), now);
+        state.record(primary("n", 2, 5), false, now);
         assert!(!state.moved());
     }
 
@@ -370,7 +392,7 @@ mod tests {
     fn a_new_term_alone_is_another_incarnation() {
         let now = Instant::now();
         let mut state = State::default();
-        state.record(primary("n", 2, 5), now);
+        state.record(primary("n", 2, 5), false, now);
         state.term = Some(1);
         published(&mut state);
         state.check_term(1);
@@ -384,9 +406,9 @@ mod tests {
     fn a_big_first_build_is_not_waited_for_but_must_include_what_was_refreshed() {
         let now = Instant::now();
         let mut state = State::default();
-        state.record(primary("n", 2, SMALL_BUILD), now);
+        state.record(primary("n", 2, SMALL_BUILD), false, now);
         let plan = state.plan().unwrap();
-        state.record(primary("n", 3, SMALL_BUILD), now);
+        state.record(primary("n", 3, SMALL_BUILD), false, now);
         assert_eq!(state.need(), Need::Nothing);
         assert!(!state.pulled(&plan, true, now), "the build lacks refresh 3");
         assert!(state.due(true, now));
@@ -394,10 +416,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_slept_over_is_no_lag() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(9);
+        let mut state = State::default();
+        state.record(primary("n", 2, 3), false, now);
+        published(&mut state);
+        state.record(primary("n", 3, 7), true, now);
+        assert_eq!(state.behind(later), (4, Duration::ZERO));
+        state.need();
+        state.record(primary("n", 3, 7), true, now);
+        assert_eq!(state.behind(later), (4, Duration::from_secs(9)), "somebody waits");
+    }
+
+    #[test]
+    fn a_cancelled_first_build_is_neither_begun_nor_waited_for() {
+        let now = Instant::now();
+        let mut state = State { build_cancelled: true, ..State::default() };
+        state.record(primary("n", 2, 3), false, now);
+        assert!(!state.due(false, now));
+        assert_eq!(state.need(), Need::Nothing);
+        state.build_cancelled = false;
+        assert!(state.due(true, now));
+    }
+
+    #[test]
     fn a_small_first_build_is_waited_for() {
         let now = Instant::now();
         let mut state = State::default();
-        state.record(primary("n", 2, 3), now);
+        state.record(primary("n", 2, 3), false, now);
         let need = state.need();
         assert!(!state.satisfied(need));
         published(&mut state);
@@ -409,7 +456,7 @@ mod tests {
     fn failures_are_retried_later_and_later() {
         let now = Instant::now();
         let mut state = State::default();
-        state.record(primary("n", 2, 3), now);
+        state.record(primary("n", 2, 3), false, now);
         let longest = Duration::from_secs(1);
         let mut pauses = Vec::new();
         for _ in 0..8 {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::barrier::{self, Barriers, Scope};
+use crate::build::Pace;
 use crate::catalog_watch::{self, Invalidations};
 use crate::config::SyncConfig;
 use crate::context::Context;
@@ -21,11 +22,16 @@ use crate::node::NodeInfo;
 use crate::registry::{FieldState, IndexEntry, Registry};
 use crate::report::{CurveReport, FieldReport, IndexReport, ProgressReport, ShardReport, ShardState};
 use crate::shard::{FieldIndex, Shard};
+use crate::upkeep::{self, Lane};
 use crate::upstream::Upstream;
-use crate::{feed, sleep, upkeep};
+use crate::{feed, sleep};
 
 /// Longest that shutdown waits for pulls to end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+
+/// What `_stats` says of a field that this version does not give back.
+const UNREADABLE: &str =
+    "_source is without this field, and Elasticsearch before 8.17 returns vectors in no other way";
 
 /// Follows one cluster and keeps the indexes of its adopted fields equal to what it shows.
 pub struct Sync {
@@ -45,6 +51,7 @@ impl Sync {
             upstream: Upstream::new(&config),
             engine,
             metrics: Metrics::register(registry, config.metric_indices),
+            pace: Pace::new(config.build_rate),
             config,
             node: ArcSwapOption::empty(),
             node_stale: AtomicBool::new(false),
@@ -64,7 +71,9 @@ impl Sync {
         });
         ctx.tasks.spawn(catalog_watch::run(Arc::clone(&ctx)));
         ctx.tasks.spawn(feed::run(Arc::clone(&ctx)));
-        ctx.tasks.spawn(upkeep::run(Arc::clone(&ctx)));
+        for lane in [Lane::Maintenance, Lane::Files] {
+            ctx.tasks.spawn(upkeep::run(Arc::clone(&ctx), lane));
+        }
         ctx.tasks.spawn(catalog_watch::sweep_when_ready(Arc::clone(&ctx)));
         Arc::new(Self { ctx })
     }
@@ -128,6 +137,26 @@ impl Sync {
         Some(report(&entry))
     }
 
+    /// Cancels the first build of an index, by name or alias: searches pass until it is started again,
+    /// what was read is kept. False when that name means no index of ours.
+    pub fn cancel_build(&self, index_name: &str) -> bool {
+        self.switch_build(index_name, true)
+    }
+
+    /// Starts a cancelled first build again, from where it was. False when that name means no index of ours.
+    pub fn start_build(&self, index_name: &str) -> bool {
+        self.switch_build(index_name, false)
+    }
+
+    fn switch_build(&self, index_name: &str, cancelled: bool) -> bool {
+        let Resolved::One(info) = self.ctx.catalog.load().resolve(index_name) else { return false };
+        let Some(entry) = self.ctx.registry.get(&info.uuid) else { return false };
+        entry.cancel_build(cancelled);
+        self.ctx.published.send_modify(|count| *count += 1);
+        self.ctx.reschedule.notify_one();
+        true
+    }
+
     /// The catalog is read and every adopted open index can be searched.
     pub fn ready(&self) -> bool {
         ready(&self.ctx)
@@ -166,7 +195,7 @@ impl Drop for Sync {
 }
 
 pub(crate) fn ready(ctx: &Context) -> bool {
-    ctx.catalog_read.load(Ordering::Acquire) && ctx.registry.all().iter().all(|entry| entry.ready())
+    ctx.catalog_read.load(Ordering::Acquire) && ctx.registry.all().iter().all(|entry| entry.settled())
 }
 
 fn report(entry: &IndexEntry) -> IndexReport {
@@ -180,6 +209,7 @@ fn report(entry: &IndexEntry) -> IndexReport {
             element_type: field.spec.element.name(),
             metric: field.spec.metric.name(),
             ready: matches!(states.get(name), Some(FieldState::Ready(_))),
+            unreadable: (!field.readable).then_some(UNREADABLE),
             docs: shards.iter().map(|shard| shard.docs).sum(),
             shards,
         }
@@ -194,13 +224,20 @@ fn report(entry: &IndexEntry) -> IndexReport {
 }
 
 fn shard_report(shard: &Shard, field: &str) -> ShardReport {
-    let (index, behind, progress, broken) = {
+    let (index, behind, progress, broken, cancelled) = {
         let state = shard.state.lock();
-        (state.fields.get(field).cloned(), state.behind(Instant::now()), state.progress, state.broken)
+        (
+            state.fields.get(field).cloned(),
+            state.behind(Instant::now()),
+            state.progress,
+            state.broken,
+            state.build_cancelled,
+        )
     };
     let state = match &index {
         Some(index) if index.built.load(Ordering::Acquire) => ShardState::Ready,
         _ if broken => ShardState::Broken,
+        _ if cancelled => ShardState::Cancelled,
         Some(_) => ShardState::Building,
         None => ShardState::Waiting,
     };
@@ -221,6 +258,7 @@ fn shard_report(shard: &Shard, field: &str) -> ShardReport {
         behind_seconds: behind.1.as_secs_f64(),
         progress,
         last_audit: None,
+        last_agreement: None,
         build: "exact",
         nlist: 0,
         nprobe: 0,
@@ -245,6 +283,7 @@ fn add_engine_numbers(report: &mut ShardReport, field: &FieldIndex) {
     report.published_max_seq_no = stats.epoch.max_seq_no;
     report.primary_term = stats.epoch.primary_term;
     report.last_audit = *field.last_audit.lock();
+    report.last_agreement = *field.last_agreement.lock();
     report.build = match stats.state {
         BuildState::Exact => "exact",
         BuildState::Training => "training",

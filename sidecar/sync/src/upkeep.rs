@@ -1,5 +1,7 @@
 //! What an index needs besides changes: training and tidying soon after it changed, and a snapshot
-//! now and then. One task, one index at a time, on a thread that may block.
+//! now and then. Two lanes, each one index at a time on a thread that may block, so that a long
+//! training of one index does not keep the snapshots of all others waiting. An index is in one lane at
+//! a time: a snapshot of an index that is being trained comes after the training.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +31,11 @@ impl Upkeep {
         self.changed = true;
     }
 
+    /// A part of a first build was put by: worth a snapshot, and too early for training.
+    pub(crate) fn kept(&mut self) {
+        self.changed = true;
+    }
+
     /// After so many trainings. What a new one learnt is worth keeping at once, and vectors leave the
     /// memory when they are saved.
     fn trained(&mut self, trainings: u64) {
@@ -46,12 +53,21 @@ impl Upkeep {
     }
 }
 
-/// Runs until shutdown.
-pub(crate) async fn run(ctx: Arc<Context>) {
+/// What a lane does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Training and tidying.
+    Maintenance,
+    /// Snapshots, and letting go of damaged files.
+    Files,
+}
+
+/// Runs one lane until shutdown.
+pub(crate) async fn run(ctx: Arc<Context>, lane: Lane) {
     loop {
         tokio::select! {
             () = ctx.cancel.cancelled() => return,
-            () = ctx.upkeep.notified() => {}
+            () = ctx.upkeep.notified(), if lane == Lane::Maintenance => {}
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
         for (entry, field) in fields(&ctx) {
@@ -62,11 +78,11 @@ pub(crate) async fn run(ctx: Arc<Context>) {
                 continue;
             }
             let _keeps_files = entry.tasks.token();
-            if field.index.is_damaged() {
-                begin_anew(&ctx, &entry, &field);
-                continue;
+            match lane {
+                Lane::Maintenance => attend(&ctx, &field).await,
+                Lane::Files if field.index.is_damaged() => begin_anew(&ctx, &entry, &field),
+                Lane::Files => save(&ctx, &field).await,
             }
-            attend(&ctx, &field).await;
         }
     }
 }
@@ -102,11 +118,20 @@ fn begin_anew(ctx: &Context, entry: &IndexEntry, field: &Arc<FieldIndex>) {
 }
 
 async fn attend(ctx: &Arc<Context>, field: &Arc<FieldIndex>) {
-    if std::mem::take(&mut field.upkeep.lock().maintain) {
-        maintain(ctx, field).await;
+    if !field.upkeep.lock().maintain || field.index.is_damaged() {
+        return;
     }
-    let due = field.upkeep.lock().snapshot_due(ctx.config.snapshot_interval, Instant::now());
-    if due {
+    let _one_lane = field.attended.lock().await;
+    field.upkeep.lock().maintain = false;
+    maintain(ctx, field).await;
+}
+
+async fn save(ctx: &Arc<Context>, field: &Arc<FieldIndex>) {
+    let due = || field.upkeep.lock().snapshot_due(ctx.config.snapshot_interval, Instant::now());
+    // Where it is being trained, the next round comes soon enough.
+    if due()
+        && let Ok(_one_lane) = field.attended.try_lock()
+    {
         snapshot(ctx, field).await;
     }
 }

@@ -9,6 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::intercept::search::request_like;
 use crate::pass;
+use crate::ports::BuildCommand;
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::respond;
 use crate::telemetry::Served;
@@ -18,6 +19,12 @@ pub(crate) async fn serve(worker: &Worker, segments: &[String], request: ClientR
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     match (&request.parts.method, parts.as_slice()) {
         (&Method::GET, [index, "_stats"]) => stats(worker, index, &request).await,
+        (&Method::POST, [index, "_build", "_cancel"]) => {
+            build(worker, index, &request, BuildCommand::Cancel).await
+        }
+        (&Method::POST, [index, "_build", "_start"]) => {
+            build(worker, index, &request, BuildCommand::Start).await
+        }
         _ => {
             let (method, uri) = (&request.parts.method, &request.parts.uri);
             let body = format!(
@@ -32,39 +39,70 @@ pub(crate) async fn serve(worker: &Worker, segments: &[String], request: ClientR
 
 /// `GET /_ivf/{index}/_stats`: needs what `GET /{index}/_stats` needs (`monitor`).
 async fn stats(worker: &Worker, index: &str, request: &ClientRequest) -> Reply {
-    let path =
-        format!("/{}/_stats/docs?filter_path=_shards.total", utf8_percent_encode(index, NON_ALPHANUMERIC));
-    let Ok(uri) = path.parse() else {
+    let check = "_stats/docs?filter_path=_shards.total";
+    if let Err(refusal) = allowed(worker, request, Method::GET, index, check).await {
+        return refusal;
+    }
+    match worker.shared.cluster.report(index) {
+        Some(report) => answer(request, report, "stats"),
+        None => no_field(request, index),
+    }
+}
+
+/// `POST /_ivf/{index}/_build/_cancel` and `…/_start`: need what `POST /{index}/_cache/clear` needs
+/// (`maintenance` or `manage`), asked for the cache of a field that does not exist, which clears nothing.
+async fn build(worker: &Worker, index: &str, request: &ClientRequest, command: BuildCommand) -> Reply {
+    let check = "_cache/clear?fielddata=true&fields=_ivf_none&filter_path=_shards.total";
+    if let Err(refusal) = allowed(worker, request, Method::POST, index, check).await {
+        return refusal;
+    }
+    if worker.shared.cluster.build(index, command) {
+        answer(request, "{\"acknowledged\":true}".to_owned(), "build")
+    } else {
+        no_field(request, index)
+    }
+}
+
+/// Asks Elasticsearch, as the caller, for something that does no more than need the privilege.
+async fn allowed(
+    worker: &Worker,
+    request: &ClientRequest,
+    method: Method,
+    index: &str,
+    call: &str,
+) -> Result<(), Reply> {
+    let headers = &request.parts.headers;
+    let Ok(uri) = format!("/{}/{call}", utf8_percent_encode(index, NON_ALPHANUMERIC)).parse() else {
         let reason = format!("[{index}] is no index name");
-        let response = respond::error(
-            &request.parts.headers,
-            StatusCode::BAD_REQUEST,
-            "illegal_argument_exception",
-            &reason,
-        );
-        return (response, Served::new("own", "bad_name"));
+        let response =
+            respond::error(headers, StatusCode::BAD_REQUEST, "illegal_argument_exception", &reason);
+        return Err((response, Served::new("own", "bad_name")));
     };
-    let mut check = request_like(&request.parts, Method::GET, uri, "".into());
+    let mut check = request_like(&request.parts, method, uri, "".into());
     check.parts.headers.remove(CONTENT_TYPE);
     check.parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     match worker.send(check).await {
-        Ok(response) if response.status() == StatusCode::OK => {}
-        Ok(refusal) => return (pass::relay(refusal), Served::new("own", "refused_by_elasticsearch")),
-        Err(failure) => return worker.failed(&request.parts.headers, &failure),
+        Ok(response) if response.status() == StatusCode::OK => Ok(()),
+        Ok(refusal) => Err((pass::relay(refusal), Served::new("own", "refused_by_elasticsearch"))),
+        Err(failure) => Err(worker.failed(headers, &failure)),
     }
-    let Some(report) = worker.shared.cluster.report(index) else {
-        let reason = format!("index [{index}] has no field of type [ivf]");
-        let response = respond::error(
-            &request.parts.headers,
-            StatusCode::NOT_FOUND,
-            "resource_not_found_exception",
-            &reason,
-        );
-        return (response, Served::new("own", "not_found"));
-    };
+}
+
+fn no_field(request: &ClientRequest, index: &str) -> Reply {
+    let reason = format!("index [{index}] has no field of type [ivf]");
+    let response = respond::error(
+        &request.parts.headers,
+        StatusCode::NOT_FOUND,
+        "resource_not_found_exception",
+        &reason,
+    );
+    (response, Served::new("own", "not_found"))
+}
+
+fn answer(request: &ClientRequest, body: String, reason: &'static str) -> Reply {
     let is_pretty =
         request.parts.uri.query().and_then(Params::parse).and_then(|params| params.flag("pretty"));
-    let body = if is_pretty == Some(true) { pretty(&report) } else { report };
+    let body = if is_pretty == Some(true) { pretty(&body) } else { body };
     let response = respond::json(&request.parts.headers, HeaderValue::from_static("application/json"), body);
-    (response, Served::new("own", "stats"))
+    (response, Served::new("own", reason))
 }

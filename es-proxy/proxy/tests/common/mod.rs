@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use es_proxy::{
-    BoxFuture, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, Mode, Modes, NodeFacts, Proxy,
-    ProxyConfig, Scope, Server, Telemetry, UpstreamAddress,
+    BoxFuture, BuildCommand, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, Mode, Modes, NodeFacts,
+    Proxy, ProxyConfig, Scope, Server, Telemetry, UpstreamAddress,
 };
 use es_wire::{Acknowledged, Catalog, IndexInfo};
 use prometheus_client::registry::Registry;
@@ -41,6 +41,9 @@ impl Cluster for NoCluster {
     fn acknowledged(&self, _: Vec<Acknowledged>) {}
     fn may_show_ignored(&self, _: &IndexInfo) -> bool {
         true
+    }
+    fn build(&self, _: &str, _: BuildCommand) -> bool {
+        false
     }
     fn report(&self, _: &str) -> Option<String> {
         None

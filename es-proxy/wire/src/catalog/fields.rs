@@ -10,6 +10,7 @@ use super::VectorField;
 use crate::mapping::{META_KEY, Stored};
 use crate::score::Similarity;
 use crate::version::Capabilities;
+use crate::wildcard::matches_wildcard;
 
 /// The engine takes no longer vectors; of bits eight times as many.
 const MAX_DIMS: u64 = 4096;
@@ -24,8 +25,35 @@ pub(super) struct Found {
 /// Reads `mappings` of an index; the cluster state puts the mapping below `_doc`.
 pub(super) fn read(mappings: &Value, caps: &Capabilities) -> Found {
     let mut found = Found::default();
-    walk(mappings.get("_doc").unwrap_or(mappings), "", false, caps, &mut found);
+    let mappings = mappings.get("_doc").unwrap_or(mappings);
+    walk(mappings, "", false, caps, &mut found);
+    for (path, field) in &mut found.ours {
+        field.readable = caps.docvalue_vectors || source_holds(mappings.get("_source"), path);
+    }
     found
+}
+
+/// Whether documents keep a field in their `_source`.
+fn source_holds(source: Option<&Value>, path: &str) -> bool {
+    let Some(source) = source else { return true };
+    let is_off = |value: &Value| value == false || value == "false";
+    if source.get("enabled").is_some_and(is_off) || source.get("mode").is_some_and(|mode| mode == "disabled")
+    {
+        return false;
+    }
+    let names = |key: &str| {
+        let patterns = source.get(key).and_then(Value::as_array)?;
+        Some(patterns.iter().filter_map(Value::as_str).any(|pattern| covers(pattern, path)))
+    };
+    let included = source.get("includes").and_then(Value::as_array).is_none_or(Vec::is_empty)
+        || names("includes") == Some(true);
+    included && names("excludes") != Some(true)
+}
+
+/// Whether a pattern of `includes` or `excludes` names a field or an object around it.
+fn covers(pattern: &str, path: &str) -> bool {
+    let around = path.match_indices('.').map(|(dot, _)| &path[..dot]);
+    around.chain([path]).any(|name| matches_wildcard(pattern, name))
 }
 
 fn walk(parent: &Value, prefix: &str, below_nested: bool, caps: &Capabilities, found: &mut Found) {
@@ -82,5 +110,6 @@ fn vector_field(definition: &Value, caps: &Capabilities) -> Option<VectorField> 
         spec: FieldSpec { element, dims: dims as usize, metric: similarity.metric(), options },
         similarity,
         stored: stored.into(),
+        readable: true,
     })
 }

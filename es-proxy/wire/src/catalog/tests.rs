@@ -86,6 +86,36 @@ fn indices_whose_documents_may_carry_ignored_values_are_known() {
 }
 
 #[test]
+fn vectors_that_source_lacks_cannot_be_read_before_doc_values_can() {
+    for (source, readable) in [
+        (r#"{}"#, true),
+        (r#"{"enabled":false}"#, false),
+        (r#"{"enabled":"false"}"#, false),
+        (r#"{"mode":"synthetic"}"#, true),
+        (r#"{"mode":"disabled"}"#, false),
+        (r#"{"excludes":["o.w"]}"#, false),
+        (r#"{"excludes":["o"]}"#, false),
+        (r#"{"excludes":["*.w"]}"#, false),
+        (r#"{"excludes":["w","o.w.*","p*"]}"#, true),
+        (r#"{"includes":[]}"#, true),
+        (r#"{"includes":["o.*"]}"#, true),
+        (r#"{"includes":["title"]}"#, false),
+        (r#"{"includes":["o"],"excludes":["o.*"]}"#, false),
+    ] {
+        let state = format!(
+            r#"{{"version":1,"metadata":{{"indices":{{"i":{{"state":"open","settings":{{"index":{{"uuid":"u","number_of_shards":"1","search":{{"idle":{{"after":"5m"}}}},"version":{{"created":"1"}}}}}},"mappings":{{"_doc":{{"_source":{source},"properties":{{"o":{{"properties":{{"w":{{"type":"dense_vector","dims":4,"index":true,"similarity":"cosine","meta":{{"outrigger.ivf":"default"}}}}}}}}}}}}}}}}}}}}}}"#
+        );
+        for (version, expected) in [("8.15.3", readable), ("9.2.0", true)] {
+            let caps = Capabilities::of(version.parse().unwrap()).unwrap();
+            let catalog = Catalog::parse(&state, "{}", &caps).unwrap();
+            let index = catalog.index("i").unwrap();
+            assert_eq!(index.fields["o.w"].readable, expected, "{version}: {source}");
+            assert_eq!(index.search_idle_after, Some(Duration::from_secs(300)));
+        }
+    }
+}
+
+#[test]
 fn names_resolve_only_to_one_whole_open_index() {
     let catalog = catalog();
     for name in ["x1", "al", "w"] {

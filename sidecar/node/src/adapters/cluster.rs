@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_proxy::{BoxFuture, Cluster, NodeFacts};
+use es_proxy::{BoxFuture, BuildCommand, Cluster, NodeFacts};
 use es_wire::{Acknowledged, Catalog, IndexInfo};
 use shard_sync::{Security, Sync};
 
@@ -46,6 +46,13 @@ impl Cluster for ClusterOfSync {
 
     fn may_show_ignored(&self, index: &IndexInfo) -> bool {
         self.sync.may_show_ignored(&index.uuid)
+    }
+
+    fn build(&self, index: &str, command: BuildCommand) -> bool {
+        match command {
+            BuildCommand::Cancel => self.sync.cancel_build(index),
+            BuildCommand::Start => self.sync.start_build(index),
+        }
     }
 
     fn report(&self, index: &str) -> Option<String> {

@@ -15,12 +15,16 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::live_recall::{Answered, LiveRecall};
+use crate::patterns::IndexPatterns;
 
 /// Nothing on an async thread may take longer.
 const IN_PLACE: Duration = Duration::from_micros(500);
 
 /// How long a search may wait for Elasticsearch to wake an idle shard and for its publication.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a search on a strict index may wait for the publication of what Elasticsearch shows.
+const STRICT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a search may wait for a thread.
 const THREAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,13 +35,19 @@ pub(crate) struct EngineSource {
     pool: Handle,
     threads: Arc<Semaphore>,
     live_recall: Arc<LiveRecall>,
+    strict: IndexPatterns,
 }
 
 impl EngineSource {
     /// Long searches go to the blocking pool of the runtime this is called on.
-    pub(crate) fn new(sync: Arc<Sync>, threads: usize, live_recall: Arc<LiveRecall>) -> Self {
+    pub(crate) fn new(
+        sync: Arc<Sync>,
+        threads: usize,
+        live_recall: Arc<LiveRecall>,
+        strict: IndexPatterns,
+    ) -> Self {
         let threads = Arc::new(Semaphore::new(threads.max(1)));
-        Self { sync, pool: Handle::current(), threads, live_recall }
+        Self { sync, pool: Handle::current(), threads, live_recall, strict }
     }
 
     async fn search(&self, question: KnnQuestion<'_>) -> Result<Vec<KnnHit>, KnnUnavailable> {
@@ -46,9 +56,12 @@ impl EngineSource {
             FieldState::Ready(shards) => shards,
             FieldState::Building => return Err(KnnUnavailable::Building),
             FieldState::Broken => return Err(KnnUnavailable::Failed),
-            FieldState::Unknown => return Err(KnnUnavailable::Absent),
+            FieldState::Unknown | FieldState::Unreadable => return Err(KnnUnavailable::Absent),
         };
         if self.sync.touch(uuid) && !self.sync.wake(uuid, WAKE_TIMEOUT).await {
+            return Err(KnnUnavailable::Overloaded);
+        }
+        if self.strict.contains(&question.index.name) && !self.shown(&question.index.name).await {
             return Err(KnnUnavailable::Overloaded);
         }
         let scoring = question.index.fields.get(question.field).ok_or(KnnUnavailable::Absent)?.scoring();
@@ -66,6 +79,11 @@ impl EngineSource {
             self.sample(question, views, scoring, &hits);
         }
         Ok(hits)
+    }
+
+    /// Waits until everything that Elasticsearch shows now is published. Concurrent searches share one look.
+    async fn shown(&self, index: &str) -> bool {
+        self.sync.published(shard_sync::Scope::Index(index.to_owned()), STRICT_TIMEOUT).await
     }
 
     async fn on_a_thread(

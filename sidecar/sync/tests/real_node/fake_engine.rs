@@ -48,6 +48,15 @@ impl FakeEngine {
         documents
     }
 
+    /// Documents of an index that a snapshot holds.
+    pub(crate) fn saved(&self, uuid: &str) -> usize {
+        let disk = self.disk.lock();
+        disk.iter()
+            .filter(|(key, _)| &*key.index_uuid == uuid)
+            .map(|(_, (documents, _))| documents.len())
+            .sum()
+    }
+
     pub(crate) fn states(&self, uuid: &str) -> Vec<Documents> {
         let open = self.open.lock();
         let index = open.iter().find(|(key, _)| &*key.index_uuid == uuid);

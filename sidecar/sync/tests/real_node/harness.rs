@@ -94,6 +94,16 @@ impl Node {
         self.call("PUT", &format!("/{index}"), Some(body)).await;
     }
 
+    /// The same with `_source` as given.
+    pub(crate) async fn create_with_source(&self, index: &str, source: Value, properties: Value) {
+        let caps = Capabilities::of(self.version).unwrap();
+        let context = MappingContext { caps: &caps, unspecified_is_ivf: true, existing: &|_| None };
+        let mappings = json!({"_source": source, "properties": properties});
+        let body = json!({"settings": {"number_of_replicas": 0}, "mappings": mappings}).to_string();
+        let body = translate_create(&body, &context).unwrap().expect("there is an ivf field");
+        self.call("PUT", &format!("/{index}"), Some(body)).await;
+    }
+
     pub(crate) async fn add_field(&self, index: &str, properties: Value) {
         let caps = Capabilities::of(self.version).unwrap();
         let context = MappingContext { caps: &caps, unspecified_is_ivf: true, existing: &|_| None };

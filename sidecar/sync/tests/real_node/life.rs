@@ -214,6 +214,15 @@ pub(crate) async fn a_restore_in_place_is_another_history(other: &Node) {
     node.bulk("t-restore", &[index_line("other", &json!({"v": [7, 7, 7, 7]}))], true).await;
     eventually("searchable again", || matches!(follower.state("t-restore", "v"), FieldState::Ready(_))).await;
     assert_eq!(follower.assert_equal(&node, "t-restore", "v", Similarity::L2Norm).await, 51);
+
+    // Under another name: another index, whose documents keep their numbers.
+    let body = json!({"indices": "t-restore", "rename_pattern": "t-(.+)", "rename_replacement": "t-$1d"});
+    node.call("POST", "/_snapshot/r/s/_restore?wait_for_completion=true", Some(body.to_string())).await;
+    follower.ready().await;
+    assert_ne!(follower.uuid("t-restored"), uuid);
+    node.bulk("t-restored", &[delete_line("d3"), index_line("x", &json!({"v": [1, 2, 3, 4]}))], true).await;
+    assert_eq!(follower.assert_equal(&node, "t-restored", "v", Similarity::L2Norm).await, 50);
+    assert_eq!(follower.assert_equal(&node, "t-restore", "v", Similarity::L2Norm).await, 51);
     follower.sync.shutdown().await;
     harness::es(&["stop", &name, "--forget"]);
     std::fs::remove_dir_all(&repository).unwrap();

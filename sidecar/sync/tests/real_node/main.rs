@@ -1,10 +1,12 @@
 //! Following a real Elasticsearch, 9.2.0 and 8.15.3: after every kind of change we must hold exactly
 //! what it shows. Nodes are started by `scripts/es` and end with this process.
 
+mod builds;
 mod fake_engine;
 mod harness;
 mod life;
 mod refresh;
+mod resize;
 mod writes;
 
 /// Each scenario on each version.
@@ -34,6 +36,13 @@ scenarios!(
     life::a_restart_continues_from_the_snapshot,
     life::the_node_is_killed_and_comes_back,
     life::a_restore_in_place_is_another_history,
+    builds::a_build_cut_off_by_a_crash_goes_on_where_it_was,
+    builds::a_build_is_throttled_cancelled_and_started_again,
+    builds::vectors_outside_source_are_read_or_told,
+    resize::indices_are_shrunk_split_and_cloned,
+    resize::an_index_lives_as_lifecycle_management_wants,
+    resize::settings_change_while_it_is_followed,
+    resize::hidden_indices_are_followed_as_any_other,
     refresh::without_automatic_refresh_nothing_shows_early,
     refresh::an_automatic_refresh_shows_soon,
     refresh::an_idle_index_sleeps_and_wakes,
