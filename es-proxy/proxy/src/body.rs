@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::intercept::write::{WatchedResponse, Watching};
 use crate::upstream::UpstreamBody;
 
 /// Why a client's body could not be passed on.
@@ -31,6 +32,8 @@ pub(crate) struct RequestBody {
     limit: u64,
     /// Told apart from the body itself, which hyper owns while it is sent.
     sent_whole: Rc<Cell<bool>>,
+    /// Who is shown the bytes as they are sent.
+    watching: Option<Watching>,
 }
 
 impl RequestBody {
@@ -49,14 +52,30 @@ impl RequestBody {
     }
 
     fn new(read: VecDeque<Bytes>, rest: Option<Incoming>, limit: u64) -> Self {
-        let body = Self { read, rest, left: limit, limit, sent_whole: Rc::default() };
+        let body = Self { read, rest, left: limit, limit, sent_whole: Rc::default(), watching: None };
         body.note_progress();
         body
+    }
+
+    /// Shows all bytes to a watch as they are sent.
+    pub(crate) fn watched_by(mut self, watching: Watching) -> Self {
+        self.watching = Some(watching);
+        self
     }
 
     /// Becomes true when the last byte has been handed to the connection.
     pub(crate) fn sent_whole(&self) -> Rc<Cell<bool>> {
         Rc::clone(&self.sent_whole)
+    }
+
+    /// Shows bytes that come next to the watch. A long part is cut, so that nobody waits long.
+    fn show(&mut self, mut data: Bytes) -> Bytes {
+        let Some(watching) = &self.watching else { return data };
+        if data.len() > watching.step() {
+            self.read.push_front(data.split_off(watching.step()));
+        }
+        watching.show(&data);
+        data
     }
 
     fn note_progress(&self) {
@@ -134,6 +153,7 @@ impl Body for RequestBody {
                 },
             }
         };
+        let data = self.show(data);
         match self.left.checked_sub(data.len() as u64) {
             Some(left) => self.left = left,
             None => return Poll::Ready(Some(Err(BodyFailure::TooLarge(self.limit)))),
@@ -161,6 +181,10 @@ impl Body for RequestBody {
 pub(crate) enum ResponseBody {
     /// Elasticsearch's, as it arrives.
     Upstream(UpstreamBody),
+    /// The same, looked at on its way.
+    Watched(Box<WatchedResponse>),
+    /// The same, of which a part has already been read.
+    ReadAhead(Box<ReadAhead>),
     /// Ours, with `content-length`.
     Full(Option<Bytes>),
     /// Ours, chunked: what Elasticsearch does for searches and mappings.
@@ -180,6 +204,64 @@ impl ResponseBody {
     pub(crate) fn chunked(bytes: impl Into<Bytes>) -> Self {
         Self::Chunked(Some(bytes.into()))
     }
+
+    /// Reads a watched body up to `cap` bytes before the client gets any of it; others stay as they are.
+    pub(crate) async fn read_ahead(self, cap: usize) -> Self {
+        match self {
+            Self::Watched(body) => Self::ReadAhead(Box::new(ReadAhead::of(body, cap).await)),
+            other => other,
+        }
+    }
+}
+
+/// A response whose beginning was read before it is passed on, with its framing kept.
+pub(crate) struct ReadAhead {
+    read: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
+    /// `None` once it was read to its end.
+    rest: Option<Box<WatchedResponse>>,
+    size_hint: SizeHint,
+}
+
+impl ReadAhead {
+    async fn of(mut body: Box<WatchedResponse>, cap: usize) -> Self {
+        let size_hint = body.size_hint();
+        let (mut read, mut size) = (VecDeque::new(), 0);
+        while size <= cap {
+            let Some(frame) = body.frame().await else { return Self { read, rest: None, size_hint } };
+            let broken = frame.is_err();
+            size += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+            read.push_back(frame);
+            if broken {
+                return Self { read, rest: None, size_hint };
+            }
+        }
+        Self { read, rest: Some(body), size_hint }
+    }
+}
+
+impl Body for ReadAhead {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match (self.read.pop_front(), &mut self.rest) {
+            (Some(frame), _) => Poll::Ready(Some(frame)),
+            (None, Some(rest)) => Pin::new(rest).poll_frame(cx),
+            (None, None) => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_empty() && self.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Asked before anything is taken, to frame the response as Elasticsearch did.
+        self.size_hint
+    }
 }
 
 impl Body for ResponseBody {
@@ -192,6 +274,8 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Self::Watched(body) => Pin::new(body).poll_frame(cx),
+            Self::ReadAhead(body) => Pin::new(body).poll_frame(cx),
             Self::Full(bytes) | Self::Chunked(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
         }
     }
@@ -199,6 +283,8 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Upstream(body) => body.is_end_stream(),
+            Self::Watched(body) => body.is_end_stream(),
+            Self::ReadAhead(body) => body.is_end_stream(),
             Self::Full(bytes) | Self::Chunked(bytes) => bytes.is_none(),
         }
     }
@@ -206,6 +292,8 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Upstream(body) => body.size_hint(),
+            Self::Watched(body) => body.size_hint(),
+            Self::ReadAhead(body) => body.size_hint(),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             // An unknown size is what makes hyper use chunks.
             Self::Chunked(_) => SizeHint::default(),

@@ -3,7 +3,9 @@
 use http::Method;
 
 use es_wire::Params;
-use es_wire::segments;
+use es_wire::{Operation, segments};
+
+use crate::intercept::write::Write;
 
 /// What a request is to us.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,7 +28,9 @@ pub(crate) enum Route {
     Simulate,
     /// A response with mappings: translated back.
     ShowMapping,
-    /// A write or `_refresh` whose response acknowledges a refresh: held until we have published it.
+    /// `_bulk` or a document API: looked at as it passes, and held where it acknowledges a refresh.
+    Write(Write),
+    /// Another write or `_refresh` whose response acknowledges a refresh: held until we have published it.
     Refreshes { target: Option<String> },
     /// Changes which indices exist or what they are called: the catalog is read again.
     IndexLife,
@@ -49,6 +53,7 @@ impl Route {
             Self::PutTemplate => "put_template",
             Self::Simulate => "simulate_template",
             Self::ShowMapping => "show_mapping",
+            Self::Write(_) => "write",
             Self::Refreshes { .. } => "refresh",
             Self::IndexLife => "index_life",
             Self::Own { .. } => "own",
@@ -119,6 +124,16 @@ pub(crate) fn classify(method: &Method, raw_path: &str, query: Option<&str>) -> 
         [.., "_refresh"] if matches!(*method, Method::GET | Method::POST) => Route::Refreshes {
             target: parts.first().filter(|part| is_target(part)).map(|part| (*part).to_owned()),
         },
+        _ if write_operation(method, &parts).is_some() => {
+            let operation = write_operation(method, &parts).flatten();
+            let one = |at: usize| parts.get(at).map(|part| (*part).to_owned());
+            Route::Write(Write {
+                operation,
+                target: one(0).filter(|target| is_target(target)),
+                id: operation.and_then(|_| one(2)),
+                refreshes: asks_for_refresh(query),
+            })
+        }
         _ if is_write && !is_read && changes_indices(&parts) => Route::IndexLife,
         [first, ..] if is_write && asks_for_refresh(query) => {
             // A bulk may name any index in its lines, whatever stands in the path.
@@ -126,6 +141,26 @@ pub(crate) fn classify(method: &Method, raw_path: &str, query: Option<&str>) -> 
             Route::Refreshes { target: one.then(|| (*first).to_owned()) }
         }
         _ => Route::Pass,
+    }
+}
+
+/// Whether this is `_bulk` (`Some(None)`) or a write of one document, and which.
+fn write_operation(method: &Method, parts: &[&str]) -> Option<Option<Operation>> {
+    let is_put_or_post = matches!(*method, Method::PUT | Method::POST);
+    match parts {
+        ["_bulk"] if is_put_or_post => Some(None),
+        [target, "_bulk"] if is_put_or_post && is_target(target) => Some(None),
+        [target, "_doc" | "_create", _] if is_put_or_post && is_target(target) => {
+            Some(Some(Operation::Index))
+        }
+        [target, "_doc"] if *method == Method::POST && is_target(target) => Some(Some(Operation::Index)),
+        [target, "_update", _] if *method == Method::POST && is_target(target) => {
+            Some(Some(Operation::Update))
+        }
+        [target, "_doc", _] if *method == Method::DELETE && is_target(target) => {
+            Some(Some(Operation::Delete))
+        }
+        _ => None,
     }
 }
 
@@ -172,6 +207,12 @@ mod tests {
     fn requests_find_their_route() {
         let search = |target: &str| Route::Search { target: target.into() };
         let refreshes = |target: Option<&str>| Route::Refreshes { target: target.map(str::to_owned) };
+        let write = |operation, target: Option<&str>, id: Option<&str>, refreshes| {
+            let (target, id) = (target.map(str::to_owned), id.map(str::to_owned));
+            Route::Write(Write { operation, target, id, refreshes })
+        };
+        let (index, update, delete) =
+            (Some(Operation::Index), Some(Operation::Update), Some(Operation::Delete));
         for (method, uri, route) in [
             (Method::POST, "/a/_search", search("a")),
             (Method::GET, "/a/_search/", search("a")),
@@ -208,10 +249,18 @@ mod tests {
             (Method::GET, "/_index_template/t", Route::ShowMapping),
             (Method::POST, "/_refresh", refreshes(None)),
             (Method::POST, "/a/_refresh", refreshes(Some("a"))),
-            (Method::PUT, "/a/_doc/1?refresh", refreshes(Some("a"))),
-            (Method::PUT, "/a/_doc/1?refresh=false", Route::Pass),
-            (Method::POST, "/a/_bulk?refresh=wait_for", refreshes(None)),
-            (Method::POST, "/_bulk", Route::Pass),
+            (Method::PUT, "/a/_doc/1?refresh", write(index, Some("a"), Some("1"), true)),
+            (Method::POST, "/a/_doc/b%2Fc?refresh=false", write(index, Some("a"), Some("b/c"), false)),
+            (Method::POST, "/a/_doc", write(index, Some("a"), None, false)),
+            (Method::PUT, "/a/_create/1/", write(index, Some("a"), Some("1"), false)),
+            (Method::POST, "/a/_update/1", write(update, Some("a"), Some("1"), false)),
+            (Method::DELETE, "/a/_doc/1", write(delete, Some("a"), Some("1"), false)),
+            (Method::GET, "/a/_doc/1", Route::Pass),
+            (Method::PUT, "/a/_update/1?refresh", refreshes(Some("a"))),
+            (Method::POST, "/a/_bulk?refresh=wait_for", write(None, Some("a"), None, true)),
+            (Method::PUT, "/_bulk", write(None, None, None, false)),
+            (Method::GET, "/_bulk", Route::Pass),
+            (Method::POST, "/a/_update_by_query?refresh=true", refreshes(Some("a"))),
             (Method::POST, "/_aliases", Route::IndexLife),
             (Method::POST, "/a/_close", Route::IndexLife),
             (Method::GET, "/_ivf/a/_stats", Route::Own { segments: vec!["a".into(), "_stats".into()] }),

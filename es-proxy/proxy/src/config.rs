@@ -25,6 +25,9 @@ pub struct ProxyConfig {
     pub max_intercept_bytes: usize,
     /// Documents kept from earlier searches; 0 keeps none.
     pub document_cache_bytes: u64,
+    /// Vectors of writes that may be held until Elasticsearch has acknowledged them, of all requests
+    /// together; beyond it writes are left to the feed, and with 0 all are.
+    pub write_memory: u64,
     /// Connecting to Elasticsearch.
     pub connect_timeout: Duration,
     /// From the end of the request to the head of Elasticsearch's response.
@@ -52,6 +55,7 @@ impl Default for ProxyConfig {
             max_head_bytes: 64 << 10,
             max_intercept_bytes: 16 << 20,
             document_cache_bytes: 64 << 20,
+            write_memory: 256 << 20,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(3600),
             publish_timeout: Duration::from_secs(30),

@@ -10,16 +10,21 @@ use crate::upstream::{UpstreamBody, strip_hop_by_hop};
 
 /// Passes a request as it is.
 pub(crate) async fn through(worker: &Worker, request: ClientRequest, served: Served) -> Reply {
+    match send(worker, request).await {
+        Ok(response) => (relay(response), served),
+        Err(reply) => reply,
+    }
+}
+
+/// Sends a request; where Elasticsearch gives no response, the error is ours.
+pub(crate) async fn send(worker: &Worker, request: ClientRequest) -> Result<Response<UpstreamBody>, Reply> {
     // Only needed when Elasticsearch does not answer: for `X-Opaque-Id` on our own error.
     let opaque_id = request.parts.headers.get("x-opaque-id").cloned();
-    match worker.send(request).await {
-        Ok(response) => (relay(response), served),
-        Err(failure) => {
-            let headers =
-                opaque_id.map(|id| (http::HeaderName::from_static("x-opaque-id"), id)).into_iter().collect();
-            worker.failed(&headers, &failure)
-        }
-    }
+    worker.send(request).await.map_err(|failure| {
+        let headers =
+            opaque_id.map(|id| (http::HeaderName::from_static("x-opaque-id"), id)).into_iter().collect();
+        worker.failed(&headers, &failure)
+    })
 }
 
 /// Elasticsearch's response on its way to the client.

@@ -16,6 +16,7 @@ use crate::classify::{Route, classify};
 use crate::config::ProxyConfig;
 use crate::documents::DocumentCache;
 use crate::intercept;
+use crate::intercept::write::Held;
 use crate::mode::Modes;
 use crate::pass;
 use crate::ports::{Cluster, KnnSource};
@@ -34,6 +35,8 @@ pub struct Proxy {
     pub(crate) brake: Brake,
     pub(crate) documents: DocumentCache,
     pub(crate) telemetry: Telemetry,
+    /// What is held of writes in flight.
+    pub(crate) writes_held: Arc<Held>,
     pub(crate) shadow_slots: Arc<tokio::sync::Semaphore>,
     /// Where background work (shadow comparisons) runs: not on the workers.
     pub(crate) background: tokio::runtime::Handle,
@@ -51,6 +54,7 @@ impl Proxy {
         telemetry: Telemetry,
     ) -> Self {
         Self {
+            writes_held: Held::new(config.write_memory as usize, telemetry.writes.held.clone()),
             brake: Brake::new(config.passed_knn),
             documents: DocumentCache::new(config.document_cache_bytes, telemetry.documents.clone()),
             config,
@@ -145,6 +149,7 @@ impl Worker {
             Route::PutDataStreamMapping => intercept::mapping::update_data_stream(self, request).await,
             Route::Simulate => intercept::mapping::simulate(self, request).await,
             Route::ShowMapping => intercept::show::show(self, request).await,
+            Route::Write(write) => intercept::write::serve(self, write, request).await,
             Route::Refreshes { target } => intercept::refresh::hold(self, target.as_deref(), request).await,
             Route::IndexLife => intercept::mapping::index_life(self, request).await,
             Route::Own { segments } => intercept::own::serve(self, segments, request).await,

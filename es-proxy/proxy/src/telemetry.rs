@@ -1,6 +1,8 @@
 //! What is counted. Names are those of the code and of the docs; labels have few values by
 //! construction (routes, ways and reasons are words in the source).
 
+mod writes;
+
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::documents;
+use crate::telemetry::writes::WriteMetrics;
 
 /// How a request was served, and why so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,7 @@ pub struct Telemetry {
     shadow_overlap: Counter<f64, AtomicU64>,
     shadow_compared: Counter,
     pub(crate) documents: documents::Metrics,
+    pub(crate) writes: WriteMetrics,
     pub(crate) connections: Gauge,
     pub(crate) in_flight: Gauge,
 }
@@ -82,6 +86,7 @@ impl Telemetry {
             shadow_overlap: Counter::default(),
             shadow_compared: Counter::default(),
             documents: documents::Metrics::new(registry),
+            writes: WriteMetrics::new(registry),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
         };

@@ -138,6 +138,9 @@ layer! {
     /// Memory for documents of earlier hits, so that a search that finds them again need not ask
     /// Elasticsearch; 0 for none [default: 64mb].
     document_cache: Word<Bytes>, "OUTRIGGER_DOCUMENT_CACHE", "SIZE";
+    /// Memory for vectors of writes that wait for Elasticsearch's acknowledgement [default: 256mb].
+    /// Beyond it writes are learnt from Elasticsearch afterwards, and with 0 all are.
+    write_memory: Word<Bytes>, "OUTRIGGER_WRITE_MEMORY", "SIZE";
     /// Memory that all indexes together may hold, vectors in files not counted [default: no limit].
     /// At the limit vectors go to files; what still does not fit is left to Elasticsearch.
     memory_budget: Word<Bytes>, "OUTRIGGER_MEMORY_BUDGET", "SIZE";
@@ -289,6 +292,7 @@ fn proxy_config(layer: &Layer) -> anyhow::Result<ProxyConfig> {
             .document_cache
             .as_ref()
             .map_or(defaults.document_cache_bytes, |word| word.0.0),
+        write_memory: layer.write_memory.as_ref().map_or(defaults.write_memory, |word| word.0.0),
         connect_timeout: time(layer.connect_timeout.clone(), defaults.connect_timeout, "connect_timeout")?,
         response_timeout: time(
             layer.response_timeout.clone(),
@@ -375,6 +379,7 @@ impl fmt::Display for Config {
             text(f, "memory_budget", &Bytes(budget))?;
         }
         text(f, "document_cache", &Bytes(proxy.document_cache_bytes))?;
+        text(f, "write_memory", &Bytes(proxy.write_memory))?;
         text(f, "connect_timeout", &Time(proxy.connect_timeout))?;
         text(f, "response_timeout", &Time(proxy.response_timeout))?;
         text(f, "publish_timeout", &Time(proxy.publish_timeout))?;

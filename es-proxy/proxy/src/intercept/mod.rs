@@ -6,3 +6,4 @@ pub(crate) mod own;
 pub(crate) mod refresh;
 pub(crate) mod search;
 pub(crate) mod show;
+pub(crate) mod write;

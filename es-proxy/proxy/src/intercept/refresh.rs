@@ -11,16 +11,20 @@ use crate::telemetry::Served;
 /// Passes the request; when Elasticsearch has acknowledged it, waits for our publication.
 pub(crate) async fn hold(worker: &Worker, target: Option<&str>, request: ClientRequest) -> Reply {
     let (response, served) = pass::through(worker, request, Served::pass("refresh")).await;
-    if !response.status().is_success() {
-        return (response, served);
+    if response.status().is_success() {
+        wait(worker, target).await;
     }
-    let Some(scope) = scope_of(worker, target) else { return (response, served) };
+    (response, served)
+}
+
+/// Waits until what a refresh of `target` showed is published here, within limits.
+pub(crate) async fn wait(worker: &Worker, target: Option<&str>) {
+    let Some(scope) = scope_of(worker, target) else { return };
     let started = Instant::now();
     let published =
         tokio::time::timeout(worker.shared.config.publish_timeout, worker.shared.cluster.published(scope))
             .await;
     worker.shared.telemetry.held(started.elapsed(), matches!(published, Ok(true)));
-    (response, served)
 }
 
 /// What to wait for; `None` when no index of ours can be concerned.

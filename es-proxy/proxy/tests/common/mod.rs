@@ -67,6 +67,17 @@ pub async fn proxy_to(upstream: SocketAddr) -> SocketAddr {
 }
 
 pub async fn proxy_with(upstream: SocketAddr, change: impl FnOnce(&mut ProxyConfig)) -> SocketAddr {
+    let modes = Arc::new(Modes::new(Mode::Serve));
+    proxy_on(upstream, Arc::new(NoCluster), modes, &mut Registry::default(), change).await
+}
+
+pub async fn proxy_on(
+    upstream: SocketAddr,
+    cluster: Arc<dyn Cluster>,
+    modes: Arc<Modes>,
+    registry: &mut Registry,
+    change: impl FnOnce(&mut ProxyConfig),
+) -> SocketAddr {
     let mut config = ProxyConfig {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         upstream: vec![UpstreamAddress { host: upstream.ip().to_string(), port: upstream.port() }],
@@ -76,14 +87,8 @@ pub async fn proxy_with(upstream: SocketAddr, change: impl FnOnce(&mut ProxyConf
     change(&mut config);
     let listener = es_proxy::bind(config.listen).unwrap();
     let address = listener.local_addr().unwrap();
-    let proxy = Proxy::new(
-        config,
-        Arc::new(NoCluster),
-        Arc::new(NoHits),
-        Arc::new(NoHits),
-        Arc::new(Modes::new(Mode::Serve)),
-        Telemetry::new(&mut Registry::default()),
-    );
+    let proxy =
+        Proxy::new(config, cluster, Arc::new(NoHits), Arc::new(NoHits), modes, Telemetry::new(registry));
     Server::start(Arc::new(proxy), listener).unwrap();
     address
 }
@@ -287,4 +292,73 @@ async fn read_request(stream: &mut TcpStream, with_body: bool) -> Option<String>
         }
     }
     String::from_utf8(read).ok()
+}
+
+/// Reads a head and the body it announces, chunks undone, or what came of it when the connection ended.
+pub async fn read_message(stream: &mut TcpStream) -> Vec<u8> {
+    let mut read = Vec::new();
+    let mut byte = [0];
+    while !read.ends_with(b"\r\n\r\n") && stream.read(&mut byte).await.is_ok_and(|count| count == 1) {
+        read.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&read).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    if let Some(length) = length.map(|length| length.trim().parse::<usize>().unwrap()) {
+        let whole = read.len() + length;
+        while read.len() < whole && stream.read(&mut byte).await.is_ok_and(|count| count == 1) {
+            read.push(byte[0]);
+        }
+    } else if head.contains("transfer-encoding: chunked") {
+        loop {
+            let mut line = Vec::new();
+            while !line.ends_with(b"\r\n") && stream.read(&mut byte).await.is_ok_and(|count| count == 1) {
+                line.push(byte[0]);
+            }
+            let size = std::str::from_utf8(&line).unwrap().trim();
+            let mut part = vec![0; usize::from_str_radix(size, 16).unwrap_or(0) + 2];
+            if stream.read_exact(&mut part).await.is_err() || part.len() == 2 {
+                break;
+            }
+            read.extend_from_slice(&part[..part.len() - 2]);
+        }
+    }
+    read
+}
+
+/// A scripted Elasticsearch that speaks bytes: every request gets the same response on a connection that
+/// ends with it.
+pub struct Recorded {
+    pub address: SocketAddr,
+    requests: Mutex<mpsc::UnboundedReceiver<Vec<u8>>>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Recorded {
+    pub async fn answering(response: Vec<u8>) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener: TcpListener = TcpListener::from_std(es_proxy::bind(any).unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, requests) = mpsc::unbounded_channel();
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let request = read_message(&mut stream).await;
+                let _ = seen.send(request);
+                // A client that left does not matter here.
+                let _ = stream.write_all(&response).await;
+            }
+        });
+        Self { address, requests: Mutex::new(requests), accepting }
+    }
+
+    /// The next request that arrived.
+    pub async fn request(&self) -> Vec<u8> {
+        let mut requests = self.requests.lock().await;
+        tokio::time::timeout(Duration::from_secs(5), requests.recv()).await.expect("a request").unwrap()
+    }
 }

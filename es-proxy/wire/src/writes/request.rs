@@ -168,7 +168,8 @@ impl WriteScanner {
 
     /// Whether anything was seen whose fate matters.
     pub fn is_of_interest(&self) -> bool {
-        self.single.is_some() || self.items.iter().any(|item| !matches!(item.seen, Seen::NotOurs))
+        let is_ours = |item: &Item| !matches!(item.seen, Seen::NotOurs);
+        self.single.is_some() || self.stopped.is_some() || self.items.iter().any(is_ours)
     }
 
     pub(super) fn is_single(&self) -> bool {
