@@ -65,8 +65,10 @@ pub struct ShardReport {
     pub state: ShardState,
     /// Documents that a search can find.
     pub docs: u64,
-    /// Changes held and not published.
+    /// Changes that the next published state will show.
     pub staged: u64,
+    /// Acknowledged changes that wait for a refresh to show them.
+    pub held: u64,
     /// `_seq_no` up to which nothing is missing.
     pub cursor: i64,
     /// Highest published `_seq_no`.

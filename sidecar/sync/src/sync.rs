@@ -251,6 +251,7 @@ fn shard_report(shard: &Shard, field: &str) -> ShardReport {
         state,
         docs: 0,
         staged: 0,
+        held: 0,
         cursor: -1,
         published_max_seq_no: -1,
         primary_term: 0,
@@ -279,6 +280,7 @@ fn add_engine_numbers(report: &mut ShardReport, field: &FieldIndex) {
     let stats = field.index.stats();
     report.docs = stats.docs;
     report.staged = stats.staged;
+    report.held = stats.held;
     report.cursor = stats.epoch.cursor;
     report.published_max_seq_no = stats.epoch.max_seq_no;
     report.primary_term = stats.epoch.primary_term;

@@ -1,4 +1,5 @@
-//! The memory that all indexes of an engine may take together.
+//! The memory that all indexes of an engine may take together; one such budget for everything, another
+//! for acknowledged changes that are held.
 //!
 //! What counts is what must stay: codes, documents, tables, vectors that are staged or not yet in a
 //! file. Vectors in files are paged by the system and do not count. At the limit vectors go to files
@@ -66,8 +67,13 @@ impl Budget {
 
     /// Notes that something was refused, and says why.
     pub(crate) fn refuse(&self, wanted: u64) -> EngineError {
-        self.refusals.fetch_add(1, Ordering::Relaxed);
+        self.note_refusals(1);
         self.error(wanted)
+    }
+
+    /// Notes that so many things were refused.
+    pub(crate) fn note_refusals(&self, count: u64) {
+        self.refusals.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Why something is refused.

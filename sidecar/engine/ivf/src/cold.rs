@@ -84,7 +84,8 @@ mod tests {
         };
         let config = EngineConfig { exact_below: 200, ..EngineConfig::default() };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        Index::open(&key, &spec, &config, Arc::new(pool), Some(Disk::at(dir)), Budget::new(None).share())
+        let shares = (Budget::new(None).share(), Budget::new(None).share());
+        Index::open(&key, &spec, &config, Arc::new(pool), Some(Disk::at(dir)), shares)
     }
 
     /// Rows in files and, for what came last, in memory: told of beforehand or not, they are the same.

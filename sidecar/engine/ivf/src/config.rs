@@ -28,6 +28,9 @@ pub struct EngineConfig {
     /// limit. At the limit vectors go to files; where that is not enough, new indexes, training and
     /// further vectors are refused with [`knn_types::EngineError::Memory`].
     pub memory_budget: Option<u64>,
+    /// Bytes of acknowledged changes that all indexes together hold until a search shows them; they
+    /// count against `memory_budget` too. What does not fit is refused, and the caller learns it later.
+    pub hold_bytes: u64,
     /// Second lists, from the next training on.
     pub spill: Spill,
 }
@@ -40,6 +43,7 @@ impl Default for EngineConfig {
             train_threads: (cpus / 2).max(1),
             exact_below: 4_096,
             memory_budget: None,
+            hold_bytes: 128 << 20,
             spill: Spill::default(),
         }
     }

@@ -1,6 +1,8 @@
 //! The documents of one chunk: their keys and orders, plain while the chunk fills, packed once it is
 //! full and will not change any more.
 
+use std::ops::Range;
+
 use knn_types::SeqNo;
 
 use crate::ints::PackedInts;
@@ -65,6 +67,17 @@ impl Docs {
             Docs::Open(open) => open.orders[at],
             Docs::Sealed(SealedDocs { seq_nos, terms, .. }) => {
                 SeqNo { primary_term: terms.get(at), seq_no: seq_nos.get(at) }
+            }
+        }
+    }
+
+    /// Whether some document may have a `_seq_no` in the range; a look at all of them decides.
+    pub(crate) fn may_lie_in(&self, range: &Range<u64>) -> bool {
+        match self {
+            Docs::Open(open) => open.orders.iter().any(|order| range.contains(&order.seq_no)),
+            Docs::Sealed(sealed) => {
+                let (least, most) = sealed.seq_nos.bounds();
+                least < range.end && most >= range.start
             }
         }
     }

@@ -18,6 +18,8 @@ pub struct Engine {
     config: EngineConfig,
     pool: Arc<ThreadPool>,
     budget: Arc<Budget>,
+    /// What may be held at once.
+    holds: Arc<Budget>,
     open: Mutex<HashMap<IndexKey, Arc<Index>>>,
     /// Removed, but their files would not go: they must not be opened again as what they were.
     condemned: Mutex<HashSet<IndexKey>>,
@@ -37,9 +39,9 @@ impl Engine {
             .thread_name(|number| format!("ivf-train-{number}"))
             .build()
             .map_err(|error| EngineError::Training(error.to_string()))?;
-        let budget = Budget::new(config.memory_budget);
+        let (budget, holds) = (Budget::new(config.memory_budget), Budget::new(Some(config.hold_bytes)));
         let (open, condemned, faults) = (Mutex::default(), Mutex::default(), Faults::default());
-        Ok(Engine { config, pool: Arc::new(pool), budget, open, condemned, faults })
+        Ok(Engine { config, pool: Arc::new(pool), budget, holds, open, condemned, faults })
     }
 
     /// Where an index has its files; nowhere while those of one that was removed are in the way.
@@ -60,6 +62,11 @@ impl Engine {
     pub fn memory_use(&self) -> MemoryUse {
         self.budget.memory_use()
     }
+
+    /// What all open indexes hold of acknowledged changes, and how many of these were refused.
+    pub fn hold_use(&self) -> MemoryUse {
+        self.holds.memory_use()
+    }
 }
 
 impl KnnEngine for Engine {
@@ -76,7 +83,8 @@ impl KnnEngine for Engine {
         }
         let disk = self.disk(key);
         open.remove(key);
-        let index = Index::open(key, spec, &self.config, Arc::clone(&self.pool), disk, self.budget.share());
+        let shares = (self.budget.share(), self.holds.share());
+        let index = Index::open(key, spec, &self.config, Arc::clone(&self.pool), disk, shares);
         if !self.budget.fits(0) {
             let error = self.budget.refuse(0);
             tracing::warn!(index = %key, %error, "an index is not opened");

@@ -1,6 +1,5 @@
 //! The index of one field on one shard history: joins the writer with what searches see.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -17,7 +16,7 @@ use crate::config::{EngineConfig, Spill};
 use crate::cost::Costs;
 use crate::form::Form;
 use crate::heads::Tombstones;
-use crate::keys;
+use crate::held::{self, Held};
 use crate::lists::Lists;
 use crate::look::Seen;
 use crate::snapshot::{self, CENTROIDS_START, Disk, Mapped, Restored, Saved, State};
@@ -46,6 +45,8 @@ pub(crate) struct Index {
     /// `None`: in memory only.
     disk: Option<Disk>,
     share: Share,
+    /// What all indexes may hold of acknowledged changes.
+    holds: Arc<Budget>,
     /// Bytes of the published state.
     state_bytes: AtomicU64,
     /// There was no memory for lists, and comparing everything would take too long.
@@ -72,17 +73,20 @@ impl Index {
         config: &EngineConfig,
         pool: Arc<ThreadPool>,
         disk: Option<Disk>,
-        share: Share,
+        (share, holds): (Share, Share),
     ) -> Self {
         let restored = disk.as_ref().and_then(|disk| snapshot::restore(disk, key, spec));
+        let all_holds = Arc::clone(holds.shared());
+        let held = Held::new(holds);
         let (writer, saved) = match restored {
             Some(Restored { epoch, store, lists, tombstones, saved }) => {
                 let saved = SavedState { newest: Some(saved), version: Some(0), removed: false };
-                (Writer::new(store, lists, epoch, tombstones), saved)
+                (Writer::new(store, lists, epoch, tombstones, held), saved)
             }
             None => {
                 let store = Store::new(Form::of(spec));
-                (Writer::new(store, None, Epoch::EMPTY, Tombstones::default()), SavedState::default())
+                let tombstones = Tombstones::default();
+                (Writer::new(store, None, Epoch::EMPTY, tombstones, held), SavedState::default())
             }
         };
         let costs = Arc::new(Costs::guess(spec.dims));
@@ -91,6 +95,7 @@ impl Index {
             key: key.clone(),
             disk,
             share,
+            holds: all_holds,
             state_bytes: AtomicU64::new(0),
             refused: AtomicBool::new(false),
             disk_bytes: AtomicU64::new(saved.newest.as_ref().map_or(0, |newest| newest.bytes)),
@@ -123,12 +128,12 @@ impl Index {
         if state_changed {
             self.state_bytes.store(state_bytes(writer), Ordering::Relaxed);
         }
-        self.share.set(self.state_bytes.load(Ordering::Relaxed) + self.staged_bytes(writer));
+        self.share.set(self.state_bytes.load(Ordering::Relaxed) + self.waiting_bytes(writer));
     }
 
-    /// Bytes of what is staged, about.
-    fn staged_bytes(&self, writer: &Writer) -> u64 {
-        writer.staged.len() as u64 * (self.form.words() as u64 * 4 + 160)
+    /// Bytes of what is staged and held, about.
+    fn waiting_bytes(&self, writer: &Writer) -> u64 {
+        writer.staged.len() as u64 * (self.form.words() as u64 * 4 + 160) + writer.held.bytes()
     }
 
     /// Makes sure that `more` bytes fit the budget, if need be by putting vectors into files.
@@ -254,30 +259,6 @@ impl Index {
         let generation = Arc::clone(&lists.generation);
         Ok(CodedBatch { generation: generation.id, entries: generation.encode_entries(&mut rows) })
     }
-
-    /// Documents and orders as if everything staged were published, without holding the lock
-    /// while `visit` runs over the published ones.
-    fn census(&self, mut visit: impl FnMut(&dyn Fn() -> DocKey, SeqNo)) {
-        let (store, staged) = {
-            let writer = self.writer.lock();
-            let staged: HashMap<Box<[u8]>, Option<SeqNo>> = writer
-                .staged
-                .iter()
-                .map(|(key, change)| (key.clone(), change.row.is_some().then_some(change.order)))
-                .collect();
-            (writer.store.clone(), staged)
-        };
-        for slot in store.live_slots() {
-            if staged.is_empty() || !staged.contains_key(&*store.key(slot)) {
-                visit(&|| store.doc(slot), store.order(slot));
-            }
-        }
-        for (key, order) in &staged {
-            if let Some(order) = order {
-                visit(&|| keys::decode(key).expect("staged keys are encoded"), *order);
-            }
-        }
-    }
 }
 
 /// Bytes of the published state, about.
@@ -312,6 +293,26 @@ impl KnnIndex for Index {
         Ok(())
     }
 
+    fn hold(&self, mut changes: Vec<Change>) -> Result<(), EngineError> {
+        let cursor = self.published.load().epoch.cursor;
+        changes.retain(|change| change.order.seq_no as i64 > cursor);
+        let room = held::that_fit(&changes, self.form.words(), &[&self.holds, self.budget()]);
+        self.holds.note_refusals((changes.len() - room) as u64);
+        changes.truncate(room);
+        let coded = self.code(&changes)?;
+        let mut writer = self.writer.lock();
+        writer.hold(changes, coded);
+        self.account(&writer, false);
+        Ok(())
+    }
+
+    fn confirm(&self, shown: &[SeqNo]) -> Result<Vec<usize>, EngineError> {
+        let mut writer = self.writer.lock();
+        let unknown = writer.confirm(shown);
+        self.account(&writer, false);
+        Ok(unknown)
+    }
+
     fn publish(&self, epoch: Epoch) -> Result<(), EngineError> {
         let mut writer = self.writer.lock();
         if !writer.staged.is_empty() || writer.epoch != epoch {
@@ -343,7 +344,7 @@ impl KnnIndex for Index {
     fn counts_by_seq_no(&self, width: u64) -> Vec<u64> {
         let width = width.max(1);
         let mut counts = Vec::new();
-        self.census(|_, order| {
+        self.census(&(0..u64::MAX), |_, order| {
             let range = (order.seq_no / width) as usize;
             if counts.len() <= range {
                 counts.resize(range + 1, 0);
@@ -355,11 +356,7 @@ impl KnnIndex for Index {
 
     fn docs_between(&self, from: u64, to: u64) -> Vec<(DocKey, SeqNo)> {
         let mut docs = Vec::new();
-        self.census(|doc, order| {
-            if (from..to).contains(&order.seq_no) {
-                docs.push((doc(), order));
-            }
-        });
+        self.census(&(from..to), |doc, order| docs.push((doc(), order)));
         docs
     }
 
@@ -377,9 +374,10 @@ impl KnnIndex for Index {
 
     fn stats(&self) -> IndexStats {
         let view = self.published.load_full();
-        let (staged, memory_bytes) = {
+        let (staged, held, held_bytes, memory_bytes) = {
             let writer = self.writer.lock();
-            (writer.staged.len() as u64, state_bytes(&writer) + self.staged_bytes(&writer))
+            let memory_bytes = state_bytes(&writer) + self.waiting_bytes(&writer);
+            (writer.staged.len() as u64, writer.held.len() as u64, writer.held.bytes(), memory_bytes)
         };
         let lists = view.lists.as_ref();
         let state = match lists {
@@ -391,6 +389,8 @@ impl KnnIndex for Index {
         IndexStats {
             docs: view.store.live() as u64,
             staged,
+            held,
+            held_bytes,
             epoch: view.epoch,
             state,
             nlist: lists.map_or(0, Lists::nlist),

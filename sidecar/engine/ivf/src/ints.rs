@@ -48,6 +48,12 @@ impl PackedInts {
         self.base.wrapping_add(difference & (u64::MAX >> (64 - self.width)))
     }
 
+    /// Bounds that no number lies outside of; the lower one is reached.
+    pub(crate) fn bounds(&self) -> (u64, u64) {
+        let span = if self.width == 0 { 0 } else { u64::MAX >> (64 - self.width) };
+        (self.base, self.base.saturating_add(span))
+    }
+
     /// Whether `count` numbers can be read.
     pub(crate) fn is_sound(&self, count: usize) -> bool {
         self.width <= u64::BITS && self.words.len() == words_for(count, self.width)
@@ -82,6 +88,7 @@ mod tests {
             prop_assert!(packed.width <= width);
             for (at, &value) in values.iter().enumerate() {
                 prop_assert_eq!(packed.get(at), value);
+                prop_assert!((packed.bounds().0..=packed.bounds().1).contains(&value));
             }
         }
     }

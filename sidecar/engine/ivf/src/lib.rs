@@ -6,6 +6,7 @@
 mod budget;
 mod build;
 mod calibrate;
+mod census;
 mod coarse;
 mod coder;
 mod cold;
@@ -20,6 +21,7 @@ mod filtered;
 mod form;
 mod generation;
 mod heads;
+mod held;
 mod index;
 mod ints;
 mod keys;

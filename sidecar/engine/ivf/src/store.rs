@@ -234,6 +234,21 @@ impl Store {
         })
     }
 
+    /// Slots that are not dead, ascending, with their orders, as far as these lie in a range of `_seq_no`.
+    pub(crate) fn live_between<'a>(
+        &'a self,
+        range: &'a Range<u64>,
+    ) -> impl Iterator<Item = (Slot, SeqNo)> + 'a {
+        let near = self.chunks.iter().enumerate().filter(|(_, chunk)| chunk.docs.may_lie_in(range));
+        near.flat_map(move |(number, chunk)| {
+            let first = (number << self.shift) as Slot;
+            (0..chunk.docs.len())
+                .filter(|&at| !bit(&chunk.dead, at))
+                .map(move |at| (first + at as Slot, chunk.docs.order(at)))
+                .filter(|(_, order)| range.contains(&order.seq_no))
+        })
+    }
+
     /// Chunk by chunk: first slot, rows end to end, and the dead ones as bits.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = (Slot, &[u32], &[u64])> + '_ {
         let chunks = self.chunks.iter().enumerate();

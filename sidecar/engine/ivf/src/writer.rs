@@ -6,6 +6,7 @@ use knn_types::{Change, ChangeKind, DocKey, Epoch, SeqNo};
 use crate::form::Form;
 use crate::generation::Generation;
 use crate::heads::{Heads, Tombstones};
+use crate::held::Held;
 use crate::keys;
 use crate::lists::{Entry, Lists};
 use crate::staged::{Staged, StagedChange, replaces};
@@ -31,14 +32,21 @@ pub(crate) struct Writer {
     pub(crate) heads: Heads,
     pub(crate) tombstones: Tombstones,
     pub(crate) staged: Staged,
+    pub(crate) held: Held,
     /// Documents that publishing what is staged would add, less those it would remove.
     staged_growth: i64,
 }
 
 impl Writer {
-    pub(crate) fn new(store: Store, lists: Option<Lists>, epoch: Epoch, tombstones: Tombstones) -> Self {
-        let heads = Heads::of(&store);
-        Self { epoch, version: 0, store, lists, heads, tombstones, staged: Staged::new(), staged_growth: 0 }
+    pub(crate) fn new(
+        store: Store,
+        lists: Option<Lists>,
+        epoch: Epoch,
+        tombstones: Tombstones,
+        held: Held,
+    ) -> Self {
+        let (heads, staged) = (Heads::of(&store), Staged::new());
+        Self { epoch, version: 0, store, lists, heads, tombstones, staged, held, staged_growth: 0 }
     }
 
     /// Documents with a vector, as if everything staged were published.
@@ -56,8 +64,42 @@ impl Writer {
         }
     }
 
-    /// Holds changes; `coded` has an entry for each upsert among them, in order, or none at all.
+    /// Stages changes; `coded` has an entry for each upsert among them, in order, or none at all.
     pub(crate) fn stage(&mut self, changes: Vec<Change>, coded: CodedBatch) {
+        self.take_in(changes, coded, |writer, key, change| {
+            // Learnt in another way: nobody will confirm it.
+            writer.held.take(change.order);
+            writer.stage_one(key, change);
+        });
+    }
+
+    /// Holds changes; see [`Writer::stage`]. One that is known or superseded already is not held.
+    pub(crate) fn hold(&mut self, changes: Vec<Change>, coded: CodedBatch) {
+        self.take_in(changes, coded, |writer, key, change| {
+            if writer.newest(key).is_none_or(|newest| change.order > newest) {
+                writer.held.insert(key, change);
+            }
+        });
+    }
+
+    /// See [`knn_types::KnnIndex::confirm`].
+    pub(crate) fn confirm(&mut self, shown: &[SeqNo]) -> Vec<usize> {
+        let mut unknown = Vec::new();
+        for (at, &order) in shown.iter().enumerate() {
+            match self.held.take(order) {
+                Some((key, change)) => self.stage_one(&key, change),
+                None => unknown.push(at),
+            }
+        }
+        unknown
+    }
+
+    fn take_in(
+        &mut self,
+        changes: Vec<Change>,
+        coded: CodedBatch,
+        mut take: impl FnMut(&mut Self, &[u8], StagedChange),
+    ) {
         let mut key = Vec::new();
         let mut entries = coded.entries.into_iter();
         for change in changes {
@@ -67,8 +109,17 @@ impl Writer {
                 ChangeKind::Delete => (None, None),
             };
             let coded = entry.map(|entry| (coded.generation, entry));
-            self.stage_one(&key, StagedChange { order: change.order, row, coded });
+            take(self, &key, StagedChange { order: change.order, row, coded });
         }
+    }
+
+    /// The newest order that was staged or published for a document, deletions included.
+    fn newest(&self, key: &[u8]) -> Option<SeqNo> {
+        if let Some(staged) = self.staged.get(key) {
+            return Some(staged.order);
+        }
+        let published = self.heads.get(&self.store, key).map(|slot| self.store.order(slot));
+        published.or_else(|| self.tombstones.get(key))
     }
 
     fn stage_one(&mut self, key: &[u8], change: StagedChange) {
@@ -118,12 +169,14 @@ impl Writer {
         }
         self.staged_growth = 0;
         self.epoch = epoch;
+        self.held.let_go_to(epoch.cursor);
     }
 
     /// See [`knn_types::KnnIndex::rollback_above`].
     pub(crate) fn rollback_above(&mut self, order: SeqNo) {
         let kept = |held: SeqNo| held.seq_no <= order.seq_no || held.primary_term > order.primary_term;
         self.staged.retain(|_, change| kept(change.order));
+        self.held.retain(kept);
         self.tombstones.retain(kept);
         let mut highest = order.seq_no as i64;
         let mut lost = Vec::new();

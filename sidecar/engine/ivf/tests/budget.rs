@@ -147,3 +147,41 @@ fn without_memory_for_lists_searches_fail_until_comparing_everything_is_cheap_ag
     while index.maintain().unwrap() {}
     assert!(finds(&*index, 5).unwrap());
 }
+
+#[test]
+fn what_is_held_is_bounded_for_all_indexes_and_refused_without_an_error() {
+    let change = |n: u64| Change {
+        doc: DocKey::new(n.to_string()),
+        order: SeqNo { primary_term: 1, seq_no: n },
+        kind: ChangeKind::Upsert(row(n)),
+    };
+    let orders = |numbers: std::ops::Range<u64>| -> Vec<SeqNo> {
+        numbers.map(|seq_no| SeqNo { primary_term: 1, seq_no }).collect()
+    };
+    let config = EngineConfig { hold_bytes: 100 << 10, ..EngineConfig::default() };
+    let engine = Engine::open(config).unwrap();
+    let (a, b) = (open(&engine, "a", None).unwrap(), open(&engine, "b", None).unwrap());
+    a.hold((0..100).map(change).collect()).unwrap();
+    b.hold((0..100).map(change).collect()).unwrap();
+    let (held, held_bytes) = (a.stats().held, a.stats().held_bytes);
+    assert_eq!((held, engine.hold_use().refusals), (100, 200 - held - b.stats().held));
+    assert_eq!(engine.hold_use().used, held_bytes + b.stats().held_bytes);
+    assert!((90 << 10..=100 << 10).contains(&engine.hold_use().used), "{:?}", engine.hold_use());
+
+    // The oldest are the ones that were kept, and the room comes back.
+    let unknown = b.confirm(&orders(0..100)).unwrap();
+    assert_eq!(unknown, (b.stats().staged as usize..100).collect::<Vec<_>>());
+    a.publish(Epoch { cursor: 99, max_seq_no: 99, primary_term: 1 }).unwrap();
+    assert_eq!((engine.hold_use().used, a.stats().held), (0, 0));
+    a.hold((100..200).map(change).collect()).unwrap();
+    assert_eq!(a.confirm(&orders(100..200)).unwrap(), [0usize; 0]);
+    drop((a, b));
+
+    // The budget of all memory counts too.
+    let config = EngineConfig { memory_budget: Some(50 << 10), ..EngineConfig::default() };
+    let engine = Engine::open(config).unwrap();
+    let index = open(&engine, "v", None).unwrap();
+    index.hold((0..1_000).map(change).collect()).unwrap();
+    assert!(engine.memory_use().used <= 50 << 10 && engine.hold_use().refusals > 900);
+    assert!(index.stats().held > 10 && index.stats().held + engine.hold_use().refusals == 1_000);
+}

@@ -1,7 +1,7 @@
 //! The engine against a plain map with exact search, under random changes, rollbacks, upkeep,
 //! snapshots and restarts. proptest prints the seed and the smallest failing history.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ivf_index::{Engine, EngineConfig, Spill};
@@ -17,10 +17,16 @@ const DOCS: u8 = 90;
 #[derive(Clone, Debug)]
 enum Step {
     Stage(Vec<(u8, SeqNo, Option<[i8; DIMS]>)>),
-    Publish,
+    Hold(Vec<(u8, SeqNo, Option<[i8; DIMS]>)>),
+    /// Confirms every so many-th order that is held, and these.
+    Confirm(usize, Vec<SeqNo>),
+    /// The cursor.
+    Publish(i64),
     Rollback(SeqNo),
     Maintain,
-    Restart { save: bool },
+    Restart {
+        save: bool,
+    },
 }
 
 fn order() -> impl Strategy<Value = SeqNo> {
@@ -28,11 +34,15 @@ fn order() -> impl Strategy<Value = SeqNo> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let vector = proptest::option::weighted(0.85, proptest::array::uniform6(-4..5i8));
-    let change = (0..DOCS, order(), vector);
+    let changes = || {
+        let vector = proptest::option::weighted(0.85, proptest::array::uniform6(-4..5i8));
+        proptest::collection::vec((0..DOCS, order(), vector), 1..60)
+    };
     prop_oneof![
-        5 => proptest::collection::vec(change, 1..60).prop_map(Step::Stage),
-        4 => Just(Step::Publish),
+        5 => changes().prop_map(Step::Stage),
+        5 => changes().prop_map(Step::Hold),
+        4 => (1..4usize, proptest::collection::vec(order(), 0..5)).prop_map(|(nth, more)| Step::Confirm(nth, more)),
+        4 => (-1..320i64).prop_map(Step::Publish),
         1 => order().prop_map(Step::Rollback),
         2 => Just(Step::Maintain),
         1 => any::<bool>().prop_map(|save| Step::Restart { save }),
@@ -47,10 +57,27 @@ struct Model {
     /// Newest published change per document; `None` is a deletion.
     published: HashMap<u8, (SeqNo, Option<Vector>)>,
     staged: HashMap<u8, (SeqNo, Option<Vector>)>,
+    held: BTreeMap<SeqNo, (u8, Option<Vector>)>,
+    cursor: i64,
 }
 
 impl Model {
+    fn hold(&mut self, doc: u8, order: SeqNo, vector: Option<Vector>) {
+        let known = self.staged.get(&doc).or(self.published.get(&doc));
+        if order.seq_no as i64 > self.cursor && known.is_none_or(|(known, _)| order > *known) {
+            self.held.insert(order, (doc, vector));
+        }
+    }
+
+    /// Whether it was held.
+    fn confirm(&mut self, order: SeqNo) -> bool {
+        let Some((doc, vector)) = self.held.remove(&order) else { return false };
+        self.stage(doc, order, vector);
+        true
+    }
+
     fn stage(&mut self, doc: u8, order: SeqNo, vector: Option<Vector>) {
+        self.held.remove(&order);
         let held = self.staged.get(&doc).or(self.published.get(&doc));
         let wins = held
             .is_none_or(|(held, had)| order > *held || (order == *held && vector.is_none() && had.is_some()));
@@ -59,14 +86,23 @@ impl Model {
         }
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, cursor: i64) {
         self.published.extend(self.staged.drain());
+        self.held.retain(|order, _| order.seq_no as i64 > cursor);
+        self.cursor = cursor;
     }
 
     fn rollback(&mut self, above: SeqNo) {
         let lost = |order: &SeqNo| order.seq_no > above.seq_no && order.primary_term <= above.primary_term;
         self.published.retain(|_, (order, _)| !lost(order));
         self.staged.retain(|_, (order, _)| !lost(order));
+        self.held.retain(|order, _| !lost(order));
+        self.cursor = self.cursor.min(above.seq_no as i64);
+    }
+
+    /// What a restart leaves of it.
+    fn saved(&self) -> Model {
+        Model { staged: HashMap::new(), held: BTreeMap::new(), ..self.clone() }
     }
 
     fn with_staged(&self) -> HashMap<u8, (SeqNo, Option<Vector>)> {
@@ -147,6 +183,8 @@ fn compare(index: &dyn KnnIndex, model: &Model, kind: Kind, epoch: Epoch) {
 fn compare_census(index: &dyn KnnIndex, model: &Model) {
     let all = model.with_staged();
     assert_eq!(index.live(), all.len() as u64);
+    assert_eq!(index.stats().held, model.held.len() as u64);
+    assert_eq!(index.stats().held_bytes > 0, !model.held.is_empty());
     for number in 0..DOCS {
         assert_eq!(index.order_of(&doc(number)), all.get(&number).map(|(order, _)| *order));
     }
@@ -182,24 +220,41 @@ fn run(kind: Kind, spill: Spill, steps: Vec<Step>) {
         Engine::open(config).unwrap().open(&key, &spec).unwrap()
     };
     let mut index = open();
-    let (mut model, mut epoch) = (Model::default(), Epoch::EMPTY);
-    let (mut saved_model, mut saved_epoch) = (Model::default(), Epoch::EMPTY);
-    for (number, step) in steps.into_iter().enumerate() {
+    let empty = || Model { cursor: Epoch::EMPTY.cursor, ..Model::default() };
+    let (mut model, mut epoch) = (empty(), Epoch::EMPTY);
+    let (mut saved_model, mut saved_epoch) = (empty(), Epoch::EMPTY);
+    let batch = |changes: &[(u8, SeqNo, Option<[i8; DIMS]>)]| -> Vec<(u8, Change)> {
+        let change = |&(n, order, vector): &(u8, SeqNo, Option<[i8; DIMS]>)| {
+            let vector = vector.map(|v| v.map(f32::from).to_vec());
+            (n, Change { doc: doc(n), order, kind: vector.map_or(ChangeKind::Delete, ChangeKind::Upsert) })
+        };
+        changes.iter().map(change).collect()
+    };
+    let vector = |change: &Change| match &change.kind {
+        ChangeKind::Upsert(vector) => Some(vector.clone()),
+        ChangeKind::Delete => None,
+    };
+    for step in steps {
         match step {
             Step::Stage(changes) => {
-                let mut batch = Vec::new();
-                for (n, order, vector) in changes {
-                    let vector = vector.map(|v| v.map(f32::from).to_vec());
-                    let kind = vector.clone().map_or(ChangeKind::Delete, ChangeKind::Upsert);
-                    batch.push(Change { doc: doc(n), order, kind });
-                    model.stage(n, order, vector);
-                }
-                index.stage(batch).unwrap();
+                let batch = batch(&changes);
+                batch.iter().for_each(|(n, change)| model.stage(*n, change.order, vector(change)));
+                index.stage(batch.into_iter().map(|(_, change)| change).collect()).unwrap();
             }
-            Step::Publish => {
-                epoch = Epoch { cursor: 1_000 + number as i64, max_seq_no: 2_000, primary_term: 3 };
+            Step::Hold(changes) => {
+                let batch = batch(&changes);
+                batch.iter().for_each(|(n, change)| model.hold(*n, change.order, vector(change)));
+                index.hold(batch.into_iter().map(|(_, change)| change).collect()).unwrap();
+            }
+            Step::Confirm(nth, more) => {
+                let shown: Vec<SeqNo> = model.held.keys().copied().step_by(nth).chain(more).collect();
+                let unknown: Vec<usize> = (0..shown.len()).filter(|&at| !model.confirm(shown[at])).collect();
+                assert_eq!(index.confirm(&shown).unwrap(), unknown);
+            }
+            Step::Publish(cursor) => {
+                epoch = Epoch { cursor, max_seq_no: 2_000, primary_term: 3 };
                 index.publish(epoch).unwrap();
-                model.publish();
+                model.publish(cursor);
             }
             Step::Rollback(above) => {
                 index.rollback_above(above).unwrap();
@@ -213,8 +268,7 @@ fn run(kind: Kind, spill: Spill, steps: Vec<Step>) {
             Step::Restart { save } => {
                 if save {
                     index.snapshot().unwrap();
-                    (saved_model, saved_epoch) = (model.clone(), epoch);
-                    saved_model.staged.clear();
+                    (saved_model, saved_epoch) = (model.saved(), epoch);
                 }
                 index = open();
                 (model, epoch) = (saved_model.clone(), saved_epoch);
@@ -242,14 +296,41 @@ fn a_delete_with_the_order_held_removes_and_an_older_upsert_stays_out() {
         Spill::On,
         vec![
             Step::Stage(vec![(1, order(5), Some([1; DIMS])), (2, order(6), Some([2; DIMS]))]),
-            Step::Publish,
+            Step::Publish(10),
             Step::Stage(vec![(1, order(5), None), (2, order(4), None)]),
-            Step::Publish,
+            Step::Publish(10),
             Step::Stage(vec![(1, order(5), Some([3; DIMS])), (1, order(2), Some([4; DIMS]))]),
-            Step::Publish,
+            Step::Publish(10),
             Step::Restart { save: true },
             Step::Stage(vec![(1, order(9), Some([3; DIMS]))]),
-            Step::Publish,
+            Step::Publish(10),
+        ],
+    );
+}
+
+#[test]
+fn a_held_version_is_nowhere_until_it_is_confirmed_and_a_superseded_one_never() {
+    let order = |seq_no| SeqNo { primary_term: 1, seq_no };
+    run(
+        (Element::Float, Metric::L2),
+        Spill::Off,
+        vec![
+            Step::Stage((0..40).map(|n| (n, order(u64::from(n)), Some([n as i8; DIMS]))).collect()),
+            Step::Publish(39),
+            Step::Hold(vec![
+                (1, order(41), Some([1; DIMS])),
+                (1, order(43), None),
+                (2, order(42), Some([2; DIMS])),
+            ]),
+            Step::Publish(39),
+            // Training comes between: what is held is coded for other centroids then, or for none.
+            Step::Maintain,
+            Step::Confirm(2, vec![order(99)]),
+            Step::Publish(41),
+            Step::Hold(vec![(3, order(40), Some([3; DIMS])), (1, order(42), Some([4; DIMS]))]),
+            Step::Rollback(order(42)),
+            Step::Confirm(1, vec![]),
+            Step::Publish(42),
         ],
     );
 }

@@ -1,8 +1,8 @@
 //! The ports: what the wire and the feed may ask of the engine.
 //!
-//! All calls are synchronous. `stage`, `publish`, `rollback_above` and the census calls of
-//! [`KnnIndex`] come from one feed task per shard; `view` and everything on [`KnnView`] may be
-//! called from any thread at any time and never wait for a writer.
+//! All calls are synchronous. `stage`, `confirm`, `publish`, `rollback_above` and the census calls of
+//! [`KnnIndex`] come from one feed task per shard; `hold`, `view` and everything on [`KnnView`] may be
+//! called from any thread at any time, and views never wait for a writer.
 
 use std::io;
 use std::sync::Arc;
@@ -27,15 +27,24 @@ pub trait KnnEngine: Send + Sync {
 
 /// The index of one field on one shard history.
 pub trait KnnIndex: Send + Sync {
-    /// Holds acknowledged changes, unseen by searches. Idempotent; per document the last
-    /// (`_primary_term`, `_seq_no`) wins whatever the order of calls.
+    /// Takes in changes that the next published state shows, unseen by searches until then. Idempotent;
+    /// per document the last (`_primary_term`, `_seq_no`) wins whatever the order of calls.
     fn stage(&self, changes: Vec<Change>) -> Result<(), EngineError>;
 
-    /// Makes everything staged visible at once: a search sees all of it or nothing of it.
+    /// Keeps changes that were acknowledged and that nobody knows to be shown yet: several versions of
+    /// one document may be kept, and nothing counts them. Within limits of its own; what does not fit
+    /// is let go of without an error, for the caller can learn it in another way.
+    fn hold(&self, changes: Vec<Change>) -> Result<(), EngineError>;
+
+    /// Stages the held changes of these orders. Returns the positions of those that are not held.
+    fn confirm(&self, shown: &[SeqNo]) -> Result<Vec<usize>, EngineError>;
+
+    /// Makes everything staged visible at once: a search sees all of it or nothing of it. What is held
+    /// at or below the cursor was superseded and is let go of.
     fn publish(&self, epoch: Epoch) -> Result<(), EngineError>;
 
-    /// Forgets every change, staged or published, with `_seq_no` above `order.seq_no` and a primary
-    /// term not above `order.primary_term`, as a fail-over to a copy that lost them demands. The
+    /// Forgets every change, held, staged or published, with `_seq_no` above `order.seq_no` and a
+    /// primary term not above `order.primary_term`, as a fail-over to a copy that lost them demands. The
     /// caller reads again from there: documents so forgotten come back with an older version.
     fn rollback_above(&self, order: SeqNo) -> Result<(), EngineError>;
 
@@ -195,8 +204,12 @@ pub enum BuildState {
 pub struct IndexStats {
     /// Documents that a search can find.
     pub docs: u64,
-    /// Changes held and not published.
+    /// Changes that the next published state will show.
     pub staged: u64,
+    /// Changes that are held; see [`KnnIndex::hold`].
+    pub held: u64,
+    /// Bytes that these take, about.
+    pub held_bytes: u64,
     /// Published position.
     pub epoch: Epoch,
     /// Where it stands.

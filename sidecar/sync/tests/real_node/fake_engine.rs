@@ -17,8 +17,10 @@ type Disk = Arc<Mutex<HashMap<IndexKey, (Documents, Epoch)>>>;
 pub(crate) struct FakeEngine {
     open: Mutex<HashMap<IndexKey, Arc<FakeIndex>>>,
     disk: Disk,
-    /// Vectors that were staged.
+    /// Vectors that were staged, not out of what was held.
     pub(crate) upserts: Arc<AtomicU64>,
+    /// Held changes that were confirmed.
+    pub(crate) confirmed: Arc<AtomicU64>,
     /// Published states are kept only where a test asks for them.
     keep_history: bool,
 }
@@ -79,11 +81,20 @@ impl KnnEngine for FakeEngine {
             self.disk.lock().get(key).cloned().unwrap_or((Documents::new(), Epoch::EMPTY));
         let orders = documents.iter().map(|(doc, (order, _))| (doc.clone(), *order)).collect();
         let view = Arc::new(FakeView { documents: documents.clone(), epoch });
-        let state = State { documents, orders, view, staged: 0, changed: false, history: Vec::new() };
+        let state = State {
+            documents,
+            orders,
+            view,
+            held: BTreeMap::new(),
+            staged: 0,
+            changed: false,
+            history: Vec::new(),
+        };
         let index = Arc::new(FakeIndex {
             key: key.clone(),
             disk: Arc::clone(&self.disk),
             upserts: Arc::clone(&self.upserts),
+            confirmed: Arc::clone(&self.confirmed),
             keep_history: self.keep_history,
             state: Mutex::new(state),
         });
@@ -106,6 +117,7 @@ struct FakeIndex {
     key: IndexKey,
     disk: Disk,
     upserts: Arc<AtomicU64>,
+    confirmed: Arc<AtomicU64>,
     keep_history: bool,
     state: Mutex<State>,
 }
@@ -115,36 +127,71 @@ struct State {
     /// Newest order per document, deleted ones included.
     orders: HashMap<DocKey, SeqNo>,
     view: Arc<FakeView>,
+    held: BTreeMap<SeqNo, Change>,
     staged: u64,
     changed: bool,
     history: Vec<Documents>,
+}
+
+impl State {
+    /// Whether a vector was taken over.
+    fn stage(&mut self, change: Change) -> bool {
+        let newest = self.orders.get(&change.doc).copied();
+        let has_vector = matches!(change.kind, ChangeKind::Upsert(_));
+        match change.kind {
+            ChangeKind::Upsert(vector) if newest.is_none_or(|newest| newest < change.order) => {
+                self.orders.insert(change.doc.clone(), change.order);
+                self.documents.insert(change.doc, (change.order, vector));
+            }
+            ChangeKind::Delete if newest.is_none_or(|newest| newest <= change.order) => {
+                self.orders.insert(change.doc.clone(), change.order);
+                self.documents.remove(&change.doc);
+            }
+            _ => return false,
+        }
+        self.staged += 1;
+        has_vector
+    }
 }
 
 impl KnnIndex for FakeIndex {
     fn stage(&self, changes: Vec<Change>) -> Result<(), EngineError> {
         let mut state = self.state.lock();
         for change in changes {
-            let held = state.orders.get(&change.doc).copied();
-            match change.kind {
-                ChangeKind::Upsert(vector) if held.is_none_or(|held| held < change.order) => {
-                    self.upserts.fetch_add(1, Ordering::Relaxed);
-                    state.orders.insert(change.doc.clone(), change.order);
-                    state.documents.insert(change.doc, (change.order, vector));
-                }
-                ChangeKind::Delete if held.is_none_or(|held| held <= change.order) => {
-                    state.orders.insert(change.doc.clone(), change.order);
-                    state.documents.remove(&change.doc);
-                }
-                _ => continue,
-            }
-            state.staged += 1;
+            state.held.remove(&change.order);
+            let taken = state.stage(change);
+            self.upserts.fetch_add(u64::from(taken), Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn hold(&self, changes: Vec<Change>) -> Result<(), EngineError> {
+        let mut state = self.state.lock();
+        let cursor = state.view.epoch.cursor;
+        let newer = changes.into_iter().filter(|change| change.order.seq_no as i64 > cursor);
+        state.held.extend(newer.map(|change| (change.order, change)));
+        Ok(())
+    }
+
+    fn confirm(&self, shown: &[SeqNo]) -> Result<Vec<usize>, EngineError> {
+        let mut state = self.state.lock();
+        let mut unknown = Vec::new();
+        for (at, order) in shown.iter().enumerate() {
+            match state.held.remove(order) {
+                Some(change) => {
+                    state.stage(change);
+                    self.confirmed.fetch_add(1, Ordering::Relaxed);
+                }
+                None => unknown.push(at),
+            }
+        }
+        Ok(unknown)
     }
 
     fn publish(&self, epoch: Epoch) -> Result<(), EngineError> {
         let mut state = self.state.lock();
         state.view = Arc::new(FakeView { documents: state.documents.clone(), epoch });
+        state.held.retain(|order, _| order.seq_no as i64 > epoch.cursor);
         state.staged = 0;
         state.changed = true;
         if self.keep_history {
@@ -159,6 +206,7 @@ impl KnnIndex for FakeIndex {
         let lost = |of: &SeqNo| of.seq_no > order.seq_no && of.primary_term <= order.primary_term;
         state.documents.retain(|_, (of, _)| !lost(of));
         state.orders.retain(|_, of| !lost(of));
+        state.held.retain(|of, _| !lost(of));
         Ok(())
     }
 
@@ -208,6 +256,8 @@ impl KnnIndex for FakeIndex {
         IndexStats {
             docs: state.view.documents.len() as u64,
             staged: state.staged,
+            held: state.held.len() as u64,
+            held_bytes: 0,
             epoch: state.view.epoch,
             state: BuildState::Exact,
             nlist: 0,

@@ -32,7 +32,8 @@ fn index_on(metric: Metric, spill: Spill, data_dir: Option<&Path>) -> Index {
     let config = EngineConfig { exact_below: 500, spill, ..EngineConfig::default() };
     let pool = Arc::new(ThreadPoolBuilder::new().num_threads(2).build().unwrap());
     let disk = data_dir.map(|dir| Disk::new(dir, &key, Faults::default()));
-    Index::open(&key, &spec, &config, pool, disk, Budget::new(None).share())
+    let shares = (Budget::new(None).share(), Budget::new(None).share());
+    Index::open(&key, &spec, &config, pool, disk, shares)
 }
 
 /// Documents in clusters, written and removed under ascending sequence numbers.

@@ -73,8 +73,8 @@ impl Process {
             data_dir: Some(dir.to_path_buf()),
             exact_below: 30,
             train_threads: 1,
-            memory_budget: None,
             spill: Spill::Auto,
+            ..EngineConfig::default()
         };
         let engine = Engine::open(config).unwrap();
         engine.faults.set(plan);

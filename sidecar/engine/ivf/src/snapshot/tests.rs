@@ -28,8 +28,8 @@ fn engine(dir: &Path) -> Engine {
         data_dir: Some(dir.to_path_buf()),
         exact_below: 200,
         train_threads: 1,
-        memory_budget: None,
         spill: Spill::Auto,
+        ..EngineConfig::default()
     };
     Engine::open(config).unwrap()
 }
