@@ -29,14 +29,14 @@ impl Case {
         format!("{}-twin", self.ours())
     }
 
-    fn mapping(&self, options: Option<&str>) -> Value {
+    fn mapping(&self, options: Option<Value>) -> Value {
         let dims = if self.element == "bit" { self.bytes * 8 } else { self.bytes };
         let mut field = json!({
             "type": "dense_vector", "element_type": self.element, "dims": dims, "index": true,
             "similarity": self.similarity, "meta": {"unit": "none"},
         });
         if let Some(options) = options {
-            field["index_options"] = json!({"type": options});
+            field["index_options"] = options;
         }
         json!({
             "settings": {"number_of_shards": self.shards, "number_of_replicas": 0},
@@ -83,9 +83,10 @@ async fn bytes_and_bits_are_found_and_scored_as_by_elasticsearch() {
         let seed = 5;
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         // One in two names no options: unspecified means `ivf`.
-        let options = (case.shards != 2).then_some("ivf");
+        let options = (case.shards != 2).then(|| json!({"type": "ivf"}));
+        let hnsw = json!({"type": "hnsw", "m": 16, "ef_construction": 200});
         through.put(&format!("/{}", case.ours()), case.mapping(options)).await.ok();
-        direct.put(&format!("/{}", case.twin()), case.mapping(Some("hnsw"))).await.ok();
+        direct.put(&format!("/{}", case.twin()), case.mapping(Some(hnsw))).await.ok();
         let shown = through.get(&format!("/{}/_mapping", case.ours())).await.ok();
         let field = &shown[case.ours()]["mappings"]["properties"]["o"]["properties"]["v"];
         assert_eq!(field["index_options"], json!({"type": "ivf"}), "{shown}");

@@ -31,7 +31,7 @@ fn reason_of(definition: &str) -> String {
     create(&with_field(definition)).unwrap_err().reason
 }
 
-const NESTED: &str = r#""index_options":{"type":"hnsw"}"#;
+const NESTED: &str = r#""index_options":{"type":"hnsw","m":16,"ef_construction":100}"#;
 
 const THEIRS: &str = r#"{"type":"int8_flat","rescore_vector":{"oversample":3.0}}"#;
 

@@ -35,8 +35,9 @@ impl From<MappingError> for Stop {
 const ANYWHERE: &str = "*.";
 
 /// What `ivf` below `nested` becomes: such fields are not answered here yet, and the types without a graph
-/// pick children by estimates or match every document (9.2), so Elasticsearch keeps its own graph.
-const NESTED: &str = r#"{"type":"hnsw"}"#;
+/// pick children by estimates or match every document (9.2), so Elasticsearch keeps its own graph. Old
+/// versions want both numbers.
+const NESTED: &str = r#"{"type":"hnsw","m":16,"ef_construction":100}"#;
 
 /// Translates the body of `PUT /{index}` and of a rollover (`{"mappings":{…}}`). `None`: nothing to change.
 pub fn translate_create(body: &str, ctx: &MappingContext<'_>) -> Result<Option<String>, MappingError> {
