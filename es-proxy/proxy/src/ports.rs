@@ -65,6 +65,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// Cancels or starts the first build of an index; false for an index without `ivf` fields.
     fn build(&self, index: &str, command: BuildCommand) -> bool;
 
+    /// Whether a field of ours can be searched: `ready`, `building`, `broken` or `unknown`.
+    fn field_state(&self, index: &IndexInfo, field: &str) -> &'static str;
+
     /// The report of `GET /_ivf/{index}/_stats`, as JSON; `None` for an index without `ivf` fields.
     fn report(&self, index: &str) -> Option<String>;
 }

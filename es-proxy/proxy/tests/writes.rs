@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Recorded, read_message};
-use es_proxy::{BoxFuture, Cluster, Mode, Modes, NodeFacts, ProxyConfig, Scope};
+use es_proxy::{BoxFuture, BuildCommand, Cluster, Mode, Modes, NodeFacts, ProxyConfig, Scope};
 use es_wire::{Acknowledged, Capabilities, Catalog, IndexInfo, Wrote};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
@@ -80,6 +80,12 @@ impl Cluster for OneIndex {
     }
     fn may_show_ignored(&self, _: &IndexInfo) -> bool {
         true
+    }
+    fn build(&self, _: &str, _: BuildCommand) -> bool {
+        false
+    }
+    fn field_state(&self, _: &IndexInfo, _: &str) -> &'static str {
+        "unknown"
     }
     fn report(&self, _: &str) -> Option<String> {
         None

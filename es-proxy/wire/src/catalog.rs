@@ -1,6 +1,7 @@
 //! Which indices exist and which of their fields are ours: one immutable picture of the cluster state.
 
 mod fields;
+mod patterns;
 mod write_rules;
 mod write_target;
 
@@ -11,10 +12,12 @@ use std::time::Duration;
 use knn_types::FieldSpec;
 use serde_json::Value;
 
+use crate::mapping::{Key, shown_options};
 use crate::score::{Scoring, Similarity};
-use crate::version::Capabilities;
+use crate::version::{Capabilities, Mode};
 use write_target::WriteAlias;
 
+pub use patterns::IndexPatterns;
 pub use write_rules::WriteRules;
 pub(crate) use write_target::WriteTarget;
 
@@ -55,6 +58,8 @@ pub struct IndexInfo {
     pub may_ignore: bool,
     /// The fields that are ours, by full path.
     pub fields: BTreeMap<Arc<str>, VectorField>,
+    /// The vector fields that could be ours.
+    pub foreign: BTreeMap<Arc<str>, ForeignField>,
     /// What decides whether a write can be understood as it passes.
     pub writes: WriteRules,
 }
@@ -71,12 +76,72 @@ pub struct VectorField {
     /// Its vectors can be read back. Elasticsearch before 8.17 returns them out of `_source` alone,
     /// which an index may be without, wholly or for this field.
     pub readable: bool,
+    /// How it became ours.
+    pub origin: Origin,
+    /// Elasticsearch's own `index_options`, as printed; `None` where it prints none.
+    pub index_options: Option<Box<str>>,
+}
+
+/// How a field became ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Its index type is `ivf`.
+    Mapping,
+    /// By `PUT /_ivf/{index}/{field}`.
+    Adopted,
+    /// By a pattern of our own configuration; the mapping knows nothing of it.
+    Pattern,
+}
+
+impl Origin {
+    /// The word in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Origin::Mapping => "mapping",
+            Origin::Adopted => "api",
+            Origin::Pattern => "pattern",
+        }
+    }
+}
+
+/// A vector field that is not ours.
+#[derive(Clone, Debug)]
+pub struct ForeignField {
+    /// What it would be.
+    pub field: VectorField,
+    /// Whether it is not ours because somebody said so.
+    pub released: bool,
 }
 
 impl VectorField {
     /// How its vectors are judged and scored.
     pub fn scoring(&self) -> Scoring {
         Scoring { similarity: self.similarity, element: self.spec.element, dims: self.spec.dims }
+    }
+
+    /// Whether Elasticsearch keeps a graph (or lists) of its own for the field.
+    pub fn mode(&self) -> Mode {
+        let options = self.index_options.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        match options.as_ref().and_then(|options| options.get("type")?.as_str()) {
+            Some(kind) if kind.ends_with("flat") => Mode::Offload,
+            _ => Mode::Mirror,
+        }
+    }
+
+    /// Our options as `index_options` of a mapping has them.
+    pub fn shown_options(&self) -> String {
+        shown_options(&self.spec.options)
+    }
+
+    /// What is stored for the same options beside an index type of Elasticsearch's own.
+    pub fn stored_beside(&self) -> String {
+        Key::Adopted(self.spec.options).text()
+    }
+
+    /// Whether both are the same field, whoever indexes it with whatever options.
+    pub fn is_same_field(&self, other: &Self) -> bool {
+        let identity = |field: &Self| (field.spec.element, field.spec.dims, field.similarity);
+        identity(self) == identity(other)
     }
 }
 
@@ -161,10 +226,20 @@ enum Alias {
 impl Catalog {
     /// Reads the answers to [`CATALOG_PATHS`].
     pub fn parse(cluster_state: &str, aliases: &str, caps: &Capabilities) -> Result<Self, CatalogError> {
+        Self::parse_adopting(cluster_state, aliases, caps, &IndexPatterns::default())
+    }
+
+    /// [`Catalog::parse`], where vector fields of the indices that `adopt` means are ours without saying so.
+    pub fn parse_adopting(
+        cluster_state: &str,
+        aliases: &str,
+        caps: &Capabilities,
+        adopt: &IndexPatterns,
+    ) -> Result<Self, CatalogError> {
         let state: StateResponse = serde_json::from_str(cluster_state)?;
         let mut catalog = Self { version: state.version, ..Self::default() };
         for (name, index) in state.metadata.indices {
-            let info = read_index(name, &index, caps)?;
+            let info = read_index(name, &index, caps, adopt)?;
             catalog.indices.insert(Arc::clone(&info.name), Arc::new(info));
         }
         catalog.read_aliases(serde_json::from_str(aliases)?);
@@ -223,13 +298,27 @@ impl Catalog {
         }
     }
 
+    /// Keeps a field as ours that this picture no longer says is, until its options are restored.
+    pub fn keep(&mut self, index: &str, path: &Arc<str>, field: VectorField) {
+        if let Some(index) = self.indices.get_mut(index) {
+            let index = Arc::make_mut(index);
+            index.foreign.remove(path);
+            index.fields.insert(Arc::clone(path), field);
+        }
+    }
+
     /// Every index with at least one field of ours.
     pub fn adopted(&self) -> impl Iterator<Item = &Arc<IndexInfo>> {
         self.indices.values().filter(|index| !index.fields.is_empty())
     }
 }
 
-fn read_index(name: String, index: &StateIndex, caps: &Capabilities) -> Result<IndexInfo, CatalogError> {
+fn read_index(
+    name: String,
+    index: &StateIndex,
+    caps: &Capabilities,
+    adopt: &IndexPatterns,
+) -> Result<IndexInfo, CatalogError> {
     let required = |key: &'static str| {
         setting(&index.settings, key)
             .ok_or_else(|| CatalogError::Setting { index: name.clone(), setting: key })
@@ -242,7 +331,7 @@ fn read_index(name: String, index: &StateIndex, caps: &Capabilities) -> Result<I
         Some(window) => window.parse().map_err(|_| unreadable("max_result_window"))?,
         None => DEFAULT_RESULT_WINDOW,
     };
-    let found = fields::read(&index.mappings, caps);
+    let found = fields::read(&index.mappings, caps, adopt.contains(&name));
     Ok(IndexInfo {
         uuid,
         shards,
@@ -256,6 +345,7 @@ fn read_index(name: String, index: &StateIndex, caps: &Capabilities) -> Result<I
         may_ignore: found.may_ignore || settings_may_ignore(&index.settings),
         writes: WriteRules::read(index, shards, &found.ours),
         fields: found.ours,
+        foreign: found.foreign,
         name: name.into(),
     })
 }

@@ -27,7 +27,10 @@ mod wildcard;
 mod writes;
 mod written;
 
-pub use catalog::{CATALOG_PATHS, Catalog, CatalogError, IndexInfo, Resolved, VectorField, WriteRules};
+pub use catalog::{
+    CATALOG_PATHS, Catalog, CatalogError, ForeignField, IndexInfo, IndexPatterns, Origin, Resolved,
+    VectorField, WriteRules,
+};
 pub use error::{error_body, error_body_caused_by, rejected_body};
 pub use filter_path::FilterPath;
 pub use hex::bytes_of_hex;
@@ -35,8 +38,8 @@ pub use hits::{FetchMismatch, FetchedHits, Outcome, ScoredHit, render, render_fe
 pub use java::{float, push_float};
 pub use json::{Object, Splice, push_json_string};
 pub use mapping::{
-    ExistingField, META_KEY, MappingContext, MappingError, existing_fields, show_ivf, translate_create,
-    translate_template, translate_update,
+    ExistingField, KeyChange, META_KEY, MappingContext, MappingError, change_key, existing_fields, show_ivf,
+    translate_create, translate_template, translate_update,
 };
 pub use params::Params;
 pub use path::{Segments, segments};

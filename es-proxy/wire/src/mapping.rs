@@ -1,15 +1,19 @@
 //! The `ivf` index type in mappings, both ways: what clients write becomes what Elasticsearch knows,
 //! with our options kept in the field's `meta`; what Elasticsearch shows becomes `ivf` again.
 
+mod change;
 mod existing;
 mod options;
+mod read_back;
 mod show;
 mod template;
 mod translate;
 
+pub use change::{KeyChange, change_key};
 pub use existing::existing_fields;
 pub use options::META_KEY;
-pub(crate) use options::Stored;
+pub(crate) use options::{Key, shown_options};
+pub(crate) use read_back::can_read_back;
 pub use show::show_ivf;
 pub use template::translate_template;
 pub use translate::{translate_create, translate_update};

@@ -52,6 +52,16 @@ pub enum Mode {
     Mirror,
 }
 
+impl Mode {
+    /// The word in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Offload => "offload",
+            Mode::Mirror => "mirror",
+        }
+    }
+}
+
 /// What the version does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use es_proxy::{Mode, PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
+use es_wire::IndexPatterns;
 use serde::Deserialize;
 use shard_sync::{Auth, SyncConfig};
 
-use crate::patterns::IndexPatterns;
 use crate::units::{Bytes, Time};
 
 /// A value kept as written and read by its `FromStr`, in the file too.
@@ -129,6 +129,9 @@ layer! {
     /// What a dense_vector without index_options becomes: ivf or elasticsearch (left alone)
     /// [default: ivf].
     mapping_unspecified: Word<Unspecified>, "OUTRIGGER_MAPPING_UNSPECIFIED", "TYPE";
+    /// Indices whose vector fields are indexed here too, whatever type their mappings name: patterns
+    /// with *, after commas, a leading - excludes, e.g. vec-*,-vec-old* [default: none].
+    mapping_adopt: Word<IndexPatterns>, "OUTRIGGER_MAPPING_ADOPT", "PATTERNS";
     /// Threads that serve requests [default: one per core].
     workers: usize, "OUTRIGGER_WORKERS", "N";
     /// Client connections at once [default: 10000].
@@ -226,6 +229,7 @@ impl Config {
         let sync = SyncConfig {
             upstream: proxy.upstream.iter().map(UpstreamAddress::to_string).collect(),
             auth: auth.as_deref().map(parse_auth).transpose()?,
+            adopt: layer.mapping_adopt.map(|word| word.0).unwrap_or_default(),
             catalog_interval: time(layer.catalog_interval, defaults.catalog_interval, "catalog_interval")?,
             feed_interval: time(layer.feed_interval, defaults.feed_interval, "feed_interval")?,
             snapshot_interval: time(

@@ -13,7 +13,6 @@ mod engine_tool;
 mod gauges;
 mod live_recall;
 mod logging;
-mod patterns;
 mod units;
 
 use std::process::ExitCode;

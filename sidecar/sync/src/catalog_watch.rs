@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::node;
 use crate::registry::{Departed, IndexEntry};
 use crate::response::{self, StateTerms, StateTicker};
+use crate::restore;
 use crate::upkeep;
 use crate::upstream::UpstreamError;
 
@@ -30,7 +31,7 @@ pub(crate) struct Invalidations {
 
 impl Invalidations {
     /// The catalog is to be read anew, and nobody waits.
-    fn look_again(&self) {
+    pub(crate) fn look_again(&self) {
         self.again.store(true, Ordering::Release);
         self.called.notify_one();
     }
@@ -102,14 +103,16 @@ async fn look(ctx: &Arc<Context>, seen: &mut Option<i64>, asked: bool) -> Result
     if *seen == Some(ticker.version) && !asked {
         return Ok(());
     }
-    let catalog = read(ctx, &caps).await?;
+    let mut catalog = read(ctx, &caps).await?;
     // A node that restarted between the two requests shows an older, maybe empty, state.
     if catalog.version < ticker.version {
         return Err(UpstreamError::Unreadable("the cluster state went back".to_owned()));
     }
     *seen = Some(catalog.version);
     let terms: StateTerms = response::json(&ctx.upstream.get(TERMS).await?)?;
+    let lost = restore::carry_over(ctx, &mut catalog);
     adopt(ctx, catalog);
+    restore::begin(ctx, lost);
     check_terms(ctx, &terms);
     Ok(())
 }
@@ -136,11 +139,11 @@ async fn contact(ctx: &Context) -> Result<(), UpstreamError> {
 async fn read(ctx: &Context, caps: &Capabilities) -> Result<Catalog, UpstreamError> {
     let (state, aliases) =
         tokio::try_join!(ctx.upstream.get(CATALOG_PATHS[0]), ctx.upstream.get(CATALOG_PATHS[1]))?;
-    let caps = *caps;
+    let (caps, patterns) = (*caps, ctx.config.adopt.clone());
     let parse = move || -> Result<Catalog, UpstreamError> {
         let text =
             |bytes| String::from_utf8(bytes).map_err(|error| UpstreamError::Unreadable(error.to_string()));
-        Catalog::parse(&text(state)?, &text(aliases)?, &caps)
+        Catalog::parse_adopting(&text(state)?, &text(aliases)?, &caps, &patterns)
             .map_err(|error| UpstreamError::Unreadable(error.to_string()))
     };
     // Large clusters have states of many megabytes.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use es_wire::IndexPatterns;
+
 /// Settings of [`crate::Sync`].
 #[derive(Clone, Debug)]
 pub struct SyncConfig {
@@ -16,6 +18,8 @@ pub struct SyncConfig {
     pub feed_interval: Duration,
     /// The same while nothing changes.
     pub feed_interval_idle: Duration,
+    /// Indices whose vector fields are all ours, whatever their mappings say.
+    pub adopt: IndexPatterns,
     /// Time between two snapshots of an index that changes.
     pub snapshot_interval: Duration,
     /// `index.search.idle.after`: indices without an explicit `refresh_interval` that nobody
@@ -45,6 +49,7 @@ impl Default for SyncConfig {
             catalog_interval: Duration::from_millis(100),
             feed_interval: Duration::from_millis(20),
             feed_interval_idle: Duration::from_millis(60),
+            adopt: IndexPatterns::default(),
             snapshot_interval: Duration::from_secs(30),
             search_idle_after: Duration::from_secs(30),
             pull_concurrency: 2,

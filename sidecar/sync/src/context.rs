@@ -17,6 +17,7 @@ use crate::config::SyncConfig;
 use crate::metrics::Metrics;
 use crate::node::NodeInfo;
 use crate::registry::Registry;
+use crate::restore::Losses;
 use crate::upstream::Upstream;
 
 pub(crate) struct Context {
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) catalog_read: AtomicBool,
     pub(crate) registry: Registry,
     pub(crate) invalidations: Invalidations,
+    pub(crate) losses: Losses,
     pub(crate) barriers: Barriers,
     /// A poll is wanted at once.
     pub(crate) poll_now: Notify,

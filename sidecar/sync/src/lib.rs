@@ -31,6 +31,7 @@ mod pull;
 mod registry;
 mod report;
 mod response;
+mod restore;
 mod shard;
 mod sleep;
 mod sync;

@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     pub(crate) publish_latency: Histogram,
     errors: Family<KindLabel, Counter>,
     pub(crate) snapshot_failures: Counter,
+    pub(crate) options_lost: Counter,
+    pub(crate) options_restored: Counter,
     behind_operations: Family<IndexLabel, Gauge>,
     behind_seconds: Family<IndexLabel, Gauge<f64, AtomicU64>>,
     barrier_seconds: Histogram,
@@ -54,6 +56,8 @@ impl Metrics {
             publish_latency: seconds(),
             errors: Family::default(),
             snapshot_failures: Counter::default(),
+            options_lost: Counter::default(),
+            options_restored: Counter::default(),
             behind_operations: Family::default(),
             behind_seconds: Family::default(),
             barrier_seconds: seconds(),
@@ -96,6 +100,16 @@ impl Metrics {
             metrics.snapshot_failures.clone(),
         );
         feed.register(
+            "options_lost",
+            "Fields whose options a mapping update past us took away",
+            metrics.options_lost.clone(),
+        );
+        feed.register(
+            "options_restored",
+            "Fields whose options were put back",
+            metrics.options_restored.clone(),
+        );
+        feed.register(
             "behind_operations",
             "Operations not covered by a published refresh",
             metrics.behind_operations.clone(),
@@ -118,7 +132,7 @@ impl Metrics {
         metrics
     }
 
-    /// Counts an error of a kind: `poll`, `pull`, `catalog`, `contact`, `engine`, `barrier`.
+    /// Counts an error of a kind: `poll`, `pull`, `catalog`, `contact`, `engine`, `barrier`, `restore`.
     pub(crate) fn error(&self, kind: &'static str) {
         self.errors.get_or_create(&KindLabel { kind }).inc();
     }

@@ -27,6 +27,10 @@ pub struct FieldReport {
     pub dims: usize,
     /// `float`, `byte` or `bit`.
     pub element_type: &'static str,
+    /// `offload` or `mirror`: whether Elasticsearch keeps a graph of its own.
+    pub mode: &'static str,
+    /// How the field became ours: `mapping`, `api` or `pattern`.
+    pub adopted_by: &'static str,
     /// `l2`, `cosine`, `dot`, `mip`.
     pub metric: &'static str,
     /// Every shard can be searched.

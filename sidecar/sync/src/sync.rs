@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::node::NodeInfo;
 use crate::registry::{FieldState, IndexEntry, Registry};
 use crate::report::{CurveReport, FieldReport, IndexReport, ProgressReport, ShardReport, ShardState};
+use crate::restore::Losses;
 use crate::shard::{FieldIndex, Shard};
 use crate::upkeep::{self, Lane};
 use crate::upstream::Upstream;
@@ -59,6 +60,7 @@ impl Sync {
             catalog_read: AtomicBool::new(false),
             registry: Registry::default(),
             invalidations: Invalidations::default(),
+            losses: Losses::default(),
             barriers: Barriers::default(),
             poll_now: Notify::new(),
             reschedule: Notify::new(),
@@ -207,6 +209,8 @@ fn report(entry: &IndexEntry) -> IndexReport {
             field: name.to_string(),
             dims: field.spec.dims,
             element_type: field.spec.element.name(),
+            mode: field.mode().name(),
+            adopted_by: field.origin.name(),
             metric: field.spec.metric.name(),
             ready: matches!(states.get(name), Some(FieldState::Ready(_))),
             unreadable: (!field.readable).then_some(UNREADABLE),

@@ -95,6 +95,10 @@ impl Upstream {
         self.call(Method::POST, path, Some(body), answer).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: String) -> Result<Vec<u8>, UpstreamError> {
+        self.call(Method::PUT, path, Some(body), Format::Json).await
+    }
+
     pub(crate) async fn delete(&self, path: &str, body: String) -> Result<Vec<u8>, UpstreamError> {
         self.call(Method::DELETE, path, Some(body), Format::Json).await
     }

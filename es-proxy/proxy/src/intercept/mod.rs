@@ -1,5 +1,6 @@
 //! Requests that are more than passed: one file per kind.
 
+pub(crate) mod adopt;
 pub(crate) mod fetch;
 pub(crate) mod mapping;
 pub(crate) mod own;

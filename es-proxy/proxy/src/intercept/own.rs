@@ -7,6 +7,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::intercept::adopt;
 use crate::intercept::search::request_like;
 use crate::pass;
 use crate::ports::BuildCommand;
@@ -24,6 +25,14 @@ pub(crate) async fn serve(worker: &Worker, segments: &[String], request: ClientR
         }
         (&Method::POST, [index, "_build", "_start"]) => {
             build(worker, index, &request, BuildCommand::Start).await
+        }
+        (&Method::GET, []) => adopt::list(worker, "_all", &request).await,
+        (&Method::GET, [target]) => adopt::list(worker, target, &request).await,
+        (&Method::PUT, [index, field]) if !field.starts_with('_') => {
+            adopt::adopt(worker, index, field, request).await
+        }
+        (&Method::DELETE, [index, field]) if !field.starts_with('_') => {
+            adopt::release(worker, index, field, request).await
         }
         _ => {
             let (method, uri) = (&request.parts.method, &request.parts.uri);

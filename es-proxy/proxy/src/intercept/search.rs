@@ -273,14 +273,9 @@ fn mentions_knn(text: &[u8]) -> bool {
 /// How many vectors Elasticsearch would compare for a knn search on `target`, at most.
 fn scanned_vectors(worker: &Worker, target: Option<&str>, catalog: &Catalog) -> u64 {
     let shared = &worker.shared;
-    let offload = shared.cluster.node().is_some_and(|node| {
-        node.capabilities.as_ref().is_some_and(|capabilities| capabilities.mode == IndexMode::Offload)
-    });
-    if !offload {
-        return 0;
-    }
     let of_index = |index: &IndexInfo| {
-        index.fields.keys().map(|field| shared.engine.vectors(index, field)).max().unwrap_or(0)
+        let scanned = index.fields.iter().filter(|(_, field)| field.mode() == IndexMode::Offload);
+        scanned.map(|(path, _)| shared.engine.vectors(index, path)).max().unwrap_or(0)
     };
     match target.map(|name| catalog.resolve(name)) {
         Some(Resolved::One(index)) => of_index(&index),

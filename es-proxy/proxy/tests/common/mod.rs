@@ -45,6 +45,11 @@ impl Cluster for NoCluster {
     fn build(&self, _: &str, _: BuildCommand) -> bool {
         false
     }
+
+    fn field_state(&self, _: &IndexInfo, _: &str) -> &'static str {
+        "unknown"
+    }
+
     fn report(&self, _: &str) -> Option<String> {
         None
     }

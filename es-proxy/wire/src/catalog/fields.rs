@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use knn_types::{Element, FieldSpec};
+use knn_types::{Element, FieldSpec, IvfOptions};
 use serde_json::Value;
 
-use super::VectorField;
-use crate::mapping::{META_KEY, Stored};
+use super::{ForeignField, Origin, VectorField};
+use crate::mapping::{Key, META_KEY, can_read_back};
 use crate::score::Similarity;
 use crate::version::Capabilities;
-use crate::wildcard::matches_wildcard;
 
 /// The engine takes no longer vectors; of bits eight times as many.
 const MAX_DIMS: u64 = 4096;
@@ -18,42 +17,28 @@ const MAX_DIMS: u64 = 4096;
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) ours: BTreeMap<Arc<str>, VectorField>,
+    pub(super) foreign: BTreeMap<Arc<str>, ForeignField>,
     pub(super) has_nested: bool,
     pub(super) may_ignore: bool,
 }
 
-/// Reads `mappings` of an index; the cluster state puts the mapping below `_doc`.
-pub(super) fn read(mappings: &Value, caps: &Capabilities) -> Found {
+/// Reads `mappings` of an index; the cluster state puts the mapping below `_doc`. With `adopt` every field that
+/// can be ours is, unless it was released.
+pub(super) fn read(mappings: &Value, caps: &Capabilities, adopt: bool) -> Found {
     let mut found = Found::default();
-    let mappings = mappings.get("_doc").unwrap_or(mappings);
-    walk(mappings, "", false, caps, &mut found);
-    for (path, field) in &mut found.ours {
-        field.readable = caps.docvalue_vectors || source_holds(mappings.get("_source"), path);
+    let mapping = mappings.get("_doc").unwrap_or(mappings);
+    walk(mapping, "", false, caps, &mut found);
+    let foreign = found.foreign.iter_mut().map(|(path, foreign)| (path, &mut foreign.field));
+    for (path, field) in found.ours.iter_mut().chain(foreign) {
+        field.readable = can_read_back(mapping, path, caps);
+    }
+    if adopt {
+        let free = |_: &Arc<str>, foreign: &mut ForeignField| !foreign.released && foreign.field.readable;
+        for (path, foreign) in found.foreign.extract_if(.., free) {
+            found.ours.insert(path, foreign.field);
+        }
     }
     found
-}
-
-/// Whether documents keep a field in their `_source`.
-fn source_holds(source: Option<&Value>, path: &str) -> bool {
-    let Some(source) = source else { return true };
-    let is_off = |value: &Value| value == false || value == "false";
-    if source.get("enabled").is_some_and(is_off) || source.get("mode").is_some_and(|mode| mode == "disabled")
-    {
-        return false;
-    }
-    let names = |key: &str| {
-        let patterns = source.get(key).and_then(Value::as_array)?;
-        Some(patterns.iter().filter_map(Value::as_str).any(|pattern| covers(pattern, path)))
-    };
-    let included = source.get("includes").and_then(Value::as_array).is_none_or(Vec::is_empty)
-        || names("includes") == Some(true);
-    included && names("excludes") != Some(true)
-}
-
-/// Whether a pattern of `includes` or `excludes` names a field or an object around it.
-fn covers(pattern: &str, path: &str) -> bool {
-    let around = path.match_indices('.').map(|(dot, _)| &path[..dot]);
-    around.chain([path]).any(|name| matches_wildcard(pattern, name))
 }
 
 fn walk(parent: &Value, prefix: &str, below_nested: bool, caps: &Capabilities, found: &mut Found) {
@@ -63,8 +48,19 @@ fn walk(parent: &Value, prefix: &str, below_nested: bool, caps: &Capabilities, f
         let path = format!("{prefix}{name}");
         match definition.get("type").and_then(Value::as_str) {
             Some("dense_vector") if !below_nested => {
-                if let Some(field) = vector_field(definition, caps) {
-                    found.ours.insert(path.into(), field);
+                let Some(field) = vector_field(definition, caps) else { continue };
+                match key_of(definition) {
+                    None => drop(found.foreign.insert(path.into(), ForeignField { field, released: false })),
+                    Some(Key::Released) => {
+                        found.foreign.insert(path.into(), ForeignField { field, released: true });
+                    }
+                    Some(key @ (Key::Ivf(options) | Key::Adopted(options))) => {
+                        let spec = FieldSpec { options, ..field.spec };
+                        let adopted = matches!(key, Key::Adopted(_));
+                        let origin = if adopted { Origin::Adopted } else { Origin::Mapping };
+                        let field = VectorField { spec, stored: key.text().into(), origin, ..field };
+                        found.ours.insert(path.into(), field);
+                    }
                 }
             }
             kind => {
@@ -86,11 +82,17 @@ fn may_ignore(definition: &Value) -> bool {
     drops || multi_fields.is_some_and(|fields| fields.values().any(may_ignore))
 }
 
-/// `None` unless the field is ours and can be searched now.
+fn key_of(definition: &Value) -> Option<Key> {
+    Key::read(definition.get("meta")?.get(META_KEY)?.as_str()?)
+}
+
+/// The field as it would be if a pattern adopted it; `None` where we could not search it now, or where our key
+/// holds something that we do not understand.
 fn vector_field(definition: &Value, caps: &Capabilities) -> Option<VectorField> {
     let text = |key: &str| definition.get(key).and_then(Value::as_str);
-    let stored = definition.get("meta")?.get(META_KEY)?.as_str()?;
-    let Stored { options, .. } = Stored::read(stored)?;
+    if definition.get("meta").is_some_and(|meta| meta.get(META_KEY).is_some()) {
+        key_of(definition)?;
+    }
     let indexed = definition.get("index").map_or(caps.index_by_default, |index| index == &Value::Bool(true));
     let element = Element::named(text("element_type").unwrap_or("float"))?;
     let dims = definition.get("dims")?.as_u64().filter(|dims| match element {
@@ -107,9 +109,16 @@ fn vector_field(definition: &Value, caps: &Capabilities) -> Option<VectorField> 
         return None;
     }
     Some(VectorField {
-        spec: FieldSpec { element, dims: dims as usize, metric: similarity.metric(), options },
+        spec: FieldSpec {
+            element,
+            dims: dims as usize,
+            metric: similarity.metric(),
+            options: IvfOptions::default(),
+        },
         similarity,
-        stored: stored.into(),
         readable: true,
+        stored: Key::Adopted(IvfOptions::default()).text().into(),
+        origin: Origin::Pattern,
+        index_options: definition.get("index_options").map(|options| options.to_string().into()),
     })
 }

@@ -58,6 +58,37 @@ fn ours_are_searchable_vectors_with_known_dims() {
 }
 
 #[test]
+fn patterns_adopt_what_says_nothing_and_spare_what_was_released() {
+    let state = STATE.replace(
+        r#""future":"#,
+        r#""free":{"type":"dense_vector","dims":4,"index":true,"similarity":"cosine","index_options":{"type":"int8_hnsw"},"meta":{"outrigger.ivf":"released"}},
+   "beside":{"type":"dense_vector","dims":4,"index":true,"similarity":"cosine","index_options":{"type":"hnsw"},"meta":{"outrigger.ivf":"adopted nlist=3"}},
+   "future":"#,
+    );
+    let read = |patterns: &str| {
+        let catalog = Catalog::parse_adopting(&state, ALIASES, &caps(), &patterns.parse().unwrap()).unwrap();
+        catalog.index("x1").unwrap().clone()
+    };
+    let x1 = read("other-*");
+    let foreign: Vec<_> = x1.foreign.iter().map(|(path, field)| (&**path, field.released)).collect();
+    assert_eq!(foreign, [("foreign", false), ("free", true)]);
+    let beside = &x1.fields["beside"];
+    assert_eq!(
+        (beside.origin, beside.spec.options.nlist, beside.mode()),
+        (Origin::Adopted, Some(3), Mode::Mirror)
+    );
+    assert_eq!((x1.fields["v"].origin, x1.fields["v"].mode()), (Origin::Mapping, Mode::Offload));
+    let x1 = read("x*");
+    assert_eq!(x1.fields["foreign"].origin, Origin::Pattern);
+    assert!(!x1.fields.contains_key("free") && !x1.fields.contains_key("future"));
+    // A picture in which a field lost its key, and what it takes to go on with it.
+    let mut catalog = Catalog::parse(&state, ALIASES, &caps()).unwrap();
+    let (path, field) = ("foreign".into(), x1.fields["foreign"].clone());
+    catalog.keep("x1", &path, field);
+    assert!(catalog.index("x1").unwrap().fields.contains_key("foreign"));
+}
+
+#[test]
 fn an_index_that_refuses_reads_is_elasticsearchs_to_refuse() {
     let blocked = STATE.replace(r#""max_result_window":"500""#, r#""blocks":{"read":"true"}"#);
     let catalog = Catalog::parse(&blocked, ALIASES, &caps()).unwrap();

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 
 use serde_json::{Map, Value};
 
-use super::{ExistingField, META_KEY, Stored};
+use super::{ExistingField, Key, META_KEY};
 
 /// Every `dense_vector` field in the response by its full path, one entry for all indices that have it.
 /// Empty when the response is not of the expected shape.
@@ -41,12 +41,12 @@ fn collect(parent: &str, properties: &Map<String, Value>, found: &mut BTreeMap<S
 
 fn read(field: &Value) -> ExistingField {
     let stored = field.get("meta").and_then(|meta| meta.get(META_KEY)).and_then(Value::as_str);
-    match stored {
-        None => ExistingField::Other,
-        Some(stored) if Stored::read(stored).is_some_and(|stored| stored.adopted) => {
-            ExistingField::Adopted { stored: stored.to_owned() }
-        }
-        Some(stored) => ExistingField::Ivf {
+    let Some(stored) = stored else { return ExistingField::Other };
+    match Key::read(stored) {
+        Some(Key::Adopted(_)) => ExistingField::Adopted { stored: stored.to_owned() },
+        Some(Key::Released) => ExistingField::Other,
+        // What a later version of ours wrote stays, too.
+        Some(Key::Ivf(_)) | None => ExistingField::Ivf {
             stored: stored.to_owned(),
             index_options: field.get("index_options").map(Value::to_string),
         },

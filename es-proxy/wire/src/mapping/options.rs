@@ -15,12 +15,18 @@ const NO_OPTIONS: &str = "default";
 /// The first word of what is stored for a field that Elasticsearch indexes by a type of its own.
 const ADOPTED: &str = "adopted";
 
-/// What the value of [`META_KEY`] says.
+/// What is stored for a field that was ours: other nodes of ours must not take it for lost.
+const RELEASED: &str = "released";
+
+/// What the value of [`META_KEY`] says of a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Stored {
-    pub(crate) options: IvfOptions,
-    /// The field names another index type than `ivf`, and keeps it: we index it beside.
-    pub(crate) adopted: bool,
+pub(crate) enum Key {
+    /// Its index type is `ivf`.
+    Ivf(IvfOptions),
+    /// It names another index type, and keeps it: we index it beside.
+    Adopted(IvfOptions),
+    /// It was ours, and shall not be any more.
+    Released,
 }
 
 const MAX_LISTS: u64 = 65_536;
@@ -52,17 +58,20 @@ pub(super) fn read(name: &str, index_options: &Object<'_>) -> Result<IvfOptions,
     Ok(options)
 }
 
-impl Stored {
-    /// Of a field whose index type is `ivf`.
-    pub(super) fn ivf(options: IvfOptions) -> Self {
-        Self { options, adopted: false }
+impl Key {
+    /// Our options, where the field is ours.
+    pub(crate) fn options(self) -> Option<IvfOptions> {
+        match self {
+            Key::Ivf(options) | Key::Adopted(options) => Some(options),
+            Key::Released => None,
+        }
     }
 
     /// The value of [`META_KEY`]; at most 50 characters, as Elasticsearch allows.
-    pub(super) fn text(&self) -> String {
-        let options = &self.options;
+    pub(crate) fn text(self) -> String {
+        let Some(options) = self.options() else { return RELEASED.to_owned() };
         let words: Vec<String> = [
-            self.adopted.then(|| ADOPTED.to_owned()),
+            matches!(self, Key::Adopted(_)).then(|| ADOPTED.to_owned()),
             options.nlist.map(|nlist| format!("nlist={nlist}")),
             options.nprobe.map(|nprobe| format!("nprobe={nprobe}")),
             options.recall.map(|recall| format!("recall={recall}")),
@@ -73,31 +82,31 @@ impl Stored {
         if words.is_empty() { NO_OPTIONS.to_owned() } else { words.join(" ") }
     }
 
-    /// Reads what [`Stored::text`] wrote. `None` for anything else: somebody else's, or from the future.
+    /// Reads what [`Key::text`] wrote. `None` for anything else: somebody else's, or from the future.
     pub(crate) fn read(text: &str) -> Option<Self> {
-        let mut stored = Self::ivf(IvfOptions::default());
-        if text == NO_OPTIONS {
-            return Some(stored);
+        match text {
+            NO_OPTIONS => return Some(Key::Ivf(IvfOptions::default())),
+            ADOPTED => return Some(Key::Adopted(IvfOptions::default())),
+            RELEASED => return Some(Key::Released),
+            _ => {}
         }
-        for (at, word) in text.split(' ').enumerate() {
-            if at == 0 && word == ADOPTED {
-                stored.adopted = true;
-                continue;
-            }
+        let beside = text.strip_prefix(ADOPTED).and_then(|rest| rest.strip_prefix(' '));
+        let mut options = IvfOptions::default();
+        for word in beside.unwrap_or(text).split(' ') {
             let (key, value) = word.split_once('=')?;
             match key {
-                "nlist" => stored.options.nlist = Some(value.parse().ok()?),
-                "nprobe" => stored.options.nprobe = Some(value.parse().ok()?),
-                "recall" => stored.options.recall = Some(value.parse().ok()?),
+                "nlist" => options.nlist = Some(value.parse().ok()?),
+                "nprobe" => options.nprobe = Some(value.parse().ok()?),
+                "recall" => options.recall = Some(value.parse().ok()?),
                 _ => return None,
             }
         }
-        Some(stored)
+        Some(if beside.is_some() { Key::Adopted(options) } else { Key::Ivf(options) })
     }
 }
 
 /// The options as the client may have written them in `index_options`.
-pub(super) fn shown_options(options: &IvfOptions) -> String {
+pub(crate) fn shown_options(options: &IvfOptions) -> String {
     let mut out = String::from("{\"type\":\"ivf\"");
     if let Some(nlist) = options.nlist {
         out.push_str(&format!(",\"nlist\":{nlist}"));

@@ -1,6 +1,6 @@
 //! From Elasticsearch's mapping to what the client wrote.
 
-use super::options::{META_KEY, Stored, shown_options};
+use super::options::{Key, META_KEY, shown_options};
 use crate::json::Splice;
 use crate::pretty::pretty;
 use crate::scan::{Malformed, Member, elements, members, unquote};
@@ -47,13 +47,14 @@ fn show_field(field: &[Member<'_>], splice: &mut Splice<'_>) -> Result<bool, Mal
     let Some(key_at) = position(&meta, META_KEY) else { return Ok(false) };
     // `_field_caps` lists the values of all indices and shows no options: there is only the key to hide.
     if !meta[key_at].value.starts_with('[') {
-        let Some(stored) = Stored::read(&unquote(meta[key_at].value)?) else { return Ok(false) };
-        let shown = shown_options(&stored.options);
-        match position(field, "index_options") {
-            // Its index type is the one that the client gave it.
-            _ if stored.adopted => {}
-            Some(at) => splice.replace(field[at].value, shown),
-            None => splice.insert_after(field[type_at].value, format!(",\"index_options\":{shown}")),
+        let Some(key) = Key::read(&unquote(meta[key_at].value)?) else { return Ok(false) };
+        // Any other field's index type is the one that the client gave it.
+        if let Key::Ivf(options) = key {
+            let shown = shown_options(&options);
+            match position(field, "index_options") {
+                Some(at) => splice.replace(field[at].value, shown),
+                None => splice.insert_after(field[type_at].value, format!(",\"index_options\":{shown}")),
+            }
         }
     }
     if meta.len() > 1 {

@@ -120,6 +120,22 @@ fn explicit_ivf_works_below_nested() {
 }
 
 #[test]
+fn what_could_not_be_read_back_is_not_made() {
+    let body = |options: &str| {
+        format!(
+            r#"{{"mappings":{{"_source":{{"excludes":["v"]}},"properties":{{"v":{{"type":"dense_vector","dims":3{options}}}}}}}}}"#
+        )
+    };
+    for (version, can) in [("8.16.0", false), ("8.17.0", true)] {
+        let caps = caps(version);
+        let ctx = MappingContext { caps: &caps, unspecified_is_ivf: true, existing: &nothing_there };
+        assert_eq!(translate_create(&body(""), &ctx).unwrap().is_some(), can, "{version}");
+        let explicit = translate_create(&body(r#","index_options":{"type":"ivf"}"#), &ctx);
+        assert_eq!(explicit.is_ok(), can, "{version}");
+    }
+}
+
+#[test]
 fn an_update_says_again_what_the_field_is() {
     let caps = caps("9.2.0");
     let existing = |path: &str| match path {
@@ -153,7 +169,8 @@ fn an_update_says_again_what_the_field_is() {
     let hnsw = r#","index_options":{"type":"hnsw"}"#;
     assert_eq!(update(&field("adopted", "")).unwrap(), field("adopted", meta));
     assert_eq!(update(&field("adopted", hnsw)).unwrap(), field("adopted", &format!("{hnsw}{meta}")));
-    assert_eq!(update(&field("old", hnsw)), None, "another type is no longer ours");
+    let released = format!(r#"{hnsw},"meta":{{"outrigger.ivf":"released"}}"#);
+    assert_eq!(update(&field("old", hnsw)).unwrap(), field("old", &released), "another type is not ours");
     assert!(update(&field("mixed", r#","index_options":{"type":"ivf"}"#)).is_some());
     let refused = translate_update(&field("mixed", ""), &ctx).unwrap_err();
     assert!(refused.reason.starts_with("[index_options] of field [mixed] must be given"), "{refused}");
@@ -235,6 +252,7 @@ fn an_adopted_field_shows_the_type_that_it_has() {
         r#"{"v":{"type":"dense_vector","index_options":{"type":"hnsw"},"meta":{"outrigger.ivf":"adopted"}}}"#;
     let shown = r#"{"v":{"type":"dense_vector","index_options":{"type":"hnsw"}}}"#;
     assert_eq!(show_ivf(field).unwrap(), shown);
+    assert_eq!(show_ivf(&field.replace("adopted", "released")).unwrap(), shown);
 }
 
 #[test]
@@ -322,9 +340,11 @@ proptest! {
     }
 
     #[test]
-    fn stored_options_come_back(nlist in prop::option::of(any::<u32>()), nprobe in prop::option::of(any::<u32>()), recall in prop::option::of(0.5f32..=0.999), adopted: bool) {
-        let stored = Stored { options: IvfOptions { nlist, nprobe, recall }, adopted };
-        prop_assert_eq!(Stored::read(&stored.text()), Some(stored));
+    fn stored_options_come_back(nlist in prop::option::of(any::<u32>()), nprobe in prop::option::of(any::<u32>()), recall in prop::option::of(0.5f32..=0.999)) {
+        let options = IvfOptions { nlist, nprobe, recall };
+        for key in [Key::Ivf(options), Key::Adopted(options), Key::Released] {
+            prop_assert_eq!(Key::read(&key.text()), Some(key));
+        }
     }
 
     #[test]

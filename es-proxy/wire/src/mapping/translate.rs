@@ -2,14 +2,15 @@
 //! into `meta`. Everything else stays the client's bytes.
 
 use knn_types::{Element, IvfOptions};
+use serde_json::{Value, json};
 
-use super::options::{self, META_KEY, Stored, bad_value};
-use super::{ExistingField, MappingContext, MappingError};
+use super::options::{self, Key, META_KEY, bad_value};
+use super::{ExistingField, MappingContext, MappingError, can_read_back};
 use crate::json::{Object, Splice, push_json_string};
 use crate::scan::elements;
 
 /// Elasticsearch allows so many entries in `meta`.
-const MAX_META_ENTRIES: usize = 5;
+pub(super) const MAX_META_ENTRIES: usize = 5;
 
 /// Why a translation ended early.
 enum Stop {
@@ -61,7 +62,7 @@ fn translate<'a>(
     ctx: &'a MappingContext<'a>,
     start: impl FnOnce(&mut Walk<'a>, &'a str) -> Result<(), Stop>,
 ) -> Result<Option<String>, MappingError> {
-    let mut walk = Walk { ctx, splice: Splice::new(body) };
+    let mut walk = Walk { ctx, splice: Splice::new(body), source: Value::Null };
     match start(&mut walk, body) {
         Err(Stop::Wrong(error)) => Err(error),
         Err(Stop::NotOurs) => Ok(None),
@@ -72,6 +73,8 @@ fn translate<'a>(
 struct Walk<'a> {
     ctx: &'a MappingContext<'a>,
     splice: Splice<'a>,
+    /// `_source` of the mapping, alone in an object.
+    source: Value,
 }
 
 /// A `dense_vector` on the way.
@@ -87,6 +90,9 @@ impl<'a> Walk<'a> {
     fn mapping(&mut self, mapping: &Object<'a>) -> Result<(), Stop> {
         if let (Some(typed), 1) = (mapping.get("_doc"), mapping.entries.len()) {
             return self.mapping(&Object::parse(typed.get())?);
+        }
+        if let Some(source) = mapping.get("_source") {
+            self.source = json!({"_source": serde_json::from_str::<Value>(source.get())?});
         }
         self.dynamic_templates(mapping)?;
         self.properties_of(mapping, "", false)
@@ -140,6 +146,10 @@ impl<'a> Walk<'a> {
             return match existing {
                 // Another type is what it has always been: it stays adopted.
                 Some(ExistingField::Adopted { stored }) => self.write_meta(field, &stored),
+                // A wish, not a loss: nobody shall restore what it was.
+                Some(ExistingField::Ivf { .. }) if meta_has_room(field.definition)? => {
+                    self.write_meta(field, &Key::Released.text())
+                }
                 _ => Ok(()),
             };
         }
@@ -147,7 +157,14 @@ impl<'a> Walk<'a> {
             let reason = "Field [index_options] can only be specified for a field of type [dense_vector] when it is indexed";
             return Err(bad_value(reason.to_owned()).into());
         }
-        let stored = Stored::ivf(options::read(field.name, &index_options)?).text();
+        if !self.can_read_back(field) {
+            let reason = format!(
+                "[index_options] of field [{}] cannot be [ivf]: its vectors could not be read back, because [_source] does not keep them",
+                field.path
+            );
+            return Err(bad_value(reason).into());
+        }
+        let stored = Key::Ivf(options::read(field.name, &index_options)?).text();
         // Elasticsearch's options stay what they are, whatever this version would get.
         let kept = match &existing {
             Some(ExistingField::Ivf { index_options, .. }) => index_options.as_deref(),
@@ -181,11 +198,19 @@ impl<'a> Walk<'a> {
                 field.name
             ))
             .into()),
-            None if self.ctx.unspecified_is_ivf && !field.below_nested && meta_has_room(definition)? => {
-                self.write(field, &Stored::ivf(IvfOptions::default()).text(), None)
+            None if self.ctx.unspecified_is_ivf
+                && !field.below_nested
+                && meta_has_room(definition)?
+                && self.can_read_back(field) =>
+            {
+                self.write(field, &Key::Ivf(IvfOptions::default()).text(), None)
             }
             None => Ok(()),
         }
+    }
+
+    fn can_read_back(&self, field: &Field<'_, 'a>) -> bool {
+        can_read_back(&self.source, field.path, self.ctx.caps)
     }
 
     /// Puts Elasticsearch's `index_options` (`kept`, or what the version has for `ivf`) and our `meta` entry

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use es_proxy::{BoxFuture, BuildCommand, Cluster, NodeFacts};
 use es_wire::{Acknowledged, Catalog, IndexInfo};
-use shard_sync::{Security, Sync};
+use shard_sync::{FieldState, Security, Sync};
 
 /// See the head of this file.
 pub(crate) struct ClusterOfSync {
@@ -52,6 +52,16 @@ impl Cluster for ClusterOfSync {
         match command {
             BuildCommand::Cancel => self.sync.cancel_build(index),
             BuildCommand::Start => self.sync.start_build(index),
+        }
+    }
+
+    fn field_state(&self, index: &IndexInfo, field: &str) -> &'static str {
+        match self.sync.field(&index.uuid, field) {
+            FieldState::Ready(_) => "ready",
+            FieldState::Building => "building",
+            FieldState::Broken => "broken",
+            FieldState::Unreadable => "unreadable",
+            FieldState::Unknown => "unknown",
         }
     }
 

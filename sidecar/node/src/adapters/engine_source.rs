@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_proxy::{BoxFuture, KnnHit, KnnQuestion, KnnSource, KnnUnavailable};
-use es_wire::{IndexInfo, Scoring};
+use es_wire::{IndexInfo, IndexPatterns, Scoring};
 use knn_types::{EngineError, Hit, KnnView, Query};
 use shard_sync::{FieldState, Sync};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::live_recall::{Answered, LiveRecall};
-use crate::patterns::IndexPatterns;
 
 /// Nothing on an async thread may take longer.
 const IN_PLACE: Duration = Duration::from_micros(500);

@@ -94,14 +94,16 @@ impl Node {
         self.call("PUT", &format!("/{index}"), Some(body)).await;
     }
 
-    /// The same with `_source` as given.
+    /// The same with `_source` as given, made past the proxy, which would refuse what cannot be read back.
     pub(crate) async fn create_with_source(&self, index: &str, source: Value, properties: Value) {
         let caps = Capabilities::of(self.version).unwrap();
         let context = MappingContext { caps: &caps, unspecified_is_ivf: true, existing: &|_| None };
-        let mappings = json!({"_source": source, "properties": properties});
+        let mappings = json!({"properties": properties});
         let body = json!({"settings": {"number_of_replicas": 0}, "mappings": mappings}).to_string();
         let body = translate_create(&body, &context).unwrap().expect("there is an ivf field");
-        self.call("PUT", &format!("/{index}"), Some(body)).await;
+        let mut body: Value = serde_json::from_str(&body).unwrap();
+        body["mappings"]["_source"] = source;
+        self.call("PUT", &format!("/{index}"), Some(body.to_string())).await;
     }
 
     pub(crate) async fn add_field(&self, index: &str, properties: Value) {

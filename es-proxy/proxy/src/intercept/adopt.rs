@@ -1,0 +1,174 @@
+//! Adopting and releasing a field, and the list of those that are ours.
+//!
+//! Both are a mapping update that Elasticsearch makes under the caller's own credentials, so who may change the
+//! mapping may do this, and nobody else. An adopted field keeps the index type that it names.
+
+use es_wire::{Catalog, KeyChange, Origin, Params, Resolved, change_key, pretty};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
+use http::{Method, StatusCode, Uri};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value, json};
+
+use crate::body::collect;
+use crate::intercept::search::{body_failure, inflated, request_like};
+use crate::intercept::show::MAX_SHOWN_BYTES;
+use crate::pass;
+use crate::proxy::{ClientRequest, Reply, Worker};
+use crate::respond;
+use crate::telemetry::Served;
+
+/// `PUT /_ivf/{index}/{field}`, with options as `index_options` has them or without a body.
+pub(crate) async fn adopt(worker: &Worker, index: &str, field: &str, request: ClientRequest) -> Reply {
+    let ClientRequest { parts, body } = request;
+    let cap = worker.shared.config.max_intercept_bytes;
+    let read = match body.peek(cap).await {
+        Ok((_, read)) => read.and_then(|bytes| inflated(&parts.headers, bytes, cap)),
+        Err(failure) => return worker.failed(&parts.headers, &body_failure(failure)),
+    };
+    let Some(Ok(options)) = read.as_deref().map(std::str::from_utf8) else {
+        return refuse(
+            &parts,
+            StatusCode::BAD_REQUEST,
+            "illegal_argument_exception",
+            "the body cannot be read",
+        );
+    };
+    let options = Some(options.trim_ascii()).filter(|options| !options.is_empty());
+    change(worker, &parts, index, field, KeyChange::Adopt(options)).await
+}
+
+/// `DELETE /_ivf/{index}/{field}`.
+pub(crate) async fn release(worker: &Worker, index: &str, field: &str, request: ClientRequest) -> Reply {
+    let catalog = worker.shared.cluster.catalog();
+    let by_pattern = match catalog.resolve(index) {
+        Resolved::One(info) => info.fields.get(field).is_some_and(|field| field.origin == Origin::Pattern),
+        _ => false,
+    };
+    change(worker, &request.parts, index, field, KeyChange::Release { by_pattern }).await
+}
+
+async fn change(worker: &Worker, parts: &Parts, index: &str, field: &str, change: KeyChange<'_>) -> Reply {
+    let node = worker.shared.cluster.node();
+    let Some(caps) = node.as_ref().and_then(|node| node.capabilities.as_ref()) else {
+        let reason = "the version of Elasticsearch is not known";
+        return refuse(parts, StatusCode::SERVICE_UNAVAILABLE, "status_exception", reason);
+    };
+    let mapping = match ask(worker, parts, Method::GET, &format!("/{}/_mapping", encoded(index)), None).await
+    {
+        Ok(mapping) => mapping,
+        Err(reply) => return reply,
+    };
+    let Some(concrete) = the_only_index(&mapping) else {
+        let reason = format!("[{index}] is not one index; fields are adopted one index at a time");
+        return refuse(parts, StatusCode::BAD_REQUEST, "illegal_argument_exception", &reason);
+    };
+    let update = match change_key(&mapping, field, change, caps) {
+        Ok(update) => update,
+        Err(error) if error.kind == "resource_not_found_exception" => {
+            let reason = format!("{} in index [{concrete}]", error.reason);
+            return refuse(parts, StatusCode::NOT_FOUND, error.kind, &reason);
+        }
+        Err(error) => {
+            let response = respond::error_with_body(&parts.headers, StatusCode::BAD_REQUEST, error.body());
+            return (response, Served::new("own", "bad_mapping"));
+        }
+    };
+    if let Some(update) = update {
+        let path = format!("/{}/_mapping", encoded(&concrete));
+        if let Err(reply) = ask(worker, parts, Method::PUT, &path, Some(update)).await {
+            return reply;
+        }
+    }
+    worker.read_catalog_again().await;
+    answer(parts, json!({"acknowledged": true}), "changed")
+}
+
+/// `GET /_ivf` and `GET /_ivf/{index}`: the fields that are ours, of the indices that the caller may see.
+pub(crate) async fn list(worker: &Worker, target: &str, request: &ClientRequest) -> Reply {
+    let parts = &request.parts;
+    let path = format!("/{}/_settings/index.uuid?expand_wildcards=all", encoded(target));
+    let visible = match ask(worker, parts, Method::GET, &path, None).await {
+        Ok(visible) => visible,
+        Err(reply) => return reply,
+    };
+    let visible: Map<String, Value> = serde_json::from_str(&visible).unwrap_or_default();
+    let catalog = worker.shared.cluster.catalog();
+    let indices: Map<String, Value> =
+        visible.keys().filter_map(|name| Some((name.clone(), fields_of(worker, &catalog, name)?))).collect();
+    answer(parts, json!({"indices": indices}), "list")
+}
+
+fn fields_of(worker: &Worker, catalog: &Catalog, name: &str) -> Option<Value> {
+    let index = catalog.index(name).filter(|index| !index.fields.is_empty())?;
+    let field = |(path, field): (&std::sync::Arc<str>, &es_wire::VectorField)| {
+        let options: Value = serde_json::from_str(&field.shown_options()).unwrap_or_default();
+        let described = json!({
+            "state": worker.shared.cluster.field_state(index, path),
+            "mode": field.mode().name(),
+            "adopted_by": field.origin.name(),
+            "element_type": field.spec.element.name(),
+            "dims": field.spec.dims,
+            "similarity": field.similarity.name(),
+            "options": options,
+        });
+        (path.to_string(), described)
+    };
+    let fields: Map<String, Value> = index.fields.iter().map(field).collect();
+    Some(json!({"uuid": &*index.uuid, "fields": fields}))
+}
+
+/// Asks Elasticsearch as the caller; whatever is not 200 goes back to the caller as it came.
+async fn ask(
+    worker: &Worker,
+    parts: &Parts,
+    method: Method,
+    path: &str,
+    body: Option<String>,
+) -> Result<String, Reply> {
+    let Ok(uri) = path.parse::<Uri>() else {
+        let kind = "illegal_argument_exception";
+        return Err(refuse(parts, StatusCode::BAD_REQUEST, kind, "that is no index name"));
+    };
+    let json = HeaderValue::from_static("application/json");
+    let has_body = body.is_some();
+    let mut request = request_like(parts, method, uri, body.unwrap_or_default().into());
+    request.parts.headers.remove(CONTENT_TYPE);
+    if has_body {
+        request.parts.headers.insert(CONTENT_TYPE, json.clone());
+    }
+    request.parts.headers.insert(ACCEPT, json);
+    let response = match worker.send(request).await {
+        Ok(response) if response.status() == StatusCode::OK => response,
+        Ok(refusal) => return Err((pass::relay(refusal), Served::new("own", "refused_by_elasticsearch"))),
+        Err(failure) => return Err(worker.failed(&parts.headers, &failure)),
+    };
+    let read = collect(response.into_body(), MAX_SHOWN_BYTES).await.ok().flatten();
+    read.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()).ok_or_else(|| {
+        let reason = "Elasticsearch's response could not be read";
+        refuse(parts, StatusCode::BAD_GATEWAY, "connection_closed_exception", reason)
+    })
+}
+
+fn the_only_index(mapping: &str) -> Option<String> {
+    let indices: Map<String, Value> = serde_json::from_str(mapping).ok()?;
+    let mut names = indices.into_iter().map(|(name, _)| name);
+    names.next().filter(|_| names.next().is_none())
+}
+
+fn encoded(name: &str) -> String {
+    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
+}
+
+fn refuse(parts: &Parts, status: StatusCode, kind: &str, reason: &str) -> Reply {
+    (respond::error(&parts.headers, status, kind, reason), Served::new("own", "refused"))
+}
+
+fn answer(parts: &Parts, body: Value, what: &'static str) -> Reply {
+    let params = parts.uri.query().and_then(Params::parse);
+    let body = body.to_string();
+    let laid_out = params.and_then(|params| params.flag("pretty")) == Some(true);
+    let body = if laid_out { pretty(&body) } else { body };
+    let json = HeaderValue::from_static("application/json");
+    (respond::json(&parts.headers, json, body), Served::new("own", what))
+}
