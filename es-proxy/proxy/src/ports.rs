@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use es_wire::{Acknowledged, Catalog, IndexInfo};
+use es_wire::{Acknowledged, Catalog, IndexInfo, Reach};
 use es_wire::{Capabilities, EsVersion};
 use knn_types::{DocKey, SeqNo};
 
@@ -72,7 +72,7 @@ pub trait Cluster: Send + Sync + 'static {
     fn report(&self, index: &str) -> Option<String>;
 }
 
-/// A knn question about one field of one index, global over its shards.
+/// A knn question about one field of one index.
 #[derive(Clone, Copy, Debug)]
 pub struct KnnQuestion<'a> {
     /// The concrete index.
@@ -85,6 +85,8 @@ pub struct KnnQuestion<'a> {
     pub k: usize,
     /// Elasticsearch's effort.
     pub num_candidates: usize,
+    /// `k` over all shards, or of each.
+    pub reach: Reach,
 }
 
 /// One hit of a [`KnnQuestion`].
@@ -128,8 +130,8 @@ impl KnnUnavailable {
 
 /// Where knn hits come from: the engine here, Elasticsearch itself ([`crate::shadow`]), later peers.
 pub trait KnnSource: Send + Sync + 'static {
-    /// The `k` nearest documents over all shards: best score first, equal scores by shard and then
-    /// by age.
+    /// The nearest documents over all shards: best score first, equal scores by shard and then by age;
+    /// `k` of them, or `k` of each shard.
     fn knn<'a>(&'a self, question: KnnQuestion<'a>) -> BoxFuture<'a, Result<Vec<KnnHit>, KnnUnavailable>>;
 
     /// Number of vectors that an exact scan of the field would compare; 0 when unknown.

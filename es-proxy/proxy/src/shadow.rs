@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use es_wire::IndexInfo;
+use es_wire::{IndexInfo, Reach};
 
 use crate::intercept::search::Plan;
 use crate::ports::{KnnHit, KnnQuestion};
@@ -40,6 +40,7 @@ pub(crate) fn compare(shared: &Arc<Proxy>, plan: &Plan) {
             vector: &shadowed.vector,
             k: shadowed.k,
             num_candidates: shadowed.num_candidates,
+            reach: Reach::Global,
         };
         let (ours, theirs) = tokio::join!(proxy.engine.knn(question), proxy.upstream_source.knn(question));
         if let (Ok(ours), Ok(theirs)) = (ours, theirs) {

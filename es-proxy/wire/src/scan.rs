@@ -36,6 +36,11 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0 }
     }
 
+    /// Bytes that were read so far.
+    pub(crate) fn offset(&self) -> usize {
+        self.at
+    }
+
     /// The next byte that is not blank.
     pub(crate) fn peek(&mut self) -> Option<u8> {
         self.skip_blanks();

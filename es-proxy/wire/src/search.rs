@@ -3,10 +3,12 @@
 
 mod accept;
 mod fetch;
+mod splice;
 mod url;
 mod vector;
 
 pub use accept::parse_search;
+pub use splice::{KnnSite, Reach, find_knn, with_ids};
 
 use crate::filter_path::FilterPath;
 

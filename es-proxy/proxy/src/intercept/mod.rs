@@ -7,4 +7,5 @@ pub(crate) mod own;
 pub(crate) mod refresh;
 pub(crate) mod search;
 pub(crate) mod show;
+pub(crate) mod splice;
 pub(crate) mod write;

@@ -11,7 +11,7 @@ use es_wire::Mode as IndexMode;
 use es_wire::Params;
 use es_wire::{Catalog, IndexInfo, Resolved, VectorField};
 use es_wire::{KnnSearch, NotOurs, parse_search};
-use es_wire::{Outcome, ScoredHit, render};
+use es_wire::{Outcome, Reach, ScoredHit, render};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, HeaderValue};
 use http::request::Parts;
@@ -19,6 +19,7 @@ use http::request::Parts;
 use crate::body::{BodyFailure, RequestBody};
 use crate::config::SecurityMode;
 use crate::intercept::fetch::{self, Fetched, Source};
+use crate::intercept::splice;
 use crate::mode::Mode;
 use crate::ports::{KnnHit, KnnQuestion, Scope};
 use crate::proxy::{ClientRequest, Reply, Worker};
@@ -62,9 +63,25 @@ pub(crate) async fn serve(worker: &Worker, target: &str, request: ClientRequest,
             }
             Mode::Pass => "switched_off",
         },
-        Err(NotOurs(reason)) => reason,
+        // More than a bare knn, as far as it was understood: perhaps its knn parts are.
+        Err(_) => match splice(worker, &request.parts, target, &catalog, text.as_deref()).await {
+            Ok(reply) => return reply,
+            Err(reason) => reason,
+        },
     };
     pass_knn(worker, Some(target), &catalog, request, text.as_deref(), reason).await
+}
+
+async fn splice(
+    worker: &Worker,
+    parts: &Parts,
+    target: &str,
+    catalog: &Catalog,
+    text: Option<&[u8]>,
+) -> Result<Reply, &'static str> {
+    let text = text.ok_or("body_not_read")?;
+    let plan = splice::plan(worker, parts, target, catalog, text).map_err(|NotOurs(reason)| reason)?;
+    splice::run(worker, &plan, parts, text).await
 }
 
 /// Passes another endpoint that may hold knn searches, under the brake.
@@ -213,6 +230,7 @@ async fn find(worker: &Worker, plan: &Plan) -> Result<Vec<KnnHit>, &'static str>
         vector: &plan.search.vector,
         k: plan.search.k,
         num_candidates: plan.search.num_candidates,
+        reach: Reach::Global,
     };
     worker.shared.engine.knn(question).await.map_err(|unavailable| unavailable.reason())
 }

@@ -6,7 +6,7 @@ use crate::scan::{Malformed, Scanner, elements, members, repeats_a_key, unquote}
 use crate::{Capabilities, Params};
 
 /// Elasticsearch's limit of `num_candidates`, and its default of `index.max_result_window`.
-const LIMIT: usize = 10_000;
+pub(super) const LIMIT: usize = 10_000;
 const DEFAULT_SIZE: usize = 10;
 /// Above it a score could overflow; nobody means it.
 const MAX_BOOST: f32 = 1e6;
@@ -232,7 +232,7 @@ fn output(url: &UrlOptions, caps: &Capabilities) -> Output {
     }
 }
 
-fn integer(raw: &str) -> Result<usize, NotOurs> {
+pub(super) fn integer(raw: &str) -> Result<usize, NotOurs> {
     url::number(raw, 0).map_err(|_| NotOurs("value"))
 }
 

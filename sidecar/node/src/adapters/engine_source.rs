@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_proxy::{BoxFuture, KnnHit, KnnQuestion, KnnSource, KnnUnavailable};
-use es_wire::{IndexInfo, IndexPatterns, Scoring};
+use es_wire::{IndexInfo, IndexPatterns, Reach, Scoring};
 use knn_types::{EngineError, Hit, KnnView, Query};
 use shard_sync::{FieldState, Sync};
 use tokio::runtime::Handle;
@@ -69,9 +69,9 @@ impl EngineSource {
             Query { num_candidates: question.num_candidates, ..Query::new(question.vector, question.k) };
         let cost: Duration = views.iter().map(|view| view.predicted_cost(&query)).sum();
         let found = if cost < IN_PLACE {
-            merged(&views, &query, scoring)
+            merged(&views, &query, question.reach, scoring)
         } else {
-            self.on_a_thread(&views, &query, scoring).await?
+            self.on_a_thread(&views, &query, question.reach, scoring).await?
         };
         let Found { hits, estimated } = found.map_err(failed)?;
         if estimated && self.live_recall.claim() {
@@ -89,6 +89,7 @@ impl EngineSource {
         &self,
         views: &[Arc<dyn KnnView>],
         query: &Query<'_>,
+        reach: Reach,
         scoring: Scoring,
     ) -> Result<Result<Found, EngineError>, KnnUnavailable> {
         let thread = tokio::time::timeout(THREAD_TIMEOUT, Arc::clone(&self.threads).acquire_owned()).await;
@@ -97,7 +98,7 @@ impl EngineSource {
         let (k, num_candidates) = (query.k, query.num_candidates);
         let searched = self.pool.spawn_blocking(move || {
             let _thread = thread;
-            merged(&views, &Query { num_candidates, ..Query::new(&vector, k) }, scoring)
+            merged(&views, &Query { num_candidates, ..Query::new(&vector, k) }, reach, scoring)
         });
         searched.await.map_err(|error| {
             tracing::error!(%error, "search thread failed");
@@ -161,9 +162,14 @@ struct Found {
     estimated: bool,
 }
 
-/// Searches every shard and keeps the best `k` of all: by score, then by shard, then by age, as
-/// Elasticsearch's coordinator does.
-fn merged(views: &[Arc<dyn KnnView>], query: &Query<'_>, scoring: Scoring) -> Result<Found, EngineError> {
+/// Searches every shard and keeps the best `k` of all (or of each): by score, then by shard, then by
+/// age, as Elasticsearch's coordinator does.
+fn merged(
+    views: &[Arc<dyn KnnView>],
+    query: &Query<'_>,
+    reach: Reach,
+    scoring: Scoring,
+) -> Result<Found, EngineError> {
     let mut hits: Vec<(f32, usize, Hit)> =
         Vec::with_capacity(query.k.saturating_mul(views.len()).min(10_000));
     let mut estimated = false;
@@ -176,7 +182,9 @@ fn merged(views: &[Arc<dyn KnnView>], query: &Query<'_>, scoring: Scoring) -> Re
         hits.sort_by(|a, b| {
             b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.order.seq_no.cmp(&b.2.order.seq_no))
         });
-        hits.truncate(query.k);
+        if reach == Reach::Global {
+            hits.truncate(query.k);
+        }
     }
     let hit = |(score, _, hit): (f32, usize, Hit)| KnnHit { doc: hit.doc, order: Some(hit.order), score };
     Ok(Found { hits: hits.into_iter().map(hit).collect(), estimated })

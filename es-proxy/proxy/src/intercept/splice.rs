@@ -1,0 +1,140 @@
+//! *splice*: knn inside something larger. We find the documents, each knn object of the client's own
+//! body gets an `ids` filter that names them, and Elasticsearch does all the rest; see [`es_wire::find_knn`].
+//!
+//! A few documents more than wanted are named, since Elasticsearch picks the nearest of them itself by
+//! exact comparison: that mends a hit that was deleted a moment ago, and what recall lacks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use es_wire::{
+    Catalog, IndexInfo, KnnSite, NotOurs, Params, Reach, Resolved, VectorField, find_knn, with_ids,
+};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::request::Parts;
+use knn_types::Element;
+
+use crate::body::RequestBody;
+use crate::config::SecurityMode;
+use crate::mode::Mode;
+use crate::pass;
+use crate::ports::KnnQuestion;
+use crate::proxy::{ClientRequest, Reply, Worker};
+use crate::telemetry::Served;
+
+/// Documents that all filters of a request name together; more make Elasticsearch slower than it is alone.
+const MAX_IDS: usize = 20_000;
+const MAX_K: usize = 10_000;
+
+/// A search whose knn parts can be restricted to what we find.
+pub(crate) struct Plan {
+    index: Arc<IndexInfo>,
+    sites: Vec<KnnSite>,
+}
+
+/// Decides whether a search can be spliced. The error is the reason why it passes as it is.
+pub(crate) fn plan(
+    worker: &Worker,
+    parts: &Parts,
+    target: &str,
+    catalog: &Catalog,
+    text: &[u8],
+) -> Result<Plan, NotOurs> {
+    let shared = &worker.shared;
+    if parts.headers.get("x-outrigger-mode").is_some_and(|mode| mode.as_bytes() == b"pass") {
+        return Err(NotOurs("request_says_pass"));
+    }
+    let node = shared.cluster.node().ok_or(NotOurs("upstream_unknown"))?;
+    let caps = node.capabilities.as_ref().ok_or(NotOurs("version_unknown"))?;
+    if !parts.headers.get(CONTENT_TYPE).is_some_and(is_json) {
+        return Err(NotOurs("content_type"));
+    }
+    let open = match shared.config.security {
+        SecurityMode::Auto => node.security_absent,
+        SecurityMode::Off => true,
+        SecurityMode::On => false,
+    };
+    if !open {
+        // Of the documents that we find the caller may see only some, and then others should be found.
+        return Err(NotOurs("security"));
+    }
+    let params = match parts.uri.query() {
+        None => Params::default(),
+        Some(query) => Params::parse(query).ok_or(NotOurs("bad_query_string"))?,
+    };
+    let mut sites = find_knn(text, &params, caps)?;
+    let index = match catalog.resolve(target) {
+        Resolved::One(index) => index,
+        Resolved::NotOne(reason) => return Err(NotOurs(reason)),
+        Resolved::Unknown => return Err(NotOurs("unknown_index")),
+    };
+    if shared.modes.of(&index.name) != Mode::Serve {
+        return Err(NotOurs("switched_off"));
+    }
+    for site in &mut sites {
+        let field = index.fields.get(site.field.as_str()).ok_or(NotOurs("field_not_ours"))?;
+        if site.vector.len() != field.spec.values() || field.scoring().prepare(&mut site.vector).is_err() {
+            return Err(NotOurs("bad_vector"));
+        }
+    }
+    Ok(Plan { index, sites })
+}
+
+/// `application/json` and the compatible media type; a parameter such as a charset does no harm, since
+/// the body was understood.
+fn is_json(value: &http::HeaderValue) -> bool {
+    let kind = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(b"application/json")
+        || kind.eq_ignore_ascii_case(b"application/vnd.elasticsearch+json")
+}
+
+/// Searches, and has Elasticsearch do the rest. The error is the reason why the request must pass as it is.
+pub(crate) async fn run(
+    worker: &Worker,
+    plan: &Plan,
+    parts: &Parts,
+    text: &[u8],
+) -> Result<Reply, &'static str> {
+    let mut named = Vec::with_capacity(plan.sites.len());
+    for site in &plan.sites {
+        named.push(ids(worker, plan, site).await?);
+    }
+    if named.iter().map(Vec::len).sum::<usize>() > MAX_IDS {
+        return Err("many_documents");
+    }
+    let mut head = parts.clone();
+    for name in [CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING] {
+        head.headers.remove(name);
+    }
+    let body = Bytes::from(with_ids(text, &plan.sites, &named));
+    let request = ClientRequest { parts: head, body: RequestBody::full(body) };
+    let (response, served) = pass::through(worker, request, Served::new("splice", "ok")).await;
+    if response.status().is_client_error() {
+        // An error may point at a column of the body: of the client's, not of ours.
+        return Err("refused_by_elasticsearch");
+    }
+    Ok((response, served))
+}
+
+async fn ids(worker: &Worker, plan: &Plan, site: &KnnSite) -> Result<Vec<Box<str>>, &'static str> {
+    let k = site.k + spare(&plan.index.fields[site.field.as_str()], site);
+    let question = KnnQuestion {
+        index: &plan.index,
+        field: &site.field,
+        vector: &site.vector,
+        k,
+        num_candidates: site.num_candidates.max(k),
+        reach: site.reach,
+    };
+    let hits = worker.shared.engine.knn(question).await.map_err(|unavailable| unavailable.reason())?;
+    Ok(hits.into_iter().map(|hit| hit.doc.id).collect())
+}
+
+/// Documents beyond `k`. None where Elasticsearch would not stop at `k`: from 9.2 on a knn query on a flat
+/// field without rescoring, which fields of bytes and bits are, matches whatever its filter lets through.
+fn spare(field: &VectorField, site: &KnnSite) -> usize {
+    if site.reach == Reach::EachShard && field.spec.element != Element::Float {
+        return 0;
+    }
+    (4 + site.k / 8).min(MAX_K.saturating_sub(site.k))
+}

@@ -1,0 +1,538 @@
+//! Finding each knn inside something larger, and restricting it to the documents that we found.
+//!
+//! A search with several knn, a query beside one, aggregations, a sort and so on stays Elasticsearch's
+//! to execute: scores, statistics, names and highlights are its own. But where it would compare every
+//! vector, each knn object gets one more member, an `ids` filter with our hits, so that it compares
+//! those alone. Not one other byte of the body changes.
+//!
+//! Only known structure is walked. A knn anywhere else, a key that we do not know, a filter in the knn
+//! itself: the search is not ours to splice.
+
+use super::accept::{LIMIT, integer};
+use super::{NotOurs, vector};
+use crate::json::push_json_string;
+use crate::scan::{Scanner, elements, unquote};
+use crate::{Capabilities, Params};
+
+const DEFAULT_SIZE: usize = 10;
+/// More than anybody writes by hand; each costs a search.
+const MAX_SITES: usize = 16;
+/// Queries inside queries.
+const MAX_DEPTH: usize = 20;
+
+/// Which documents a knn stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The `k` nearest of all shards together: the top-level section and the retriever.
+    Global,
+    /// The `k` nearest of each shard: the knn query.
+    EachShard,
+}
+
+/// One knn inside a body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnnSite {
+    /// Field as the client named it, dots included.
+    pub field: String,
+    /// The query vector, as in [`super::KnnSearch`].
+    pub vector: Vec<f32>,
+    /// Documents that it stands for, 1..=10,000.
+    pub k: usize,
+    /// Effort, `k..=10,000`.
+    pub num_candidates: usize,
+    /// Over all shards, or of each.
+    pub reach: Reach,
+    /// Where the closing brace of its object stands in the body.
+    end: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Section,
+    Query,
+    Retriever,
+}
+
+/// A site whose effort is not decided yet: `size` may stand after it.
+struct Found {
+    form: Form,
+    field: String,
+    vector: Vec<f32>,
+    k: Option<usize>,
+    num_candidates: Option<usize>,
+    end: usize,
+}
+
+struct Walk<'a> {
+    scanner: Scanner<'a>,
+    caps: &'a Capabilities,
+    found: Vec<Found>,
+    size: Option<usize>,
+}
+
+/// Every knn of a search body, or why the body must pass as it is.
+///
+/// # Errors
+/// [`NotOurs`] with a label for metrics.
+pub fn find_knn(body: &[u8], params: &Params, caps: &Capabilities) -> Result<Vec<KnnSite>, NotOurs> {
+    let text = std::str::from_utf8(body).map_err(|_| NotOurs("malformed"))?;
+    let url_size = read_url(params)?;
+    let mut walk = Walk { scanner: Scanner::new(text), caps, found: Vec::new(), size: None };
+    walk.body()?;
+    let body_size = walk.size;
+    let sites: Result<Vec<KnnSite>, NotOurs> =
+        walk.found.into_iter().map(|found| found.decided(body_size, url_size, caps)).collect();
+    sites.and_then(|sites| if sites.is_empty() { Err(NotOurs("no_knn")) } else { Ok(sites) })
+}
+
+/// The body with an `ids` filter in each site; `ids[i]` belongs to `sites[i]`, which come in the order
+/// of [`find_knn`].
+pub fn with_ids<S: AsRef<str>>(body: &[u8], sites: &[KnnSite], ids: &[Vec<S>]) -> Vec<u8> {
+    let added: usize = ids.iter().flatten().map(|id| id.as_ref().len() + 3).sum();
+    let mut whole = Vec::with_capacity(body.len() + added + 40 * sites.len());
+    let mut copied = 0;
+    let mut text = String::new();
+    for (site, ids) in sites.iter().zip(ids) {
+        whole.extend_from_slice(&body[copied..site.end]);
+        copied = site.end;
+        text.clear();
+        text.push_str(r#","filter":{"ids":{"values":["#);
+        for (number, id) in ids.iter().enumerate() {
+            if number > 0 {
+                text.push(',');
+            }
+            push_json_string(&mut text, id.as_ref());
+        }
+        text.push_str("]}}");
+        whole.extend_from_slice(text.as_bytes());
+    }
+    whole.extend_from_slice(&body[copied..]);
+    whole
+}
+
+/// `size` of the URL. What restricts the shards, and what is unknown, is not ours; all else is in
+/// Elasticsearch's hands like the body.
+fn read_url(params: &Params) -> Result<Option<usize>, NotOurs> {
+    const ODD: NotOurs = NotOurs("parameter");
+    if params.has_duplicates() {
+        return Err(ODD);
+    }
+    let mut size = None;
+    for (name, value) in &params.0 {
+        match name.as_str() {
+            "size" => size = Some(super::url::number(value, 0)?),
+            "preference" if value.is_empty() || value.starts_with('_') => return Err(ODD),
+            "pretty"
+            | "human"
+            | "format"
+            | "error_trace"
+            | "filter_path"
+            | "rest_total_hits_as_int"
+            | "typed_keys"
+            | "from"
+            | "sort"
+            | "q"
+            | "df"
+            | "analyzer"
+            | "analyze_wildcard"
+            | "default_operator"
+            | "lenient"
+            | "track_total_hits"
+            | "track_scores"
+            | "version"
+            | "seq_no_primary_term"
+            | "explain"
+            | "stored_fields"
+            | "docvalue_fields"
+            | "_source"
+            | "_source_includes"
+            | "_source_excludes"
+            | "_source_exclude_vectors"
+            | "preference"
+            | "allow_no_indices"
+            | "ignore_unavailable"
+            | "allow_partial_search_results"
+            | "ccs_minimize_roundtrips"
+            | "request_cache"
+            | "max_concurrent_shard_requests"
+            | "pre_filter_shard_size"
+            | "batched_reduce_size"
+            | "timeout"
+            | "terminate_after"
+            | "stats"
+            | "scroll"
+            | "search_type"
+            | "include_named_queries_score" => {}
+            _ => return Err(ODD),
+        }
+    }
+    Ok(size)
+}
+
+impl Walk<'_> {
+    fn body(&mut self) -> Result<(), NotOurs> {
+        if self.scanner.peek() != Some(b'{') {
+            return Err(NotOurs("no_knn"));
+        }
+        self.object(|walk, key| match key {
+            "knn" => walk.one_or_more(|walk| walk.site(Form::Section)),
+            "query" => walk.query(0),
+            "retriever" => walk.retriever(0),
+            "size" => {
+                walk.size = Some(integer(walk.scanner.value()?)?);
+                Ok(())
+            }
+            "from"
+            | "_source"
+            | "fields"
+            | "docvalue_fields"
+            | "stored_fields"
+            | "script_fields"
+            | "runtime_mappings"
+            | "aggs"
+            | "aggregations"
+            | "sort"
+            | "search_after"
+            | "highlight"
+            | "suggest"
+            | "rescore"
+            | "collapse"
+            | "min_score"
+            | "post_filter"
+            | "explain"
+            | "track_scores"
+            | "track_total_hits"
+            | "timeout"
+            | "terminate_after"
+            | "indices_boost"
+            | "version"
+            | "seq_no_primary_term"
+            | "stats" => walk.other(),
+            "profile" => match walk.scanner.value()? {
+                "false" => Ok(()),
+                _ => Err(NotOurs("profile")),
+            },
+            "pit" => Err(NotOurs("pit")),
+            _ => Err(NotOurs("unknown_key")),
+        })?;
+        Ok(self.scanner.end()?)
+    }
+
+    /// Each member of the object that is next; a key that stands twice is Elasticsearch's to refuse.
+    fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, &str) -> Result<(), NotOurs>,
+    ) -> Result<(), NotOurs> {
+        self.scanner.take(b'{')?;
+        let mut seen = Vec::with_capacity(8);
+        let mut first = true;
+        while let Some(raw) = self.scanner.next_key(&mut first)? {
+            let key = unquote(raw)?;
+            if seen.contains(&key) {
+                return Err(NotOurs("duplicate_key"));
+            }
+            member(self, &key)?;
+            seen.push(key);
+        }
+        Ok(())
+    }
+
+    /// An object, or an array of them.
+    fn one_or_more(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), NotOurs>) -> Result<(), NotOurs> {
+        if self.scanner.peek() != Some(b'[') {
+            return each(self);
+        }
+        self.scanner.take(b'[')?;
+        let mut first = true;
+        while self.scanner.next_element(&mut first)? {
+            each(self)?;
+        }
+        Ok(())
+    }
+
+    /// A value that is Elasticsearch's, as long as no knn hides in it.
+    fn other(&mut self) -> Result<(), NotOurs> {
+        let raw = self.scanner.value()?;
+        // A key can be written with escapes; nobody does.
+        if raw.contains(r#""knn""#) || raw.contains("\\u") || raw.contains(r#""semantic""#) {
+            return Err(NotOurs("knn_elsewhere"));
+        }
+        Ok(())
+    }
+
+    fn query(&mut self, depth: usize) -> Result<(), NotOurs> {
+        if depth > MAX_DEPTH {
+            return Err(NotOurs("depth"));
+        }
+        self.object(|walk, name| match name {
+            "knn" => walk.site(Form::Query),
+            "bool" => walk.object(|walk, key| match key {
+                "must" | "should" | "filter" | "must_not" => walk.one_or_more(|walk| walk.query(depth + 1)),
+                _ => walk.other(),
+            }),
+            "dis_max" => walk.parts(&["queries"], depth),
+            "constant_score" => walk.parts(&["filter"], depth),
+            "boosting" => walk.parts(&["positive", "negative"], depth),
+            "function_score" | "script_score" => walk.parts(&["query"], depth),
+            _ => walk.other(),
+        })
+    }
+
+    /// A compound query whose members `queries` hold queries.
+    fn parts(&mut self, queries: &[&str], depth: usize) -> Result<(), NotOurs> {
+        self.object(|walk, key| {
+            if queries.contains(&key) { walk.one_or_more(|walk| walk.query(depth + 1)) } else { walk.other() }
+        })
+    }
+
+    fn retriever(&mut self, depth: usize) -> Result<(), NotOurs> {
+        if depth > MAX_DEPTH {
+            return Err(NotOurs("depth"));
+        }
+        self.object(|walk, name| match name {
+            "knn" => walk.site(Form::Retriever),
+            "standard" => walk.object(|walk, key| match key {
+                "query" => walk.query(depth + 1),
+                _ => walk.beside_a_retriever(key),
+            }),
+            "rrf" | "linear" | "rescorer" | "text_similarity_reranker" => {
+                walk.object(|walk, key| match key {
+                    "retriever" => walk.retriever(depth + 1),
+                    "retrievers" => walk.one_or_more(|walk| walk.weighted(depth + 1)),
+                    _ => walk.beside_a_retriever(key),
+                })
+            }
+            _ => walk.other(),
+        })
+    }
+
+    /// An element of `retrievers`: bare, or with a weight.
+    fn weighted(&mut self, depth: usize) -> Result<(), NotOurs> {
+        let start = self.scanner.clone();
+        let has_weight =
+            crate::scan::members(self.scanner.value()?)?.iter().any(|member| member.key == r#""retriever""#);
+        self.scanner = start;
+        if !has_weight {
+            return self.retriever(depth);
+        }
+        self.object(|walk, key| match key {
+            "retriever" => walk.retriever(depth),
+            _ => walk.other(),
+        })
+    }
+
+    /// A filter of a retriever is pushed down into the knn below it.
+    fn beside_a_retriever(&mut self, key: &str) -> Result<(), NotOurs> {
+        if key == "filter" { Err(NotOurs("filter")) } else { self.other() }
+    }
+
+    fn site(&mut self, form: Form) -> Result<(), NotOurs> {
+        if self.found.len() == MAX_SITES {
+            return Err(NotOurs("many_knn"));
+        }
+        let caps = self.caps;
+        let (mut field, mut query, mut k, mut num_candidates) = (None, None, None, None);
+        self.object(|walk, key| {
+            let scanner = &mut walk.scanner;
+            match key {
+                "field" => field = Some(unquote(scanner.value()?)?.into_owned()),
+                // In the retriever a string is one decimal number.
+                "query_vector" if form == Form::Retriever && scanner.peek() == Some(b'"') => {
+                    return Err(NotOurs("vector"));
+                }
+                "query_vector" => query = Some(vector::read(scanner, caps).map_err(|_| NotOurs("vector"))?),
+                "k" => k = Some(integer(scanner.value()?)?),
+                "num_candidates" => num_candidates = Some(integer(scanner.value()?)?),
+                "similarity" | "boost" => drop(scanner.float().map_err(|_| NotOurs("value"))?),
+                "_name" if scanner.peek() == Some(b'"') => drop(scanner.value()?),
+                "filter" if elements(scanner.clone().value()?).is_ok_and(|list| list.is_empty()) => {
+                    return Err(NotOurs("empty_filter"));
+                }
+                "filter" => return Err(NotOurs("filter")),
+                "inner_hits" => return Err(NotOurs("inner_hits")),
+                _ => return Err(NotOurs("unknown_key")),
+            }
+            Ok(())
+        })?;
+        let field = field.filter(|name| !name.is_empty()).ok_or(NotOurs("value"))?;
+        let vector = query.ok_or(NotOurs("vector"))?;
+        let end = self.scanner.offset() - 1;
+        self.found.push(Found { form, field, vector, k, num_candidates, end });
+        Ok(())
+    }
+}
+
+impl Found {
+    fn decided(
+        self,
+        body_size: Option<usize>,
+        url_size: Option<usize>,
+        caps: &Capabilities,
+    ) -> Result<KnnSite, NotOurs> {
+        let (k, num_candidates) = match self.form {
+            Form::Section => self.of_section(body_size, caps)?,
+            Form::Retriever => (self.k.ok_or(NotOurs("k"))?, self.num_candidates.ok_or(NotOurs("k"))?),
+            Form::Query => self.of_query(url_size.or(body_size).unwrap_or(DEFAULT_SIZE), caps)?,
+        };
+        if k < 1 || num_candidates < k || num_candidates > LIMIT {
+            return Err(NotOurs("k"));
+        }
+        let reach = if self.form == Form::Query { Reach::EachShard } else { Reach::Global };
+        Ok(KnnSite { field: self.field, vector: self.vector, k, num_candidates, reach, end: self.end })
+    }
+
+    fn of_section(&self, body_size: Option<usize>, caps: &Capabilities) -> Result<(usize, usize), NotOurs> {
+        if caps.k_required && (self.k.is_none() || self.num_candidates.is_none()) {
+            return Err(NotOurs("k"));
+        }
+        let k = self.k.or(body_size).unwrap_or(DEFAULT_SIZE);
+        Ok((k, self.num_candidates.unwrap_or(half_as_many_more(k))))
+    }
+
+    /// The defaults of the knn query have changed three times.
+    fn of_query(&self, size: usize, caps: &Capabilities) -> Result<(usize, usize), NotOurs> {
+        let version = (caps.version.major, caps.version.minor);
+        match version {
+            (8, ..=11) => Err(NotOurs("version")),
+            // `k` is no key yet: all candidates of a shard are returned.
+            (8, 12..=14) if self.k.is_some() => Err(NotOurs("k")),
+            (8, 12) => self.num_candidates.map(|all| (all, all)).ok_or(NotOurs("k")),
+            (8, 13..=17) => {
+                let all = self.num_candidates.unwrap_or(half_as_many_more(self.k.unwrap_or(size)));
+                Ok((self.k.unwrap_or(all), all))
+            }
+            _ => {
+                let k = self.k.unwrap_or(size.min(self.num_candidates.unwrap_or(LIMIT)));
+                Ok((k, self.num_candidates.unwrap_or(half_as_many_more(k))))
+            }
+        }
+    }
+}
+
+/// round(1.5 k), halves up, at most [`LIMIT`].
+fn half_as_many_more(k: usize) -> usize {
+    LIMIT.min((3 * k).div_ceil(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn find(body: &str, version: &str) -> Result<Vec<KnnSite>, NotOurs> {
+        find_with(body, "", version)
+    }
+
+    fn find_with(body: &str, url: &str, version: &str) -> Result<Vec<KnnSite>, NotOurs> {
+        let caps = Capabilities::of(version.parse().unwrap()).unwrap();
+        find_knn(body.as_bytes(), &Params::parse(url).unwrap(), &caps)
+    }
+
+    const KNN: &str = r#"{"field":"v","query_vector":[1,2],"k":3,"num_candidates":7}"#;
+
+    #[test]
+    fn every_place_is_found_in_its_order() {
+        for (body, reaches) in [
+            (format!(r#"{{"knn":{KNN},"query":{{"match_all":{{}}}}}}"#), vec![Reach::Global]),
+            (format!(r#"{{"knn":[{KNN},{KNN}],"size":4}}"#), vec![Reach::Global; 2]),
+            (
+                format!(r#"{{"query":{{"knn":{KNN}}},"aggs":{{"a":{{"terms":{{"field":"t"}}}}}}}}"#),
+                vec![Reach::EachShard],
+            ),
+            (
+                format!(
+                    r#"{{"query":{{"bool":{{"must":[{{"knn":{KNN}}},{{"match":{{"t":"x"}}}}],"should":{{"dis_max":{{"queries":[{{"knn":{KNN}}}],"tie_breaker":0.5}}}}}}}},"knn":{KNN}}}"#
+                ),
+                vec![Reach::EachShard, Reach::EachShard, Reach::Global],
+            ),
+            (
+                format!(
+                    r#"{{"retriever":{{"rrf":{{"retrievers":[{{"standard":{{"query":{{"constant_score":{{"filter":{{"knn":{KNN}}}}}}}}}}},{{"retriever":{{"knn":{KNN}}},"weight":2}}],"rank_constant":5}}}}}}"#
+                ),
+                vec![Reach::EachShard, Reach::Global],
+            ),
+        ] {
+            let sites = find(&body, "9.2.0").unwrap_or_else(|reason| panic!("{body}: {reason:?}"));
+            assert_eq!(sites.iter().map(|site| site.reach).collect::<Vec<_>>(), reaches, "{body}");
+            assert!(
+                sites.iter().all(|site| (site.k, site.num_candidates) == (3, 7) && site.vector == [1.0, 2.0])
+            );
+        }
+    }
+
+    #[test]
+    fn the_filter_is_all_that_is_added() {
+        let body = format!(
+            r#" {{ "query" : {{"bool":{{"should":[{{"knn": {KNN} }}]}}}}, "knn":{KNN}, "sort":["_score"]}}"#
+        );
+        let sites = find(&body, "9.2.0").unwrap();
+        let ids = [vec!["a", "quo\"te"], vec![]];
+        let spliced: Value = serde_json::from_slice(&with_ids(body.as_bytes(), &sites, &ids)).unwrap();
+        let mut wanted: Value = serde_json::from_str(&body).unwrap();
+        wanted["query"]["bool"]["should"][0]["knn"]["filter"] = json!({"ids": {"values": ["a", "quo\"te"]}});
+        wanted["knn"]["filter"] = json!({"ids": {"values": []}});
+        assert_eq!(spliced, wanted);
+    }
+
+    #[test]
+    fn what_is_not_known_passes() {
+        for (body, reason) in [
+            (r#"{"query":{"match_all":{}}}"#.to_owned(), "no_knn"),
+            (format!(r#"{{"knn":{KNN},"aggs":{{"f":{{"filter":{{"knn":{KNN}}}}}}}}}"#), "knn_elsewhere"),
+            (format!(r#"{{"query":{{"nested":{{"path":"n","query":{{"knn":{KNN}}}}}}}}}"#), "knn_elsewhere"),
+            (
+                format!(r#"{{"knn":{KNN},"rescore":{{"query":{{"rescore_query":{{"\u006bnn":{KNN}}}}}}}}}"#),
+                "knn_elsewhere",
+            ),
+            (r#"{"knn":{"field":"v","query_vector":[1],"filter":{"term":{"a":1}}}}"#.to_owned(), "filter"),
+            (
+                r#"{"knn":{"field":"v","query_vector":[1],"rescore_vector":{"oversample":2}}}"#.to_owned(),
+                "unknown_key",
+            ),
+            (r#"{"knn":{"field":"v","query_vector_builder":{}}}"#.to_owned(), "unknown_key"),
+            (format!(r#"{{"knn":{KNN},"knn":{KNN}}}"#), "duplicate_key"),
+            (format!(r#"{{"knn":{KNN},"profile":true}}"#), "profile"),
+            (format!(r#"{{"knn":{KNN},"new_thing":1}}"#), "unknown_key"),
+            (
+                format!(r#"{{"retriever":{{"rrf":{{"filter":{{}},"retrievers":[{{"knn":{KNN}}}]}}}}}}"#),
+                "filter",
+            ),
+            (r#"{"retriever":{"knn":{"field":"v","query_vector":[1],"k":1}}}"#.to_owned(), "k"),
+            (format!(r#"{{"knn":{KNN}"#), "malformed"),
+        ] {
+            assert_eq!(find(&body, "9.2.0"), Err(NotOurs(reason)), "{body}");
+        }
+        assert_eq!(
+            find_with(&format!(r#"{{"knn":{KNN}}}"#), "routing=a", "9.2.0"),
+            Err(NotOurs("parameter"))
+        );
+    }
+
+    #[test]
+    fn the_defaults_of_the_knn_query_follow_the_version() {
+        let effort = |version: &str, members: &str, url: &str| {
+            let body =
+                format!(r#"{{"query":{{"knn":{{"field":"v","query_vector":[1]{members}}}}},"size":8}}"#);
+            find_with(&body, url, version)
+                .map(|sites| (sites[0].k, sites[0].num_candidates))
+                .map_err(|NotOurs(reason)| reason)
+        };
+        for (version, members, url, wanted) in [
+            ("8.11.0", r#","num_candidates":5"#, "", Err("version")),
+            ("8.12.0", "", "", Err("k")),
+            ("8.12.0", r#","num_candidates":5"#, "", Ok((5, 5))),
+            ("8.14.0", "", "", Ok((12, 12))),
+            ("8.14.0", r#","k":2"#, "", Err("k")),
+            ("8.15.0", "", "size=4", Ok((6, 6))),
+            ("8.15.0", r#","k":3"#, "", Ok((3, 5))),
+            ("8.15.0", r#","num_candidates":5"#, "", Ok((5, 5))),
+            ("9.2.0", "", "", Ok((8, 12))),
+            ("9.2.0", r#","num_candidates":5"#, "", Ok((5, 5))),
+            ("9.2.0", "", "size=0", Err("k")),
+            ("9.2.0", r#","k":3"#, "size=0", Ok((3, 5))),
+        ] {
+            assert_eq!(effort(version, members, url), wanted, "{version} {members} {url}");
+        }
+    }
+}
