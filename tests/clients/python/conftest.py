@@ -58,19 +58,10 @@ def version(direct):
 
 
 @pytest.fixture(scope="session")
-def bytes_kind(outrigger):
-    """The index type that byte and bit fields get: where Outrigger refuses `ivf` for them (test_lifecycle tells), the other tests go on with a graph."""
-    field = {"type": "dense_vector", "dims": 8, "element_type": "byte", "similarity": "l2_norm", "index_options": {"type": "ivf"}}
-    answer = outrigger.options(ignore_status=400).indices.create(index="probe", mappings={"properties": {"v": field}})
-    outrigger.options(ignore_status=404).indices.delete(index="probe")
-    return "ivf" if answer.meta.status == 200 else "hnsw"
-
-
-@pytest.fixture(scope="session")
-def pair(outrigger, direct, version, bytes_kind):
+def pair(outrigger, direct, version):
     """Both indexes with the same documents, for tests that only read."""
     pair = Pair(outrigger, direct, "docs-ivf", "docs-hnw")
-    make(pair, version, bytes_kind, shards=2)
+    make(pair, version, shards=2)
     fill(pair, corpus.documents())
     settle(pair)
     yield pair
@@ -78,21 +69,21 @@ def pair(outrigger, direct, version, bytes_kind):
 
 
 @pytest.fixture
-def scratch(request, outrigger, direct, version, bytes_kind):
+def scratch(request, outrigger, direct, version):
     """Two small indexes of its own for a test that writes."""
     name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name.lower())[:60].strip("-")
     pair = Pair(outrigger, direct, f"{name}-ivf", f"{name}-hnw")
     pair.drop()
-    make(pair, version, bytes_kind, shards=1)
+    make(pair, version, shards=1)
     fill(pair, corpus.documents(60))
     yield pair
     pair.drop()
 
 
-def make(pair, version, bytes_kind, shards):
+def make(pair, version, shards):
     settings = {"number_of_shards": shards, "number_of_replicas": 0}
     pair.drop()
-    pair.outrigger.indices.create(index=pair.ivf, mappings=corpus.mappings("ivf", version, bytes_kind), settings=settings)
+    pair.outrigger.indices.create(index=pair.ivf, mappings=corpus.mappings("ivf", version), settings=settings)
     pair.direct.indices.create(index=pair.twin, mappings=corpus.mappings("hnsw", version), settings=settings)
 
 

@@ -17,14 +17,13 @@ def index_options(kind):
     return {"type": "hnsw", "m": 48, "ef_construction": 400} if kind == "hnsw" else {"type": "ivf"}
 
 
-def mappings(kind, version, bytes_kind=None):
-    """Every element type and similarity, nested vectors, and fields to filter, sort and aggregate by. `bytes_kind` is the index type of byte and bit fields."""
+def mappings(kind, version):
+    """Every element type and similarity, nested vectors, and fields to filter, sort and aggregate by."""
     options = {"index": True, "index_options": index_options(kind)}
-    small = {"index": True, "index_options": index_options(bytes_kind or kind)}
     properties = {name: {"type": "dense_vector", "dims": DIMS, "similarity": similarity, **options} for name, similarity in SIMILARITY.items()}
-    properties["byte"] = {"type": "dense_vector", "dims": DIMS, "element_type": "byte", "similarity": "l2_norm", **small}
+    properties["byte"] = {"type": "dense_vector", "dims": DIMS, "element_type": "byte", "similarity": "l2_norm", **options}
     if version >= (8, 15, 0):
-        properties["bit"] = {"type": "dense_vector", "dims": BIT_DIMS, "element_type": "bit", **small}
+        properties["bit"] = {"type": "dense_vector", "dims": BIT_DIMS, "element_type": "bit", **options}
     properties["kids"] = {
         "type": "nested",
         "properties": {"v": {"type": "dense_vector", "dims": DIMS, "similarity": "cosine", **options}, "part": {"type": "keyword"}},

@@ -4,7 +4,6 @@ import json
 import pathlib
 
 import pytest
-from elasticsearch import BadRequestError
 
 from corpus import DIMS, WIDE, mappings, query, vector
 
@@ -45,18 +44,15 @@ def test_the_mapping_shows_what_was_asked_for(outrigger, gone, options):
 
 
 @pytest.mark.parametrize("element_type, dims", [("byte", 8), ("bit", 64)])
-def test_element_types_that_ivf_does_not_take_yet(outrigger, gone, version, element_type, dims):
-    if version < ((8, 15, 0) if element_type == "bit" else (8, 13, 0)):
-        pytest.skip("this version keeps a graph for it")
-    field = {"type": "dense_vector", "dims": dims, "element_type": element_type, "similarity": "l2_norm", "index_options": {"type": "ivf"}}
-    with pytest.raises(BadRequestError) as refused:
-        outrigger.indices.create(index=gone, mappings={"properties": {"v": field}})
-    assert f"[element_type] cannot be [{element_type}] when using index type [ivf]" in refused.value.body["error"]["reason"]
-    assert not outrigger.indices.exists(index=gone)
-    # Without index_options the field is Elasticsearch's own.
-    del field["index_options"]
-    outrigger.indices.create(index=gone, mappings={"properties": {"v": field}})
-    assert "meta" not in outrigger.indices.get_mapping(index=gone)[gone]["mappings"]["properties"]["v"]
+def test_element_types(outrigger, gone, version, element_type, dims):
+    if element_type == "bit" and version < (8, 15, 0):
+        pytest.skip("bit vectors exist since 8.15")
+    field = {"type": "dense_vector", "dims": dims, "element_type": element_type, "index": True, "similarity": "l2_norm"}
+    for options in ({"index_options": {"type": "ivf", "nlist": 3}}, {}):
+        outrigger.indices.create(index=gone, mappings={"properties": {"v": field | options}})
+        shown = outrigger.indices.get_mapping(index=gone)[gone]["mappings"]["properties"]["v"]
+        assert shown == field | {"index_options": options.get("index_options", {"type": "ivf"})}
+        outrigger.indices.delete(index=gone)
 
 
 def test_the_rest_of_an_index_is_as_elasticsearch_makes_it(pair):
@@ -124,24 +120,24 @@ def test_closed_index(scratch):
     scratch.search(knn=KNN, source=False)
 
 
-def test_deleted_and_recreated_under_the_same_name(scratch, version, bytes_kind):
+def test_deleted_and_recreated_under_the_same_name(scratch, version):
     scratch.search(knn=KNN, source=False)
     for client, index, kind in ((scratch.outrigger, scratch.ivf, "ivf"), (scratch.direct, scratch.twin, "hnsw")):
         client.indices.delete(index=index)
     scratch.search(knn=KNN, source=False)
     for client, index, kind in ((scratch.outrigger, scratch.ivf, "ivf"), (scratch.direct, scratch.twin, "hnsw")):
-        client.indices.create(index=index, mappings=mappings(kind, version, bytes_kind if kind == "ivf" else "hnsw"), settings={"number_of_shards": 1, "number_of_replicas": 0})
+        client.indices.create(index=index, mappings=mappings(kind, version), settings={"number_of_shards": 1, "number_of_replicas": 0})
     scratch.search(knn=KNN, source=False)
     scratch.same(lambda client, index: client.index(index=index, id="only", document={"cos": query("cos")}, refresh=True))
     assert [hit["_id"] for hit in scratch.search(knn=KNN)["hits"]["hits"]] == ["only"]
 
 
-def test_alias_that_moves(scratch, outrigger, direct, version, bytes_kind):
+def test_alias_that_moves(scratch, outrigger, direct, version):
     """A name that points to another index from one request to the next."""
     for client, index, kind in ((outrigger, scratch.ivf, "ivf"), (direct, scratch.twin, "hnsw")):
         second = f"{index}-2"
         client.options(ignore_status=404).indices.delete(index=second)
-        client.indices.create(index=second, mappings=mappings(kind, version, bytes_kind if kind == "ivf" else "hnsw"), aliases={}, settings={"number_of_shards": 1, "number_of_replicas": 0})
+        client.indices.create(index=second, mappings=mappings(kind, version), aliases={}, settings={"number_of_shards": 1, "number_of_replicas": 0})
         client.index(index=second, id="second", document={"cos": query("cos")}, refresh=True)
         client.indices.put_alias(index=index, name=f"{index}-now")
     try:

@@ -72,9 +72,12 @@ fn versions_get_what_they_know() {
 
 #[test]
 fn bytes_and_bits_get_types_that_take_them() {
-    for (version, theirs) in
-        [("8.12.0", r#""type":"hnsw""#), ("8.15.3", r#"{"type":"flat"}"#), ("9.2.0", r#"{"type":"flat"}"#)]
-    {
+    for (version, theirs) in [
+        ("8.12.0", r#""type":"hnsw""#),
+        ("8.15.3", r#"{"type":"flat"}"#),
+        ("9.1.0", r#"{"type":"flat"}"#),
+        ("9.2.0", r#""type":"hnsw""#),
+    ] {
         let caps = caps(version);
         let ctx = MappingContext { caps: &caps, unspecified_is_ivf: true, existing: &nothing_there };
         for definition in [
