@@ -155,25 +155,55 @@ async fn a_strict_index_never_misses_what_elasticsearch_shows() {
     }
 }
 
+/// An index that is ours, with documents of which nothing is learnt yet.
+async fn filled_behind_our_back(
+    elasticsearch: &Elasticsearch,
+    index: &str,
+    documents: usize,
+    vectors: &mut Vectors,
+) {
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    outrigger.api().create(index, 16, "cosine", 1).await;
+    outrigger.terminate();
+    let numbers: Vec<usize> = (0..documents).collect();
+    for batch in numbers.chunks(2000) {
+        let docs: Vec<_> = batch.iter().map(|n| (n.to_string(), json!({"v": vectors.draw()}))).collect();
+        elasticsearch.api().bulk(index, "true", &docs).await.unwrap().ok();
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_that_cannot_be_published_in_time_is_released_and_counted() {
+    let elasticsearch = Elasticsearch::start("held").await;
+    let data = tempfile::tempdir().unwrap();
+    filled_behind_our_back(&elasticsearch, "slow", 3_000, &mut Vectors::new(67, 16)).await;
+    // Small enough to be waited for, and learnt too slowly for that.
+    let flags = ["--build-rate", "20", "--publish-timeout", "700ms"];
+    let outrigger = Outrigger::spawn(elasticsearch.url(), data.path(), &flags).await;
+    let (through, admin) = (outrigger.api(), outrigger.admin());
+    eventually("it is being learnt", Duration::from_secs(20), || async {
+        let report = through.try_get("/_ivf/slow/_stats").await?.body;
+        (report["fields"][0]["shards"][0]["state"] == "building").then_some(())
+    })
+    .await;
+    let began = std::time::Instant::now();
+    through.call("POST", "/slow/_refresh", None).await.ok();
+    let held = began.elapsed();
+    assert!(held >= Duration::from_millis(700) && held < Duration::from_secs(10), "held for {held:?}");
+    let metrics = admin.get("/metrics").await.text;
+    assert!(metrics.contains("outrigger_held_refresh_timeouts_total 1"), "{metrics}");
+    let found = through.knn("slow", &[0.5; 16], 3).await;
+    assert_eq!((found.way.as_str(), found.ids().len()), ("pass; reason=building", 3), "{}", found.text);
+}
+
 #[tokio::test]
 async fn a_first_build_survives_a_crash_of_ours_and_is_cancelled_and_started_by_its_users() {
     let elasticsearch = Elasticsearch::start("catchup").await;
     let data = tempfile::tempdir().unwrap();
     let direct = elasticsearch.api();
     let mut vectors = Vectors::new(61, 16);
-    {
-        // Only to create the index: it is filled behind our back.
-        let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
-        outrigger.api().create("large", 16, "cosine", 1).await;
-        outrigger.terminate();
-        std::fs::remove_dir_all(data.path()).unwrap();
-    }
-    for batch in 0..6 {
-        let docs: Vec<_> = (batch * 2000..(batch + 1) * 2000)
-            .map(|n: usize| (n.to_string(), json!({"v": vectors.draw()})))
-            .collect();
-        direct.bulk("large", "true", &docs).await.unwrap().ok();
-    }
+    filled_behind_our_back(&elasticsearch, "large", 12_000, &mut vectors).await;
     let flags = ["--build-rate", "1000"];
     let progress = async |outrigger: &Outrigger| {
         let report = outrigger.api().try_get("/_ivf/large/_stats").await?.body;

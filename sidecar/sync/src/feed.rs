@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::poll::{self, Polled};
 use crate::pull;
 use crate::registry::IndexEntry;
+use crate::shard::Shard;
 use crate::sleep;
 use crate::upstream::UpstreamError;
 
@@ -173,4 +174,20 @@ fn report_lag(ctx: &Arc<Context>) {
     let mut lags: Vec<_> = ctx.registry.all().into_iter().map(of_entry).collect();
     lags.sort();
     ctx.metrics.lag(&lags);
+    let ages = ctx.registry.all().into_iter().filter_map(|entry| agreement_age(&entry));
+    ctx.metrics.agreement_age(ages.max().unwrap_or_default());
+}
+
+/// Time since a shard of this index agreed, where it disagrees or waits for a pull now; an index of which
+/// nothing changed since the last agreement still agrees.
+fn agreement_age(entry: &IndexEntry) -> Option<Duration> {
+    let asleep = entry.asleep();
+    let of_shard = |shard: &Arc<Shard>| {
+        let state = shard.state.lock();
+        if !state.lags(asleep) {
+            return None;
+        }
+        state.fields.values().filter_map(|field| *field.last_agreement.lock()).map(|last| last.age()).max()
+    };
+    entry.shards.iter().filter_map(of_shard).max()
 }

@@ -37,6 +37,7 @@ pub(crate) struct Metrics {
     pub(crate) options_restored: Counter,
     behind_operations: Family<IndexLabel, Gauge>,
     behind_seconds: Family<IndexLabel, Gauge<f64, AtomicU64>>,
+    agreement_age: Gauge<f64, AtomicU64>,
     barrier_seconds: Histogram,
     pub(crate) poll_seconds: Histogram,
     named: Mutex<HashSet<String>>,
@@ -60,6 +61,7 @@ impl Metrics {
             options_restored: Counter::default(),
             behind_operations: Family::default(),
             behind_seconds: Family::default(),
+            agreement_age: Gauge::default(),
             barrier_seconds: seconds(),
             poll_seconds: seconds(),
             named: Mutex::default(),
@@ -120,6 +122,12 @@ impl Metrics {
             metrics.behind_seconds.clone(),
         );
         feed.register(
+            "agreement_age_seconds",
+            "Time since documents were last counted equal in Elasticsearch and here, of the index where that was longest ago \
+             among those that are behind",
+            metrics.agreement_age.clone(),
+        );
+        feed.register(
             "barrier_seconds",
             "Time that callers waited for a refresh to be published",
             metrics.barrier_seconds.clone(),
@@ -147,6 +155,11 @@ impl Metrics {
         if !reached {
             self.error("barrier");
         }
+    }
+
+    /// Sets how long ago the index agreed that has been without agreement for longest.
+    pub(crate) fn agreement_age(&self, age: Duration) {
+        self.agreement_age.set(age.as_secs_f64());
     }
 
     /// Sets the lag of all indices: operations and time.

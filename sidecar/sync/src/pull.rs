@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use futures_util::future::try_join_all;
 use knn_types::{Epoch, IndexKey, SeqNo};
@@ -352,8 +352,7 @@ async fn check(reader: &Arc<Reader>, start: &Start, count: u64, max_seq_no: i64)
     let live = field.index.live();
     let equal = live == count;
     if equal {
-        let at_millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        *field.last_agreement.lock() = Some(AgreementReport { at_millis, documents: live });
+        *field.last_agreement.lock() = Some(AgreementReport::now(live));
     } else {
         reader.ctx.metrics.audits_unequal.inc();
         tracing::warn!(index = %field.key, live, shown = count, "an audit did not end equal; it is tried again");
@@ -392,7 +391,7 @@ async fn publish(
         let complete = state.pulled(plan, equal, now);
         let newly =
             fields.iter().filter(|field| complete && !field.built.swap(true, Ordering::AcqRel)).count();
-        newly > 0 || was_broken != state.broken
+        newly > 0 || was_broken
     };
     fields.iter().for_each(|field| field.upkeep.lock().published());
     if newly_built {

@@ -1,5 +1,7 @@
 //! What an operator sees of an index: one serializable tree, made on demand.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use knn_types::{CurvePoint, Upkeep};
 use serde::Serialize;
 
@@ -177,6 +179,22 @@ pub struct AgreementReport {
     pub at_millis: u64,
     /// Documents that both held.
     pub documents: u64,
+}
+
+impl AgreementReport {
+    /// Now, over so many documents.
+    pub(crate) fn now(documents: u64) -> Self {
+        Self { at_millis: millis_now(), documents }
+    }
+
+    /// Time since then.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_millis(millis_now().saturating_sub(self.at_millis))
+    }
+}
+
+fn millis_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 /// What a comparison with Elasticsearch found.
