@@ -391,7 +391,7 @@ async fn publish(
         let complete = state.pulled(plan, equal, now);
         let newly =
             fields.iter().filter(|field| complete && !field.built.swap(true, Ordering::AcqRel)).count();
-        newly > 0 || was_broken
+        newly > 0 || was_broken != state.broken
     };
     fields.iter().for_each(|field| field.upkeep.lock().published());
     if newly_built {

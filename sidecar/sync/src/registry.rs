@@ -114,9 +114,10 @@ impl IndexEntry {
         let mut indexes = Vec::with_capacity(self.shards.len());
         for shard in &self.shards {
             let state = shard.state.lock();
+            // Nobody waits for what a broken shard lacks, so nobody may be shown what it has.
             match state.fields.get(field) {
-                Some(index) if index.built.load(Ordering::Acquire) => indexes.push(Arc::clone(&index.index)),
                 _ if state.broken => return FieldState::Broken,
+                Some(index) if index.built.load(Ordering::Acquire) => indexes.push(Arc::clone(&index.index)),
                 _ => return FieldState::Building,
             }
         }

@@ -255,7 +255,9 @@ impl State {
         }
         let built = self.is_built();
         let small = self.seen.as_ref().is_some_and(|seen| seen.max_seq_no < SMALL_BUILD);
-        if self.broken || !(built || small && !self.build_cancelled) {
+        // After the first failure searches may still be answered here for a moment.
+        let left = self.broken && self.failures > 1;
+        if left || !(built || small && !self.build_cancelled) {
             self.floor = Some(now);
             return Need::Nothing;
         }
@@ -288,7 +290,9 @@ impl State {
         }
         self.failures = 0;
         self.retry_at = None;
-        self.broken = false;
+        // Whoever asked while it was broken was not made to wait: that must be shown first.
+        let complete = self.floor.is_none_or(|floor| self.shows(floor));
+        self.broken = self.broken && !complete;
         self.progress = None;
         self.again = false;
         if !equal {
@@ -296,7 +300,7 @@ impl State {
             self.retry_at = Some(now + Duration::from_secs(5));
         }
         self.moved_at = self.moved().then_some(now);
-        self.floor.is_none_or(|floor| self.shows(floor))
+        complete
     }
 
     /// The pull failed; the next try comes later and later.
@@ -438,6 +442,27 @@ mod tests {
         assert_eq!(state.need(), Need::Nothing);
         state.build_cancelled = false;
         assert!(state.due(true, now));
+    }
+
+    #[test]
+    fn a_broken_shard_is_not_waited_for_and_stays_broken_until_it_shows_what_was_asked_for() {
+        let now = Instant::now();
+        let mut state = State::default();
+        state.record(primary("n", 2, 3), false, now);
+        published(&mut state);
+        state.record(primary("n", 3, 4), false, now);
+        let plan = state.plan().unwrap();
+        state.broken = true;
+        state.failed(now, Duration::from_secs(1));
+        let need = state.need();
+        assert!(!state.satisfied(need), "one failure may be over at once");
+        state.failed(now, Duration::from_secs(1));
+        state.record(primary("n", 4, 5), false, now);
+        assert_eq!(state.need(), Need::Nothing, "searches go to Elasticsearch");
+        state.pulled(&plan, true, now);
+        assert!(state.broken, "refresh 4 was promised");
+        published(&mut state);
+        assert!(!state.broken);
     }
 
     #[test]

@@ -239,8 +239,8 @@ fn shard_report(shard: &Shard, field: &str) -> ShardReport {
         )
     };
     let state = match &index {
-        Some(index) if index.built.load(Ordering::Acquire) => ShardState::Ready,
         _ if broken => ShardState::Broken,
+        Some(index) if index.built.load(Ordering::Acquire) => ShardState::Ready,
         _ if cancelled => ShardState::Cancelled,
         Some(_) => ShardState::Building,
         None => ShardState::Waiting,

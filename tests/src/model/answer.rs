@@ -93,7 +93,7 @@ fn read(reply: &Reply) -> Result<Answer, NoAnswer> {
 }
 
 fn equal(a: f64, b: f64) -> bool {
-    (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1e-3)
+    (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(0.1)
 }
 
 impl Answer {
