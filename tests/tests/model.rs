@@ -13,3 +13,8 @@ async fn one_sidecar_without_faults() {
 async fn two_sidecars_with_faults() {
     play("model-faults", Scope { sidecars: 2, nodes: 1, faults: true }).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_sidecars_and_three_nodes_with_faults() {
+    play("model-cluster", Scope { sidecars: 2, nodes: 3, faults: true }).await;
+}

@@ -6,6 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::document::FIELDS;
+use super::indices::INDICES;
+use super::shared::Shared;
 use crate::{Api, Reply};
 
 /// More than there are documents.
@@ -52,9 +54,48 @@ pub(super) async fn ask(
     query: &[f32],
     k: usize,
 ) -> Result<Answer, NoAnswer> {
+    ask_copies(api, target, field, query, k, "").await
+}
+
+/// What Elasticsearch itself shows of all documents: the primaries do, which is what sidecars follow.
+pub(super) async fn truth(
+    shared: &Shared,
+    index: usize,
+    field: usize,
+    query: &[f32],
+) -> Result<Answer, NoAnswer> {
+    let (api, name) = (shared.direct(), INDICES[index].name);
+    if !shared.is_replicated() {
+        return ask(&api, name, field, query, ALL).await;
+    }
+    let none = || NoAnswer::None("no primary".to_owned());
+    let path = format!("/_cat/shards/{name}?format=json&h=shard,prirep,state,id");
+    let copies = api.try_get(&path).await.ok_or_else(none)?.body;
+    let mut all = Answer::default();
+    for shard in 0..INDICES[index].shards {
+        let number = shard.to_string();
+        let is_primary = |copy: &&Value| {
+            copy["shard"].as_str() == Some(&number) && copy["prirep"] == "p" && copy["state"] == "STARTED"
+        };
+        let primary = copies.as_array().and_then(|copies| copies.iter().find(is_primary)).ok_or_else(none)?;
+        let node = primary["id"].as_str().ok_or_else(none)?;
+        let preference = format!("?preference=_shards:{shard}%7C_only_nodes:{node}");
+        all.hits.extend(ask_copies(&api, name, field, query, ALL, &preference).await?.hits);
+    }
+    Ok(all)
+}
+
+async fn ask_copies(
+    api: &Api,
+    target: &str,
+    field: usize,
+    query: &[f32],
+    k: usize,
+    preference: &str,
+) -> Result<Answer, NoAnswer> {
     let knn = json!({"field": FIELDS[field].0, "query_vector": query, "k": k, "num_candidates": k.max(50)});
     let body = json!({"knn": knn, "size": k, "_source": false, "seq_no_primary_term": true});
-    let path = format!("/{target}/_search");
+    let path = format!("/{target}/_search{preference}");
     let reply = api
         .try_call(Method::POST, &path, Some(body.to_string()))
         .await

@@ -10,15 +10,16 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::answer::{ALL, Answer, Key, NoAnswer, ask, order_of};
+use super::answer::{ALL, Answer, Key, NoAnswer, ask, order_of, truth};
 use super::document::{FIELDS, query};
 use super::indices::{ALIAS, INDICES};
+use super::nodes::Nodes;
 use super::requests::{Filled, Known, Request};
 use super::shared::Shared;
 use super::sidecar::{CALL_LIMIT, Sidecar};
 use super::step::{Scope, Step, Via};
 use super::watcher;
-use crate::{Api, Elasticsearch, Reply};
+use crate::{Api, Reply};
 
 /// An answer after a refresh past a sidecar, or after trouble, must be right within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -61,7 +62,9 @@ pub(super) enum Soon {
 pub(super) struct History {
     pub(super) seed: u64,
     pub(super) scope: Scope,
-    pub(super) nodes: Vec<Elasticsearch>,
+    pub(super) nodes: Nodes,
+    /// When the node that is lost comes back.
+    pub(super) back_at: Option<u64>,
     pub(super) sidecars: Vec<Sidecar>,
     pub(super) shared: Arc<Shared>,
     pub(super) known: Known,
@@ -79,12 +82,13 @@ pub(super) struct History {
 impl History {
     /// Starts Elasticsearch and the sidecars, and makes the indices.
     pub(super) async fn begin(label: &str, seed: u64, scope: Scope) -> Self {
-        let nodes = vec![Elasticsearch::start(label).await];
-        let direct = Api::with_timeout(nodes[0].url(), CALL_LIMIT);
+        let nodes = Nodes::start(label, scope.nodes).await;
+        let urls = nodes.urls();
+        let direct = urls.iter().map(|url| Api::with_timeout(url, CALL_LIMIT)).collect();
         let shared = Arc::new(Shared::new(direct, scope.sidecars));
         let mut sidecars = Vec::new();
         for number in 0..scope.sidecars {
-            sidecars.push(Sidecar::start(number, &nodes, seed, Arc::clone(&shared)).await);
+            sidecars.push(Sidecar::start(number, &urls, seed, Arc::clone(&shared)).await);
         }
         let through = shared.sidecar(0).expect("it was just started");
         for index in &INDICES {
@@ -96,6 +100,7 @@ impl History {
             seed,
             scope,
             nodes,
+            back_at: None,
             sidecars,
             shared,
             known: Known::new(),
@@ -116,6 +121,9 @@ impl History {
         let step = Step::draw(self.seed, number, self.scope);
         for sidecar in &mut self.sidecars {
             sidecar.step(number).await;
+        }
+        if self.back_at.is_some_and(|at| at <= number) {
+            self.bring_back().await;
         }
         let began = Instant::now();
         let played = self.perform(&step).await;
@@ -155,7 +163,7 @@ impl History {
     /// Calls on a door; `None` while the sidecar is down.
     pub(super) fn api(&self, via: Via) -> Option<Api> {
         match via {
-            Via::Direct => Some(self.shared.direct.clone()),
+            Via::Direct => Some(self.shared.direct()),
             Via::Sidecar(number) => self.shared.sidecar(number),
         }
     }
@@ -199,7 +207,7 @@ impl History {
         let limit = Instant::now() + Duration::from_secs(20);
         let mut quiet = 0;
         while quiet < 2 && Instant::now() < limit {
-            let tasks = self.shared.direct.try_get(path).await;
+            let tasks = self.shared.direct().try_get(path).await;
             let none = tasks.is_some_and(|reply| reply.status == 200 && reply.body["nodes"].is_null());
             quiet = if none { quiet + 1 } else { 0 };
         }
@@ -249,13 +257,13 @@ impl History {
             if !self.sidecars[sidecar].is_connected() {
                 return Ok(());
             }
-            let Ok(before) = ask(&self.shared.direct, name, field, &query, ALL).await else {
+            let Ok(before) = truth(&self.shared, index, field, &query).await else {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
             let ours = ask(&api, target, field, &query, ALL).await;
             let nearest = ask(&api, target, field, &query, few).await;
-            let Ok(after) = ask(&self.shared.direct, name, field, &query, ALL).await else { continue };
+            let Ok(after) = truth(&self.shared, index, field, &query).await else { continue };
             // Elasticsearch itself showed something new in between: nothing can be said.
             if before != after {
                 continue;
@@ -286,6 +294,7 @@ impl History {
     pub(super) async fn agree(&mut self) -> Result<String, String> {
         while self.bursts.join_next().await.is_some() {}
         while self.pauses.join_next().await.is_some() {}
+        self.bring_back().await;
         for sidecar in &mut self.sidecars {
             sidecar.step(u64::MAX).await;
         }
@@ -293,7 +302,7 @@ impl History {
             sidecar.ready().await;
         }
         self.settle().await;
-        self.shared.direct.call("POST", "/_refresh", None).await.ok();
+        self.shared.direct().call("POST", "/_refresh", None).await.ok();
         let began = Instant::now();
         for sidecar in 0..self.sidecars.len() {
             for index in 0..INDICES.len() {

@@ -9,7 +9,8 @@ use super::document::FIELDS;
 pub(super) struct Index {
     /// Its name.
     pub(super) name: &'static str,
-    shards: usize,
+    /// `number_of_shards`.
+    pub(super) shards: usize,
     /// `refresh_interval` at first.
     pub(super) interval: &'static str,
 }

@@ -10,6 +10,7 @@ mod answer;
 mod document;
 mod history;
 mod indices;
+mod nodes;
 mod perform;
 mod requests;
 mod shared;

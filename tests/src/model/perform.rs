@@ -173,7 +173,7 @@ impl History {
         if !Elasticsearch::version().starts_with("8.") {
             body["_source"] = json!({"exclude_vectors": false});
         }
-        let found = self.shared.direct.post(&format!("/{}/_search", INDICES[index].name), body).await;
+        let found = self.shared.direct().post(&format!("/{}/_search", INDICES[index].name), body).await;
         let hits = found.body["hits"]["hits"].as_array().cloned().unwrap_or_default();
         let mut lines = String::new();
         let mut writes = Vec::new();
@@ -256,7 +256,7 @@ impl History {
         let body = INDICES[index].body(self.scope.nodes - 1);
         let limit = Instant::now() + Duration::from_secs(60);
         let mut number = 0;
-        while self.shared.direct.call("HEAD", &format!("/{name}"), None).await.status == 404 {
+        while self.shared.direct().call("HEAD", &format!("/{name}"), None).await.status == 404 {
             if Instant::now() > limit {
                 return Err(format!("{name} could not be made again"));
             }
@@ -285,7 +285,7 @@ impl History {
         let closed = self.plain(via, Method::POST, &format!("/{name}/_close"), None).await?;
         let opened = self.plain(via, Method::POST, &format!("/{name}/_open"), None).await?;
         // Whatever was lost on the way: it is open in the end.
-        self.shared.direct.call("POST", &format!("/{name}/_open"), None).await.ok();
+        self.shared.direct().call("POST", &format!("/{name}/_open"), None).await.ok();
         self.wait_for_shards(name).await;
         self.shared.new_era(index);
         Ok(format!("closed: {closed}, opened: {opened}"))
@@ -294,7 +294,7 @@ impl History {
     async fn wait_for_shards(&self, name: &str) {
         let path = format!("/_cluster/health/{name}?wait_for_status=yellow&timeout=30s");
         crate::eventually("the shards are started", Duration::from_secs(60), || async {
-            let health = self.shared.direct.try_get(&path).await?;
+            let health = self.shared.direct().try_get(&path).await?;
             (health.status == 200).then_some(())
         })
         .await;
@@ -324,11 +324,16 @@ impl History {
             }
             Fault::PauseNode { node, time } => {
                 while self.pauses.join_next().await.is_some() {}
-                let resume = self.nodes[node].pause();
-                self.pauses.spawn(async move {
-                    tokio::time::sleep(time).await;
-                    resume();
-                });
+                if self.shared.lost() != Some(node) {
+                    let resume = self.nodes.pause(node).await;
+                    self.pauses.spawn(async move {
+                        tokio::time::sleep(time).await;
+                        resume.await;
+                    });
+                }
+            }
+            Fault::LoseNode { node, hard, steps } => {
+                self.lose_node(node, hard, number + u64::from(steps)).await
             }
             Fault::RestartNode { node, hard } => self.restart_node(node, hard).await?,
         }
@@ -337,20 +342,54 @@ impl History {
 
     /// While a second client writes through each sidecar.
     async fn restart_node(&mut self, node: usize, hard: bool) -> Result<(), String> {
+        self.bring_back().await;
+        self.begin_trouble().await;
+        self.nodes.restart(node, hard).await;
+        self.nodes.whole().await;
+        self.end_trouble().await;
+        Ok(())
+    }
+
+    /// A node of a cluster goes, under writes; another copy of its shards takes over.
+    async fn lose_node(&mut self, node: usize, hard: bool, back_at: u64) {
+        if !self.shared.is_replicated() {
+            return;
+        }
+        self.bring_back().await;
+        self.begin_trouble().await;
+        self.shared.set_lost(Some(node));
+        self.nodes.lose(node, hard).await;
+        self.back_at = Some(back_at);
+        self.end_trouble().await;
+    }
+
+    /// The node that is lost comes back.
+    pub(super) async fn bring_back(&mut self) {
+        self.back_at = None;
+        let Some(node) = self.shared.lost() else { return };
+        self.begin_trouble().await;
+        self.nodes.restart(node, true).await;
+        self.nodes.whole().await;
+        self.shared.set_lost(None);
+        self.end_trouble().await;
+    }
+
+    async fn begin_trouble(&mut self) {
         while self.pauses.join_next().await.is_some() {}
         (0..INDICES.len()).for_each(|index| self.shared.end_era(index));
         for sidecar in 0..self.sidecars.len() {
             self.burst(Via::Sidecar(sidecar), sidecar % 2, 20);
         }
         self.shared.uncertain.store(true, Ordering::SeqCst);
-        self.nodes[node].restart(hard).await;
+    }
+
+    async fn end_trouble(&mut self) {
         self.wait_for_shards("m-*").await;
         while self.bursts.join_next().await.is_some() {}
         self.settle().await;
-        // What was visible and not yet on disk may be lost with its number.
+        // What was visible and not yet on disk, or not on every copy, may be lost with its number.
         self.known.clear();
         (0..INDICES.len()).for_each(|index| self.shared.new_era(index));
-        Ok(())
     }
 }
 

@@ -13,8 +13,10 @@ const NUMBERS: u64 = 1 << 24;
 
 /// See the head of this file.
 pub(super) struct Shared {
-    /// Calls past the sidecars.
-    pub(super) direct: Api,
+    /// Calls past the sidecars, to each node.
+    nodes: Vec<Api>,
+    /// A node that is not there.
+    lost: Mutex<Option<usize>>,
     /// Calls through them; `None` while one is down.
     pub(super) sidecars: Vec<Mutex<Option<Api>>>,
     /// Per index: grows by two whenever what was seen before says nothing about what comes; odd while that goes on.
@@ -38,9 +40,10 @@ struct Attempts {
 }
 
 impl Shared {
-    pub(super) fn new(direct: Api, sidecars: usize) -> Self {
+    pub(super) fn new(nodes: Vec<Api>, sidecars: usize) -> Self {
         Self {
-            direct,
+            nodes,
+            lost: Mutex::new(None),
             sidecars: (0..sidecars).map(|_| Mutex::new(None)).collect(),
             eras: INDICES.iter().map(|_| AtomicU64::new(0)).collect(),
             attempts: Mutex::new(INDICES.iter().map(|_| Attempts::default()).collect()),
@@ -50,6 +53,27 @@ impl Shared {
             violations: Mutex::default(),
             watched: AtomicU64::new(0),
         }
+    }
+
+    /// Calls past the sidecars, to a node that is there.
+    pub(super) fn direct(&self) -> Api {
+        let lost = *self.lost.lock().expect("no panic");
+        self.nodes[usize::from(lost == Some(0))].clone()
+    }
+
+    /// Whether shards have several copies, which may be refreshed at different moments.
+    pub(super) fn is_replicated(&self) -> bool {
+        self.nodes.len() > 1
+    }
+
+    /// This node is about to go; `None`: all are there.
+    pub(super) fn set_lost(&self, node: Option<usize>) {
+        *self.lost.lock().expect("no panic") = node;
+    }
+
+    /// The node that is not there.
+    pub(super) fn lost(&self) -> Option<usize> {
+        *self.lost.lock().expect("no panic")
     }
 
     /// Calls through a sidecar, if it is up.

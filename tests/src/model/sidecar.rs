@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::shared::Shared;
-use crate::{Api, Elasticsearch, FaultProxy, Faults, Outrigger};
+use crate::{Api, FaultProxy, Faults, Outrigger};
 
 /// Longest that a call through or past a sidecar may take.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(40);
@@ -28,15 +28,10 @@ pub(super) struct Sidecar {
 
 impl Sidecar {
     /// Starts it in front of these nodes.
-    pub(super) async fn start(
-        number: usize,
-        nodes: &[Elasticsearch],
-        seed: u64,
-        shared: Arc<Shared>,
-    ) -> Self {
+    pub(super) async fn start(number: usize, nodes: &[String], seed: u64, shared: Arc<Shared>) -> Self {
         let mut networks = Vec::new();
         for node in nodes {
-            networks.push(FaultProxy::start(node.url(), seed.wrapping_add(number as u64 * 1_000_003)).await);
+            networks.push(FaultProxy::start(node, seed.wrapping_add(number as u64 * 1_000_003)).await);
         }
         let data = tempfile::tempdir().expect("a directory");
         let mut this = Self {

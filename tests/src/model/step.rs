@@ -125,6 +125,8 @@ pub(super) enum Fault {
     Network { sidecar: usize, faults: Faults, steps: u32 },
     /// SIGSTOP of an Elasticsearch node, and SIGCONT after so many milliseconds.
     PauseNode { node: usize, time: Duration },
+    /// A node of a cluster ends; it comes back after so many steps.
+    LoseNode { node: usize, hard: bool, steps: u32 },
     /// An end and a new start of an Elasticsearch node, while writes go on.
     RestartNode { node: usize, hard: bool },
 }
@@ -323,6 +325,9 @@ impl Draw {
                 let trouble = troubles[self.random.gen_range(0..troubles.len())];
                 let faults = Faults { trouble, one_in: self.random.gen_range(1..12) };
                 Fault::Network { sidecar, faults, steps }
+            }
+            84..94 if self.scope.nodes > 1 => {
+                Fault::LoseNode { node, hard: self.one_in(2), steps: steps + 20 }
             }
             84..96 => Fault::PauseNode { node, time },
             _ => Fault::RestartNode { node, hard: self.one_in(2) },

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::answer::{ALL, Answer, Key, ask};
+use super::answer::{ALL, Answer, Key, ask, truth};
 use super::document::{FIELDS, VERSION};
 use super::indices::{INDICES, PAIRS};
 use super::shared::Shared;
@@ -46,9 +46,9 @@ async fn round(shared: &Shared, sidecar: usize, index: usize, last: &mut HashMap
     let Some(api) = shared.sidecar(sidecar) else { return };
     let field = FIELDS.iter().position(|(name, ..)| *name == VERSION).expect("there is one");
     let (name, query, era) = (INDICES[index].name, [1.0, 0.0], shared.era(index));
-    let Ok(before) = ask(&shared.direct, name, field, &query, ALL).await else { return };
+    let Ok(before) = truth(shared, index, field, &query).await else { return };
     let Ok(ours) = ask(&api, name, field, &query, ALL).await else { return };
-    let Ok(after) = ask(&shared.direct, name, field, &query, ALL).await else { return };
+    let Ok(after) = truth(shared, index, field, &query).await else { return };
     if era.is_none() || shared.era(index) != era || !ours.own {
         return;
     }
