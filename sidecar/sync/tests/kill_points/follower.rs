@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use es_wire::{Acknowledged, Wrote};
 use knn_types::{DocKey, SeqNo};
 use prometheus_client::registry::Registry;
 use rand::{Rng, SeedableRng};
@@ -16,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::crash::Crash;
 use crate::fake_engine::FakeEngine;
 use crate::faulty_engine::{self, FaultyEngine, Published, Record};
-use crate::played_shard::{FIELDS, INDEX, PlayedShard, Shown};
+use crate::played_shard::{FIELDS, INDEX, Operation, PlayedShard, Shown};
 use crate::server::{self, Server};
 
 /// Longest that a follower may take to agree.
@@ -131,6 +132,11 @@ impl Play {
             for _ in 0..writes {
                 self.server.shard.lock().write(&mut random);
             }
+            let told = self.server.shard.lock().acknowledge(&mut random);
+            let (early, twice) = (random.gen_range(0..3) > 0, random.gen_range(0..4) == 0);
+            if early || twice {
+                self.acknowledged(&told);
+            }
             match event {
                 0 | 1 => self.server.shard.lock().fail_over(&mut random),
                 2 => self.server.shard.lock().rewrite(&mut random),
@@ -144,8 +150,32 @@ impl Play {
                 _ => {}
             }
             self.server.shard.lock().refresh();
+            if !early || twice {
+                self.acknowledged(&told);
+            }
             self.agree().await;
         }
+    }
+
+    /// The follower's proxy saw these being acknowledged.
+    fn acknowledged(&self, operations: &[Operation]) {
+        let Some(index) = self.follower.sync.catalog().index(INDEX).cloned() else { return };
+        let fields = |vectors: &[Option<Vec<f32>>; 2]| {
+            FIELDS.iter().zip(vectors).map(|(field, vector)| (Arc::from(*field), vector.clone())).collect()
+        };
+        let acknowledged = |operation: &Operation| Acknowledged {
+            index: Arc::clone(&index),
+            shard: 0,
+            doc: DocKey::new(operation.id.as_str()),
+            order: SeqNo { primary_term: operation.term, seq_no: operation.seq_no },
+            wrote: operation
+                .vectors
+                .as_ref()
+                .map_or(Wrote::Deletion, |vectors| Wrote::Document(fields(vectors))),
+            no_pipeline: true,
+        };
+        let _entered = self.follower.runtime.enter();
+        self.follower.sync.acknowledged(operations.iter().map(acknowledged).collect());
     }
 
     /// What Elasticsearch shows is published: a barrier says so and is right, or the follower dies on the

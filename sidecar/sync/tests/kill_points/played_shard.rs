@@ -34,6 +34,8 @@ pub(crate) struct Operation {
     pub(crate) vectors: Option<[Option<Vec<f32>>; 2]>,
     /// On its way: it has its number, and is not carried out yet.
     pending: bool,
+    /// Its client knows of it, so it is on every copy.
+    acknowledged: bool,
 }
 
 pub(crate) struct PlayedShard {
@@ -89,6 +91,7 @@ impl PlayedShard {
             vectors: (!deletes).then(|| [vector(random), vector(random)]),
             // Operations on one document are carried out one after the other.
             pending: false,
+            acknowledged: false,
         };
         self.next_seq_no += 1;
         let is_waited_for =
@@ -100,6 +103,20 @@ impl PlayedShard {
         let operation = Operation { pending, ..operation };
         self.operations.push(operation.clone());
         operation
+    }
+
+    /// Tells the clients of what was carried out. Returns what went through the follower's own door.
+    pub(crate) fn acknowledge(&mut self, random: &mut Xoshiro256PlusPlus) -> Vec<Operation> {
+        let mut told = Vec::new();
+        for operation in
+            self.operations.iter_mut().filter(|operation| !operation.pending && !operation.acknowledged)
+        {
+            operation.acknowledged = true;
+            if random.gen_range(0..3) > 0 {
+                told.push(operation.clone());
+            }
+        }
+        told
     }
 
     /// Everything on its way is carried out.
@@ -140,6 +157,7 @@ impl PlayedShard {
         let loses = random.gen_range(0..2) == 0;
         self.operations.retain(|operation| {
             operation.seq_no as i64 <= checkpoint
+                || operation.acknowledged
                 || !(operation.pending || loses && random.gen_range(0..2) == 0)
         });
         self.complete();
