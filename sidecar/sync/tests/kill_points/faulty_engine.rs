@@ -95,11 +95,14 @@ impl KnnEngine for FaultyEngine {
     }
 
     fn remove(&self, key: &IndexKey) {
-        // There is nobody to tell of an error.
-        let _ = self.faults.call(|| {
+        let removed = self.faults.call(|| {
             self.inner.remove(key);
             Ok(())
         });
+        // There is nobody to tell of an error, so an engine must see to it that what is removed stays away.
+        if removed.is_err() && !self.faults.crash.happened() {
+            self.inner.remove(key);
+        }
     }
 
     fn sweep(&self, keep: &dyn Fn(&IndexKey) -> bool) {
