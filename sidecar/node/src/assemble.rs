@@ -46,6 +46,7 @@ async fn run(
     let engine = EngineConfig {
         data_dir: Some(config.data_dir.clone()),
         memory_budget: config.memory_budget,
+        hold_bytes: config.hold_memory,
         ..EngineConfig::default()
     };
     let engine = Arc::new(Engine::open(engine).context("cannot open the engine")?);

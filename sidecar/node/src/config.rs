@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use es_proxy::{Mode, PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
 use es_wire::IndexPatterns;
+use ivf_index::EngineConfig;
 use serde::Deserialize;
 use shard_sync::{Auth, SyncConfig};
 
@@ -147,6 +148,9 @@ layer! {
     /// Memory that all indexes together may hold, vectors in files not counted [default: no limit].
     /// At the limit vectors go to files; what still does not fit is left to Elasticsearch.
     memory_budget: Word<Bytes>, "OUTRIGGER_MEMORY_BUDGET", "SIZE";
+    /// Memory for acknowledged writes until a refresh shows them; beyond it their vectors are fetched from
+    /// Elasticsearch then [default: 128mb].
+    hold_memory: Word<Bytes>, "OUTRIGGER_HOLD_MEMORY", "SIZE";
     /// Time to connect to Elasticsearch [default: 5s].
     connect_timeout: Word<Time>, "OUTRIGGER_CONNECT_TIMEOUT", "TIME";
     /// Time from the end of a request to the head of Elasticsearch's response [default: 1h].
@@ -186,6 +190,7 @@ pub(crate) struct Config {
     pub(crate) sync: SyncConfig,
     pub(crate) data_dir: PathBuf,
     pub(crate) memory_budget: Option<u64>,
+    pub(crate) hold_memory: u64,
     pub(crate) admin_listen: SocketAddr,
     pub(crate) admin_token: Option<String>,
     pub(crate) mode: Mode,
@@ -250,6 +255,7 @@ impl Config {
             proxy,
             sync,
             memory_budget: layer.memory_budget.map(|word| word.0.0),
+            hold_memory: layer.hold_memory.map_or(EngineConfig::default().hold_bytes, |word| word.0.0),
             data_dir: layer.data_dir.unwrap_or_else(|| "outrigger-data".into()),
             admin_listen,
             admin_token,
@@ -382,6 +388,7 @@ impl fmt::Display for Config {
         if let Some(budget) = self.memory_budget {
             text(f, "memory_budget", &Bytes(budget))?;
         }
+        text(f, "hold_memory", &Bytes(self.hold_memory))?;
         text(f, "document_cache", &Bytes(proxy.document_cache_bytes))?;
         text(f, "write_memory", &Bytes(proxy.write_memory))?;
         text(f, "connect_timeout", &Time(proxy.connect_timeout))?;

@@ -36,6 +36,8 @@ pub(crate) struct Gauges {
     used: Gauge,
     budget: Gauge,
     refusals: Gauge,
+    held: Gauge,
+    held_refusals: Gauge,
     allocated: Gauge,
     resident: Gauge,
     docs: Family<FieldLabels, Gauge>,
@@ -56,6 +58,8 @@ impl Gauges {
             used: Gauge::default(),
             budget: Gauge::default(),
             refusals: Gauge::default(),
+            held: Gauge::default(),
+            held_refusals: Gauge::default(),
             allocated: Gauge::default(),
             resident: Gauge::default(),
             docs: Family::default(),
@@ -76,6 +80,10 @@ impl Gauges {
             let text = "Times that something was refused for want of memory";
             registry.register("outrigger_memory_refusals", text, this.refusals.clone());
         }
+        let text = "Memory of acknowledged writes that no refresh has shown yet";
+        registry.register("outrigger_held_bytes", text, this.held.clone());
+        let text = "Acknowledged writes that there was no memory to hold; the feed fetched their vectors";
+        registry.register("outrigger_held_refusals", text, this.held_refusals.clone());
         registry.register("outrigger_memory_allocated_bytes", "Memory in use", this.allocated.clone());
         registry.register(
             "outrigger_memory_resident_bytes",
@@ -116,6 +124,9 @@ impl Gauges {
         self.used.set(memory.used as i64);
         self.budget.set(memory.budget.unwrap_or(0) as i64);
         self.refusals.set(memory.refusals as i64);
+        let held = self.engine.hold_use();
+        self.held.set(held.used as i64);
+        self.held_refusals.set(held.refusals as i64);
         // The allocator's numbers stand still until its epoch is advanced.
         if tikv_jemalloc_ctl::epoch::advance().is_ok() {
             self.allocated.set(tikv_jemalloc_ctl::stats::allocated::read().unwrap_or(0) as i64);

@@ -103,7 +103,6 @@ impl Reader {
         if range.is_empty() {
             return Ok(Differences::default());
         }
-        self.ctx.metrics.audits.inc();
         let mut suspects = self.suspects(field, &range, depth, COARSE).await?;
         let documents: u64 = suspects.iter().map(|suspect| suspect.ours.max(suspect.theirs)).sum();
         if depth != Depth::Listing && documents > LIST_AT_ONCE && range.end - range.start > COARSE {

@@ -37,6 +37,8 @@ pub struct SyncConfig {
     pub request_timeout: Duration,
     /// Longest pause between two tries of something that failed.
     pub retry_max: Duration,
+    /// Bytes of acknowledged writes that may wait for being held.
+    pub acknowledged_bytes: usize,
     /// Indices with metrics of their own; the others share one label.
     pub metric_indices: usize,
 }
@@ -58,6 +60,7 @@ impl Default for SyncConfig {
             page_bytes: 6 << 20,
             request_timeout: Duration::from_secs(60),
             retry_max: Duration::from_secs(5),
+            acknowledged_bytes: 32 << 20,
             metric_indices: 100,
         }
     }

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::acknowledged::Acknowledgements;
 use crate::barrier::Barriers;
 use crate::build::Pace;
 use crate::catalog_watch::Invalidations;
@@ -34,6 +35,7 @@ pub(crate) struct Context {
     pub(crate) invalidations: Invalidations,
     pub(crate) losses: Losses,
     pub(crate) barriers: Barriers,
+    pub(crate) acknowledgements: Acknowledgements,
     /// A poll is wanted at once.
     pub(crate) poll_now: Notify,
     /// A pull ended: others may be due.

@@ -9,17 +9,21 @@
 //! 3. [`feed`] polls refresh counters ([`poll`], [`checkpoints`]) and starts a [`pull`] for each
 //!    shard that refreshed; [`audit`] finds deletes; then one epoch is published per shard and field.
 //!    [`build`] is the first pull of a shard, in parts.
-//! 4. [`barrier`] waits for what a refresh showed, [`sleep`] leaves idle indices idle,
+//! 4. Writes that passed by come ahead of all that: [`acknowledged`] gives them to the engine to hold,
+//!    [`written`] remembers deletions; when a refresh shows them, [`confirm`] stages what is held.
+//! 5. [`barrier`] waits for what a refresh showed, [`sleep`] leaves idle indices idle,
 //!    [`upkeep`] trains and writes snapshots, [`report`] and [`metrics`] tell how it goes.
 
 #![forbid(unsafe_code)]
 
+mod acknowledged;
 mod audit;
 mod barrier;
 mod build;
 mod catalog_watch;
 mod checkpoints;
 mod config;
+mod confirm;
 mod context;
 mod feed;
 mod metrics;
@@ -37,6 +41,7 @@ mod sleep;
 mod sync;
 mod upkeep;
 mod upstream;
+mod written;
 
 pub use barrier::Scope;
 pub use config::{Auth, SyncConfig};

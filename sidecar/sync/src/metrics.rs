@@ -26,7 +26,11 @@ struct KindLabel {
 pub(crate) struct Metrics {
     pub(crate) documents: Counter,
     pub(crate) acknowledged: Counter,
+    acknowledged_left: Family<KindLabel, Counter>,
+    pub(crate) confirmed: Counter,
+    pub(crate) deletions: Counter,
     pub(crate) pulls: Counter,
+    pub(crate) gap_checks: Counter,
     pub(crate) audits: Counter,
     audit_differences: Family<KindLabel, Counter>,
     pub(crate) audits_unequal: Counter,
@@ -50,7 +54,11 @@ impl Metrics {
         let metrics = Self {
             documents: Counter::default(),
             acknowledged: Counter::default(),
+            acknowledged_left: Family::default(),
+            confirmed: Counter::default(),
+            deletions: Counter::default(),
             pulls: Counter::default(),
+            gap_checks: Counter::default(),
             audits: Counter::default(),
             audit_differences: Family::default(),
             audits_unequal: Counter::default(),
@@ -73,6 +81,27 @@ impl Metrics {
             "acknowledged_writes",
             "Acknowledged writes that the proxy handed over",
             metrics.acknowledged.clone(),
+        );
+        feed.register(
+            "acknowledged_left",
+            "Acknowledged writes that were left to the feed: no room (queue, deletions), no searchable shard \
+             here (shard), another primary (term), settings that may have changed (stale)",
+            metrics.acknowledged_left.clone(),
+        );
+        feed.register(
+            "confirmed",
+            "Documents that a refresh showed and whose vectors were held already",
+            metrics.confirmed.clone(),
+        );
+        feed.register(
+            "deletions",
+            "Acknowledged deletions that a refresh showed, found without an audit",
+            metrics.deletions.clone(),
+        );
+        feed.register(
+            "gap_checks",
+            "Looks at numbers that were still open when their neighbours were read",
+            metrics.gap_checks.clone(),
         );
         feed.register("pulls", "Refreshes of shards that were pulled and published", metrics.pulls.clone());
         feed.register("audits", "Comparisons with Elasticsearch beyond the count", metrics.audits.clone());
@@ -143,6 +172,13 @@ impl Metrics {
     /// Counts an error of a kind: `poll`, `pull`, `catalog`, `contact`, `engine`, `barrier`, `restore`.
     pub(crate) fn error(&self, kind: &'static str) {
         self.errors.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// Counts acknowledged writes that were not used: `queue`, `deletions`, `shard`, `term`, `stale`.
+    pub(crate) fn left(&self, kind: &'static str, writes: u64) {
+        if writes > 0 {
+            self.acknowledged_left.get_or_create(&KindLabel { kind }).inc_by(writes);
+        }
     }
 
     pub(crate) fn differences(&self, missing: u64, extra: u64) {

@@ -142,7 +142,7 @@ impl Reader {
         }
     }
 
-    fn page_size(&self, fields: &Fields) -> usize {
+    pub(crate) fn page_size(&self, fields: &Fields) -> usize {
         // A float takes 5 bytes in CBOR and about 12 in JSON, a small integer 2 and about 4.
         let value_bytes = |field: &FieldIndex| match (field.spec.element, self.docvalues) {
             (Element::Float, true) => 5,
@@ -216,7 +216,7 @@ impl Reader {
     }
 }
 
-fn listing_body(query: Value, size: usize) -> Value {
+pub(crate) fn listing_body(query: Value, size: usize) -> Value {
     json!({
         "query": query,
         "size": size,

@@ -48,7 +48,7 @@ impl Pit {
     }
 
     /// Refuses an answer that does not speak for the whole shard, and remembers the newest id.
-    pub(crate) fn note(&self, search: &mut Search) -> Result<(), UpstreamError> {
+    pub(crate) fn note<H>(&self, search: &mut Search<H>) -> Result<(), UpstreamError> {
         if search.timed_out || search.shards.total != 1 || search.shards.successful != 1 {
             return Err(UpstreamError::Unreadable("the answer does not cover the shard".to_owned()));
         }

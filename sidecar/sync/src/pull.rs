@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::audit::{Depth, Differences};
 use crate::build;
 use crate::context::Context;
-use crate::pages::{Fields, PullError, Reader, all_of, seq_nos_above};
+use crate::pages::{Fields, PullError, Reader};
 use crate::pit::Pit;
 use crate::registry::IndexEntry;
 use crate::report::{AgreementReport, AuditReport};
@@ -124,6 +124,8 @@ async fn pull_in_turn(
     };
     let fields = open_fields(ctx, entry, shard, &plan.primary.history_uuid).await?;
     let pit = Pit::open(ctx, &entry.info.load().name, shard.number, &plan.primary.node).await?;
+    // What it shows was written before: where that passed by, it is held soon.
+    ctx.acknowledgements.settle().await;
     let reader = Reader::new(ctx, entry, shard, pit);
     let outcome = tokio::select! {
         outcome = follow(&reader, fields, &plan, term) => outcome,
@@ -246,6 +248,7 @@ async fn follow(
     }
 
     let max_seq_no = learn_new(reader, &starts, plan, term).await?;
+    reader.apply_deletions(&fields).await?;
     let mut equal = true;
     for (start, count) in starts.iter().zip(&counts) {
         equal &= check(reader, start, *count, max_seq_no).await?;
@@ -315,12 +318,13 @@ async fn learn_new(reader: &Arc<Reader>, starts: &[Start], plan: &Plan, term: u6
     }
     for (read_up_to, fields) in groups {
         max_seq_no = max_seq_no.max(read_up_to);
+        let expected = (plan.primary.max_seq_no - read_up_to).max(0) as u64;
         for fields in fields.chunks(FIELDS_AT_ONCE) {
             let fields: Fields = fields.into();
             let learnt = if read_up_to < 0 {
                 build::read(reader, &fields, plan, term).await?
             } else {
-                reader.learn(all_of(vec![seq_nos_above(read_up_to)]), &fields).await?.max_seq_no
+                reader.learn_above(read_up_to, expected, &fields).await?
             };
             max_seq_no = max_seq_no.max(learnt);
         }
@@ -331,22 +335,27 @@ async fn learn_new(reader: &Arc<Reader>, starts: &[Start], plan: &Plan, term: u6
 /// Looks again where doubt is, then compares the number of documents; closer and closer while it
 /// differs. Returns whether it agrees in the end.
 async fn check(reader: &Arc<Reader>, start: &Start, count: u64, max_seq_no: i64) -> Result<bool, PullError> {
-    let field = &start.field;
+    let (field, metrics) = (&start.field, &reader.ctx.metrics);
     let end = (max_seq_no + 1) as u64;
     let mut found = Differences::default();
     found += match start.doubt {
         Doubt::Nothing => Differences::default(),
         Doubt::Gaps => {
             let gaps = (start.cursor + 1) as u64..(start.read_up_to + 1) as u64;
+            metrics.gap_checks.inc_by(u64::from(!gaps.is_empty()));
             reader.audit(field, gaps, Depth::Sums).await?
         }
-        Doubt::All => reader.audit(field, 0..end, Depth::Sums).await?,
-        Doubt::Each => reader.audit(field, 0..end, Depth::Listing).await?,
+        Doubt::All | Doubt::Each => {
+            let depth = if start.doubt == Doubt::All { Depth::Sums } else { Depth::Listing };
+            metrics.audits.inc();
+            reader.audit(field, 0..end, depth).await?
+        }
     };
     for depth in [Depth::Counts, Depth::Sums, Depth::Listing] {
         if field.index.live() == count {
             break;
         }
+        metrics.audits.inc();
         found += reader.audit(field, 0..end, depth).await?;
     }
     let live = field.index.live();
@@ -354,7 +363,7 @@ async fn check(reader: &Arc<Reader>, start: &Start, count: u64, max_seq_no: i64)
     if equal {
         *field.last_agreement.lock() = Some(AgreementReport::now(live));
     } else {
-        reader.ctx.metrics.audits_unequal.inc();
+        metrics.audits_unequal.inc();
         tracing::warn!(index = %field.key, live, shown = count, "an audit did not end equal; it is tried again");
     }
     *field.last_audit.lock() = Some(AuditReport { missing: found.missing, extra: found.extra, equal });
@@ -372,6 +381,7 @@ async fn publish(
     let (ctx, entry, shard) = (&reader.ctx, &reader.entry, &reader.shard);
     let fields: Vec<Arc<FieldIndex>> = starts.iter().map(|start| Arc::clone(&start.field)).collect();
     let shown_by_then = plan.shown_by_then.unwrap_or(-1);
+    let passed = starts.iter().map(|start| start.cursor.max(shown_by_then).min(max_seq_no)).min();
     let publish = move || {
         starts.into_iter().try_for_each(|start| {
             let cursor = start.cursor.max(shown_by_then).min(max_seq_no);
@@ -380,6 +390,7 @@ async fn publish(
     };
     entry.tasks.spawn_blocking(publish).await??;
 
+    shard.written.lock().passed(passed.unwrap_or(-1));
     let now = Instant::now();
     let newly_built = {
         let mut state = shard.state.lock();

@@ -34,13 +34,14 @@ pub(crate) struct OpenedPit {
 
 /// Answer to a search in a point in time.
 #[derive(Deserialize)]
-pub(crate) struct Search {
+#[serde(bound(deserialize = "H: Deserialize<'de>"))]
+pub(crate) struct Search<H = Hit> {
     pub(crate) pit_id: Option<String>,
     #[serde(default)]
     pub(crate) timed_out: bool,
     #[serde(rename = "_shards")]
     pub(crate) shards: ShardCounts,
-    pub(crate) hits: Hits,
+    pub(crate) hits: Hits<H>,
     #[serde(default)]
     pub(crate) aggregations: Option<Aggregations>,
 }
@@ -52,10 +53,21 @@ pub(crate) struct ShardCounts {
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Hits {
+#[serde(bound(deserialize = "H: Deserialize<'de>"))]
+pub(crate) struct Hits<H> {
     pub(crate) total: Option<Total>,
     #[serde(default)]
-    pub(crate) hits: Vec<Hit>,
+    pub(crate) hits: Vec<H>,
+}
+
+/// A hit of which only the order is asked for.
+#[derive(Deserialize)]
+pub(crate) struct OrderHit {
+    #[serde(rename = "_seq_no")]
+    pub(crate) seq_no: u64,
+    #[serde(rename = "_primary_term")]
+    pub(crate) primary_term: u64,
+    pub(crate) sort: (i64,),
 }
 
 #[derive(Deserialize)]

@@ -18,6 +18,7 @@ use crate::checkpoints::Checkpoints;
 use crate::poll::Primary;
 use crate::report::{AgreementReport, AuditReport};
 use crate::upkeep::Upkeep;
+use crate::written::Written;
 
 /// A shard up to this size is worth waiting for when a client's refresh hits its first build.
 const SMALL_BUILD: i64 = 10_000;
@@ -82,6 +83,7 @@ impl Progress {
 pub(crate) struct Shard {
     pub(crate) number: u32,
     pub(crate) state: Mutex<State>,
+    pub(crate) written: Mutex<Written>,
     /// Some document of the published state carries `_ignored`, or nobody has looked yet.
     pub(crate) any_ignored: AtomicBool,
 }
@@ -145,7 +147,12 @@ pub(crate) enum Need {
 
 impl Shard {
     pub(crate) fn new(number: u32) -> Self {
-        Self { number, state: Mutex::default(), any_ignored: AtomicBool::new(true) }
+        Self {
+            number,
+            state: Mutex::default(),
+            written: Mutex::default(),
+            any_ignored: AtomicBool::new(true),
+        }
     }
 }
 

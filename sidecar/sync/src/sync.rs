@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::acknowledged::Acknowledgements;
 use crate::barrier::{self, Barriers, Scope};
 use crate::build::Pace;
 use crate::catalog_watch::{self, Invalidations};
@@ -25,7 +26,7 @@ use crate::restore::Losses;
 use crate::shard::{FieldIndex, Shard};
 use crate::upkeep::{self, Lane};
 use crate::upstream::Upstream;
-use crate::{feed, sleep};
+use crate::{acknowledged, feed, sleep};
 
 /// Longest that shutdown waits for pulls to end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
@@ -48,6 +49,7 @@ impl Sync {
         registry: &mut prometheus_client::registry::Registry,
     ) -> Arc<Self> {
         let places = config.pull_concurrency.max(1);
+        let acknowledgements = Acknowledgements::new(config.acknowledged_bytes);
         let ctx = Arc::new(Context {
             upstream: Upstream::new(&config),
             engine,
@@ -62,6 +64,7 @@ impl Sync {
             invalidations: Invalidations::default(),
             losses: Losses::default(),
             barriers: Barriers::default(),
+            acknowledgements,
             poll_now: Notify::new(),
             reschedule: Notify::new(),
             published: watch::channel(0).0,
@@ -73,6 +76,7 @@ impl Sync {
         });
         ctx.tasks.spawn(catalog_watch::run(Arc::clone(&ctx)));
         ctx.tasks.spawn(feed::run(Arc::clone(&ctx)));
+        ctx.tasks.spawn(acknowledged::run(Arc::clone(&ctx)));
         for lane in [Lane::Maintenance, Lane::Files] {
             ctx.tasks.spawn(upkeep::run(Arc::clone(&ctx), lane));
         }
@@ -123,7 +127,11 @@ impl Sync {
     /// Writes that were acknowledged through the proxy. Returns at once; what is not taken here comes by
     /// the feed.
     pub fn acknowledged(&self, writes: Vec<Acknowledged>) {
-        self.ctx.metrics.acknowledged.inc_by(writes.len() as u64);
+        let (metrics, count) = (&self.ctx.metrics, writes.len() as u64);
+        metrics.acknowledged.inc_by(count);
+        if !self.ctx.acknowledgements.offer(writes) {
+            metrics.left("queue", count);
+        }
     }
 
     /// The cluster state may have changed: returns when a read that began after this call is in

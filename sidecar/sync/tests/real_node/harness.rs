@@ -173,6 +173,7 @@ pub(crate) type Shown = BTreeMap<(String, Option<String>), (SeqNo, Vec<f32>)>;
 pub(crate) struct Follower {
     pub(crate) sync: Arc<Sync>,
     pub(crate) engine: Arc<FakeEngine>,
+    registry: prometheus_client::registry::Registry,
 }
 
 impl Follower {
@@ -185,13 +186,21 @@ impl Follower {
         let config = SyncConfig { upstream: vec![node.url.clone()], ..config };
         let mut registry = prometheus_client::registry::Registry::default();
         let sync = Sync::start(config, Arc::clone(&engine) as Arc<dyn knn_types::KnnEngine>, &mut registry);
-        Self { sync, engine }
+        Self { sync, engine, registry }
     }
 
     /// Reads the catalog and waits until everything in it can be searched.
     pub(crate) async fn ready(&self) {
         self.sync.invalidate().await;
         eventually("everything is searchable", || self.sync.ready()).await;
+    }
+
+    /// A counter of the feed; one that was never touched is 0.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let start = format!("outrigger_feed_{name}{} ", if name.contains('{') { "" } else { "_total" });
+        text.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |value| value.parse().unwrap())
     }
 
     pub(crate) fn uuid(&self, index: &str) -> String {

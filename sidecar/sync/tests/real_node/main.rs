@@ -4,6 +4,7 @@
 mod builds;
 mod fake_engine;
 mod harness;
+mod held;
 mod life;
 mod refresh;
 mod resize;
@@ -43,6 +44,12 @@ scenarios!(
     resize::an_index_lives_as_lifecycle_management_wants,
     resize::settings_change_while_it_is_followed,
     resize::hidden_indices_are_followed_as_any_other,
+    held::held_vectors_do_not_travel_again,
+    held::what_passes_around_us_is_fetched,
+    held::a_write_that_a_pipeline_may_have_changed_is_fetched,
+    held::acknowledged_deletions_need_no_audit,
+    held::an_earlier_primary_is_not_believed,
+    held::writers_through_and_around_us_race,
     refresh::without_automatic_refresh_nothing_shows_early,
     refresh::an_automatic_refresh_shows_soon,
     refresh::an_idle_index_sleeps_and_wakes,
