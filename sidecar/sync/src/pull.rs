@@ -321,7 +321,9 @@ async fn learn_new(reader: &Arc<Reader>, starts: &[Start], plan: &Plan, term: u6
         let expected = (plan.primary.max_seq_no - read_up_to).max(0) as u64;
         for fields in fields.chunks(FIELDS_AT_ONCE) {
             let fields: Fields = fields.into();
-            let learnt = if read_up_to < 0 {
+            // An empty index that is searched already must not show parts of what comes.
+            let searched = fields.iter().all(|field| field.built.load(Ordering::Acquire));
+            let learnt = if read_up_to < 0 && !searched {
                 build::read(reader, &fields, plan, term).await?
             } else {
                 reader.learn_above(read_up_to, expected, &fields).await?
