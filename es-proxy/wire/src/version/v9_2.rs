@@ -1,8 +1,8 @@
 //! 9.2: as 9.1, and vectors leave `_source` by default.
 //!
 //! A knn *query* on a `flat` field matches every document here. Bytes and bits have no quantised type that keeps to
-//! `k` as floats have, so until such queries are answered by way of Elasticsearch with our own hits (*splice*),
-//! Elasticsearch keeps a graph for them: what passes must be answered rightly. With that, `flat` is the type here too.
+//! `k` as floats have, so Elasticsearch keeps a graph for them: a search that passes whole (its index is being learnt,
+//! a filter that is not understood) must be answered rightly too.
 
 use super::{Capabilities, EsVersion, v8_19};
 
