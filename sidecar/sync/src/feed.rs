@@ -23,6 +23,9 @@ const ACTIVE_FOR: Duration = Duration::from_secs(1);
 const POLL_LIMIT: Duration = Duration::from_secs(10);
 /// A poll may take at most this part of the time.
 const DUTY: u32 = 10;
+/// How often sleeping indices are asked about where nobody waits for them. What they do is of no interest
+/// but for their debt, and thousands of them should cost little.
+const ASLEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often lag is turned into metrics.
 const LAG_EVERY: Duration = Duration::from_secs(1);
 
@@ -31,23 +34,33 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     let mut next_poll = Instant::now();
     let mut active_until = Instant::now();
     let mut next_lag = Instant::now();
+    let mut next_asleep = Instant::now();
+    let mut next_retry: Option<Instant> = None;
     let mut failures = 0u32;
     loop {
-        let now = Instant::now();
-        let wake_at = earliest_retry(&ctx).map_or(next_poll, |retry| retry.max(now).min(next_poll));
+        let wake_at = next_retry.map_or(next_poll, |retry| retry.min(next_poll));
+        // With thousands of indices a look at all of them is worth a reason.
+        let mut look_at_all = false;
         tokio::select! {
             () = ctx.cancel.cancelled() => return,
             () = ctx.poll_now.notified() => next_poll = Instant::now(),
-            () = ctx.reschedule.notified() => {}
+            () = ctx.reschedule.notified() => look_at_all = true,
             () = sleep_until(wake_at.into()) => {}
         }
+        look_at_all |= next_retry.is_some_and(|retry| Instant::now() >= retry);
+        let mut polled = Vec::new();
         // A waiter may have come while the newest poll was on its way.
         if Instant::now() >= next_poll || !ctx.barriers.is_empty() {
             let began = Instant::now();
-            match beat(&ctx).await {
-                Ok(moved) => {
+            let with_asleep = began >= next_asleep;
+            if with_asleep {
+                next_asleep = began + ASLEEP_EVERY;
+            }
+            match beat(&ctx, with_asleep).await {
+                Ok(beat) => {
                     failures = 0;
-                    if moved {
+                    polled = beat.entries;
+                    if beat.moved {
                         active_until = Instant::now() + ACTIVE_FOR;
                     }
                     next_poll = Instant::now() + pause(&ctx, began.elapsed(), Instant::now() < active_until);
@@ -65,7 +78,13 @@ pub(crate) async fn run(ctx: Arc<Context>) {
                 }
             }
         }
-        start_due_pulls(&ctx);
+        if look_at_all {
+            polled = ctx.registry.all();
+        }
+        start_due_pulls(&ctx, &polled);
+        if look_at_all {
+            next_retry = earliest_retry(&polled, Instant::now());
+        }
         if Instant::now() >= next_lag {
             report_lag(&ctx);
             next_lag = Instant::now() + LAG_EVERY;
@@ -90,15 +109,24 @@ fn lost(ctx: &Context, failures: u32, error: &UpstreamError) {
     }
 }
 
-/// One poll. Returns whether any shard has something to pull.
-async fn beat(ctx: &Arc<Context>) -> Result<bool, UpstreamError> {
+/// What one poll brought.
+struct Beat {
+    /// Those that were asked about.
+    entries: Vec<Arc<IndexEntry>>,
+    /// Some shard has something to pull, or somebody waits.
+    moved: bool,
+}
+
+/// One poll.
+async fn beat(ctx: &Arc<Context>, with_asleep: bool) -> Result<Beat, UpstreamError> {
     let boarded = ctx.barriers.board();
-    let wanted = |entry: &Arc<IndexEntry>| boarded.concerns(&entry.uuid) || entry.poll_due(Instant::now());
-    let mut entries = ctx.registry.all();
-    entries.retain(|entry| entry.can_be_followed() && wanted(entry));
+    let entries = ctx.registry.select(|entry| {
+        entry.can_be_followed()
+            && (with_asleep || !entry.asleep() || !entry.ready() || boarded.concerns(&entry.uuid))
+    });
     if entries.is_empty() {
         boarded.answer(&entries);
-        return Ok(false);
+        return Ok(Beat { entries, moved: false });
     }
     let names: Vec<Arc<str>> = entries.iter().map(|entry| Arc::clone(&entry.info.load().name)).collect();
     let began = Instant::now();
@@ -109,7 +137,7 @@ async fn beat(ctx: &Arc<Context>) -> Result<bool, UpstreamError> {
             let waited_for = !boarded.is_empty();
             let moved = record(&entries, polled);
             boarded.answer(&entries);
-            Ok(moved || waited_for)
+            Ok(Beat { entries, moved: moved || waited_for })
         }
         Err(error) => {
             ctx.barriers.put_back(boarded);
@@ -136,27 +164,28 @@ fn record(entries: &[Arc<IndexEntry>], mut polled: Polled) -> bool {
     moved
 }
 
-fn start_due_pulls(ctx: &Arc<Context>) {
+fn start_due_pulls(ctx: &Arc<Context>, entries: &[Arc<IndexEntry>]) {
     let now = Instant::now();
-    for entry in ctx.registry.all() {
+    for entry in entries {
         let asleep = entry.asleep();
         for shard in &entry.shards {
             let mut state = shard.state.lock();
             if state.due(asleep, now) && !entry.cancel.is_cancelled() {
                 state.pulling = true;
-                entry.tasks.spawn(pull::run(Arc::clone(ctx), Arc::clone(&entry), Arc::clone(shard)));
+                entry.tasks.spawn(pull::run(Arc::clone(ctx), Arc::clone(entry), Arc::clone(shard)));
             }
         }
     }
 }
 
-/// The feed wakes for a retry even between two polls.
-fn earliest_retry(ctx: &Context) -> Option<Instant> {
-    let of_entry = |entry: Arc<IndexEntry>| {
+/// The feed wakes for a retry even between two polls. One whose time has passed without a pull waits for
+/// something else, such as somebody who searches a sleeping index.
+fn earliest_retry(entries: &[Arc<IndexEntry>], now: Instant) -> Option<Instant> {
+    let of_entry = |entry: &Arc<IndexEntry>| {
         let retries = entry.shards.iter().filter_map(|shard| shard.state.lock().retry_at());
-        retries.min()
+        retries.filter(|retry| *retry > now).min()
     };
-    ctx.registry.all().into_iter().filter_map(of_entry).min()
+    entries.iter().filter_map(of_entry).min()
 }
 
 fn report_lag(ctx: &Arc<Context>) {

@@ -198,12 +198,12 @@ impl Metrics {
         self.agreement_age.set(age.as_secs_f64());
     }
 
-    /// Sets the lag of all indices: operations and time.
+    /// Sets the lag of all indices, sorted by name: operations and time.
     pub(crate) fn lag(&self, lags: &[(String, u64, Duration)]) {
         self.behind_operations.clear();
         self.behind_seconds.clear();
         let mut named = self.named.lock();
-        named.retain(|name| lags.iter().any(|(index, ..)| index == name));
+        named.retain(|name| lags.binary_search_by(|(index, ..)| index.cmp(name)).is_ok());
         let mut other = (0, Duration::ZERO);
         for (index, operations, time) in lags {
             if named.contains(index) || named.len() < self.named_limit {

@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use es_wire::{Catalog, IndexInfo};
@@ -18,9 +18,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::shard::Shard;
 use crate::sleep::Activity;
-
-/// How often refresh counters of a sleeping index are asked for.
-const ASLEEP_POLL: Duration = Duration::from_secs(1);
 
 /// Whether a field can be searched here.
 #[derive(Clone)]
@@ -55,9 +52,11 @@ pub(crate) struct IndexEntry {
     pub(crate) info: ArcSwap<IndexInfo>,
     pub(crate) shards: Vec<Arc<Shard>>,
     pub(crate) states: ArcSwap<HashMap<Arc<str>, FieldState>>,
+    /// What `states` and `info` say, for those who ask often.
+    ready: AtomicBool,
+    making_states: Mutex<()>,
+    can_be_followed: AtomicBool,
     pub(crate) activity: Activity,
-    /// While it is asleep.
-    next_poll: Mutex<Instant>,
     /// First builds are cancelled until somebody starts them again.
     pub(crate) build_cancelled: watch::Sender<bool>,
     /// What was open before the index was closed; a restore meanwhile may have made it worthless.
@@ -74,8 +73,10 @@ impl IndexEntry {
             info: ArcSwap::new(Arc::clone(info)),
             shards: (0..info.shards).map(|number| Arc::new(Shard::new(number))).collect(),
             states: ArcSwap::default(),
+            ready: AtomicBool::new(false),
+            making_states: Mutex::default(),
+            can_be_followed: AtomicBool::new(false),
             activity: Activity::default(),
-            next_poll: Mutex::new(Instant::now()),
             build_cancelled: watch::channel(false).0,
             earlier: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -102,9 +103,14 @@ impl IndexEntry {
 
     /// Makes the table of this index anew. Called when a shard became searchable, or ceased to be.
     pub(crate) fn refresh_states(&self) {
+        let _one_at_a_time = self.making_states.lock();
         let info = self.info.load_full();
-        let states = info.fields.keys().map(|field| (Arc::clone(field), self.state_of(field))).collect();
+        let states: HashMap<_, _> =
+            info.fields.keys().map(|field| (Arc::clone(field), self.state_of(field))).collect();
+        let ready = !states.is_empty() && states.values().all(|state| matches!(state, FieldState::Ready(_)));
         self.states.store(Arc::new(states));
+        self.ready.store(ready, Ordering::Release);
+        self.can_be_followed.store(info.fields.values().any(|field| field.readable), Ordering::Release);
     }
 
     fn state_of(&self, field: &str) -> FieldState {
@@ -126,8 +132,7 @@ impl IndexEntry {
 
     /// Every field can be searched.
     pub(crate) fn ready(&self) -> bool {
-        let states = self.states.load();
-        !states.is_empty() && states.values().all(|state| matches!(state, FieldState::Ready(_)))
+        self.ready.load(Ordering::Acquire)
     }
 
     /// Every field can be searched, or nothing is under way to make it so.
@@ -138,7 +143,7 @@ impl IndexEntry {
 
     /// Some field can be learnt.
     pub(crate) fn can_be_followed(&self) -> bool {
-        self.info.load().fields.values().any(|field| field.readable)
+        self.can_be_followed.load(Ordering::Acquire)
     }
 
     /// Cancels first builds of this index, or starts them again.
@@ -147,17 +152,6 @@ impl IndexEntry {
             shard.state.lock().build_cancelled = cancelled;
         }
         self.build_cancelled.send_replace(cancelled);
-    }
-
-    /// Whether a poll should ask about this index without anybody waiting for it. What a sleeping one does
-    /// is of no interest but for its debt; once a second is enough, and thousands of them cost little.
-    pub(crate) fn poll_due(&self, now: Instant) -> bool {
-        let mut next = self.next_poll.lock();
-        if now < *next && self.asleep() && self.ready() {
-            return false;
-        }
-        *next = now + ASLEEP_POLL;
-        true
     }
 
     /// Left asleep, as Elasticsearch leaves the shards of an index that nobody searches.
@@ -281,6 +275,11 @@ impl Registry {
     /// All that are followed.
     pub(crate) fn all(&self) -> Vec<Arc<IndexEntry>> {
         self.by_uuid.load().values().cloned().collect()
+    }
+
+    /// Those among them that are `wanted`.
+    pub(crate) fn select(&self, wanted: impl Fn(&IndexEntry) -> bool) -> Vec<Arc<IndexEntry>> {
+        self.by_uuid.load().values().filter(|entry| wanted(entry)).cloned().collect()
     }
 
     /// Whether a field can be searched. No lock, one clone of an `Arc`.

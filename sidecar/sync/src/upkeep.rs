@@ -70,7 +70,7 @@ pub(crate) async fn run(ctx: Arc<Context>, lane: Lane) {
             () = ctx.upkeep.notified(), if lane == Lane::Maintenance => {}
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
-        for (entry, field) in fields(&ctx) {
+        for (entry, field) in due(&ctx, lane) {
             if ctx.cancel.is_cancelled() {
                 return;
             }
@@ -87,16 +87,24 @@ pub(crate) async fn run(ctx: Arc<Context>, lane: Lane) {
     }
 }
 
-fn fields(ctx: &Context) -> Vec<(Arc<IndexEntry>, Arc<FieldIndex>)> {
-    let of_entry = |entry: Arc<IndexEntry>| {
-        let shards = entry.shards.clone();
-        shards.into_iter().flat_map(move |shard| {
-            let fields: Vec<_> = shard.state.lock().fields.values().cloned().collect();
-            let entry = Arc::clone(&entry);
-            fields.into_iter().map(move |field| (Arc::clone(&entry), field))
-        })
-    };
-    ctx.registry.all().into_iter().flat_map(of_entry).collect()
+/// What a lane has to do, on a look that costs little where that is nothing.
+fn due(ctx: &Context, lane: Lane) -> Vec<(Arc<IndexEntry>, Arc<FieldIndex>)> {
+    let now = Instant::now();
+    let mut due = Vec::new();
+    for entry in ctx.registry.all() {
+        for shard in &entry.shards {
+            let state = shard.state.lock();
+            let fields = state.fields.values().filter(|field| match lane {
+                Lane::Maintenance => field.upkeep.lock().maintain,
+                Lane::Files => {
+                    let snapshot_due = field.upkeep.lock().snapshot_due(ctx.config.snapshot_interval, now);
+                    snapshot_due || field.index.is_damaged()
+                }
+            });
+            due.extend(fields.map(|field| (Arc::clone(&entry), Arc::clone(field))));
+        }
+    }
+    due
 }
 
 /// Lets go of an index whose files are damaged: the next pull opens it anew and reads everything.
