@@ -131,6 +131,41 @@ async fn elasticsearch_restarting_under_load_is_survived() {
     }
 }
 
+/// With `index.translog.durability: async` a crash loses what was acknowledged, and Elasticsearch gives the
+/// same numbers away again, under another primary term. What we had shown, and what we held, must go.
+#[tokio::test]
+async fn acknowledged_writes_that_a_crash_lost_are_forgotten() {
+    let elasticsearch = Elasticsearch::start("async").await;
+    let data = tempfile::tempdir().unwrap();
+    let outrigger = Outrigger::start(elasticsearch.url(), data.path()).await;
+    let (through, direct) = (outrigger.api(), elasticsearch.api());
+    let body = json!({
+        "settings": {
+            "number_of_replicas": 0, "refresh_interval": -1,
+            "index.translog": {"durability": "async", "sync_interval": "1h"},
+        },
+        "mappings": {"properties": {"v": {"type": "dense_vector", "dims": 2, "similarity": "l2_norm"}}},
+    });
+    through.put("/async", body).await.ok();
+    through.put("/async/_doc/kept?refresh=true", json!({"v": [1, 1]})).await.ok();
+    through.call("POST", "/async/_flush", None).await.ok();
+    outrigger.learnt("async").await;
+    let shown = through.put("/async/_doc/shown?refresh=true", json!({"v": [2, 2]})).await.ok();
+    let hidden = through.put("/async/_doc/hidden", json!({"v": [3, 3]})).await.ok();
+    assert_eq!(through.knn("async", &[2.0, 2.0], 9).await.ids().len(), 2);
+    elasticsearch.restart(true).await;
+    for (id, before) in [("first", &shown), ("second", &hidden)] {
+        let after = direct.put(&format!("/async/_doc/{id}"), json!({"v": [4, 4]})).await.ok();
+        assert_eq!(after["_seq_no"], before["_seq_no"], "the crash lost nothing: {after}");
+        assert_ne!(after["_primary_term"], before["_primary_term"], "{after}");
+    }
+    outrigger.ready().await;
+    through.call("POST", "/async/_refresh", None).await.ok();
+    let found = through.knn("async", &[1.0, 1.0], 9).await;
+    assert!(found.way.starts_with("answer"), "{}", found.way);
+    assert_eq!(found.ids(), ["kept", "first", "second"], "{}", found.text);
+}
+
 fn files_below(dir: &Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
