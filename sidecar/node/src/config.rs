@@ -143,7 +143,7 @@ layer! {
     /// Elasticsearch; 0 for none [default: 64mb].
     document_cache: Word<Bytes>, "OUTRIGGER_DOCUMENT_CACHE", "SIZE";
     /// Memory for vectors of writes that wait for Elasticsearch's acknowledgement [default: 256mb].
-    /// Beyond it writes are learnt from Elasticsearch afterwards, and with 0 all are.
+    /// Beyond it writes are learnt from Elasticsearch afterwards, and with 0kb all are.
     write_memory: Word<Bytes>, "OUTRIGGER_WRITE_MEMORY", "SIZE";
     /// Memory that all indexes together may hold, vectors in files not counted [default: no limit].
     /// At the limit vectors go to files; what still does not fit is left to Elasticsearch.
