@@ -43,12 +43,15 @@ pub(crate) enum Depth {
 pub(crate) struct Differences {
     pub(crate) missing: u64,
     pub(crate) extra: u64,
+    /// Held in an older version than the one shown.
+    pub(crate) stale: u64,
 }
 
 impl std::ops::AddAssign for Differences {
     fn add_assign(&mut self, other: Self) {
         self.missing += other.missing;
         self.extra += other.extra;
+        self.stale += other.stale;
     }
 }
 
@@ -114,7 +117,7 @@ impl Reader {
         for batch in batches(differing) {
             found += self.compare_by_id(field, batch).await?;
         }
-        self.ctx.metrics.differences(found.missing, found.extra);
+        self.ctx.metrics.differences(&found);
         Ok(found)
     }
 
@@ -216,7 +219,7 @@ impl Reader {
             let query = all_of(vec![exists(&field.key.field), any_of(clauses)]);
             missing += self.learn(query, &fields).await?.documents;
         }
-        Ok(Differences { missing, extra: 0 })
+        Ok(Differences { missing, ..Differences::default() })
     }
 
     async fn compare_by_id(
@@ -238,21 +241,26 @@ impl Reader {
                 .map(|(doc, order)| Change { doc: doc.clone(), order: *order, kind: ChangeKind::Delete })
                 .collect();
             let held: std::collections::HashMap<DocKey, SeqNo> = held.into_iter().collect();
+            let superseded = extra.iter().filter(|change| shown.contains_key(&change.doc)).count();
+            let mut found =
+                Differences { extra: (extra.len() - superseded) as u64, ..Differences::default() };
             let mut missing = Vec::new();
             let mut rewound = false;
             for (doc, order) in &shown {
                 if held.get(doc) != Some(order) {
-                    rewound |= index.order_of(doc).is_some_and(|newer| newer > *order);
+                    let ours = index.order_of(doc);
+                    rewound |= ours.is_some_and(|newer| newer > *order);
+                    found.stale += u64::from(ours.is_some());
+                    found.missing += u64::from(ours.is_none());
                     missing.push(doc.id.clone());
                 }
             }
-            (extra, missing, rewound)
+            (extra, missing, found, rewound)
         };
-        let (extra, missing, rewound) = self.entry.tasks.spawn_blocking(compare).await?;
+        let (extra, missing, found, rewound) = self.entry.tasks.spawn_blocking(compare).await?;
         if rewound {
             return Err(PullError::Rewound(Arc::clone(field)));
         }
-        let found = Differences { missing: missing.len() as u64, extra: extra.len() as u64 };
         let fields: Fields = Arc::new([Arc::clone(field)]);
         // The order of a Delete is that of the version it removes: a newer version stays.
         self.stage(&fields, vec![extra]).await?;

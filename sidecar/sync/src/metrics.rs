@@ -13,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::audit::Differences;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct IndexLabel {
     index: String,
@@ -107,7 +109,7 @@ impl Metrics {
         feed.register("audits", "Comparisons with Elasticsearch beyond the count", metrics.audits.clone());
         feed.register(
             "audit_differences",
-            "Documents that an audit found missing here or extra here",
+            "Documents that an audit found missing here, extra here, or here in an older version (stale)",
             metrics.audit_differences.clone(),
         );
         feed.register(
@@ -181,9 +183,11 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn differences(&self, missing: u64, extra: u64) {
-        self.audit_differences.get_or_create(&KindLabel { kind: "missing" }).inc_by(missing);
-        self.audit_differences.get_or_create(&KindLabel { kind: "extra" }).inc_by(extra);
+    pub(crate) fn differences(&self, found: &Differences) {
+        let kinds = [("missing", found.missing), ("extra", found.extra), ("stale", found.stale)];
+        for (kind, documents) in kinds {
+            self.audit_differences.get_or_create(&KindLabel { kind }).inc_by(documents);
+        }
     }
 
     pub(crate) fn barrier(&self, waited: Duration, reached: bool) {

@@ -368,7 +368,8 @@ async fn check(reader: &Arc<Reader>, start: &Start, count: u64, max_seq_no: i64)
         metrics.audits_unequal.inc();
         tracing::warn!(index = %field.key, live, shown = count, "an audit did not end equal; it is tried again");
     }
-    *field.last_audit.lock() = Some(AuditReport { missing: found.missing, extra: found.extra, equal });
+    let Differences { missing, extra, stale } = found;
+    *field.last_audit.lock() = Some(AuditReport { missing, extra, stale, equal });
     Ok(equal)
 }
 

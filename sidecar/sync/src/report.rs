@@ -204,6 +204,8 @@ pub struct AuditReport {
     pub missing: u64,
     /// Documents that we held and it no longer showed.
     pub extra: u64,
+    /// Documents that we held in an older version than the one that it showed.
+    pub stale: u64,
     /// Counts agreed in the end.
     pub equal: bool,
 }
