@@ -68,7 +68,8 @@ async fn make(api: &Api, index: &str, kind: &str) {
 
 fn options(kind: &str) -> Value {
     match kind {
-        "hnsw" => json!({"type": "hnsw", "m": 16, "ef_construction": 100}),
+        // So dense that no document is out of reach.
+        "hnsw" => json!({"type": "hnsw", "m": 64, "ef_construction": 400}),
         kind => json!({"type": kind}),
     }
 }
