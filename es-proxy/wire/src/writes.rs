@@ -28,7 +28,8 @@ pub enum Left {
     Framing,
     /// The document holds something that we might read in another way than Elasticsearch.
     Document,
-    /// An update that does not tell all vectors of the document: a part of it, a script, an upsert.
+    /// An update of a document that was there, whose routing nobody knows, or one that does not tell all
+    /// vectors of the document: a part of it, a script, an upsert.
     Update,
     /// An ingest pipeline may change the document.
     Pipeline,

@@ -207,6 +207,11 @@ fn acknowledged(catalog: &Catalog, write: Item, answer: &Answer<'_>) -> Result<O
         }
         _ => return Err(Left::Response),
     };
+    // An update keeps the routing that the document has, whatever that of the request is, so nobody here
+    // can tell which document of a shard it is.
+    if write.operation == Operation::Update && answer.result == "updated" {
+        return Err(Left::Update);
+    }
     let shard_rule = index.writes.routing.filter(|_| index.writes.are_plain()).ok_or(Left::Index)?;
     Ok(Some(Acknowledged {
         index: Arc::clone(index),

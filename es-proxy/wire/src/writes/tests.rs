@@ -92,7 +92,7 @@ fn every_action_of_a_bulk() {
     let items = [
         item("index", "i", "1", "created", 0),
         item("create", "i", "2", "created", 1),
-        item("update", "i", "3", "updated", 2),
+        item("update", "i", "3", "created", 2),
         item("delete", "i", "4", "deleted", 3),
         item("index", "i", "rUVM_aEBkFdM5UIVUteu", "created", 4),
     ];
@@ -197,10 +197,14 @@ fn vectors_are_what_lucene_stores() {
 
 #[test]
 fn updates_count_only_where_they_name_every_field() {
-    let update = |index: &str, source: &str| {
+    let update_to = |result: &str, index: &str, source: &str| {
         let request = format!("{{\"update\":{{\"_index\":\"{index}\",\"_id\":\"1\"}}}}\n{source}\n");
-        bulk(None, &request, &[item("update", index, "1", "updated", 7)])
+        bulk(None, &request, &[item("update", index, "1", result, 7)])
     };
+    let update = |index: &str, source: &str| update_to("created", index, source);
+    // A document that was there keeps its own routing.
+    let there = update_to("updated", "i", r#"{"doc":{"v":[1,2]},"doc_as_upsert":true}"#);
+    assert_eq!(left(&there), [(Left::Update, 1)]);
     assert_eq!(
         vectors(&update("i", r#"{"doc":{"v":[1,2]},"doc_as_upsert":true}"#)),
         [("1", 7, &document(&[1.0, 2.0]))]
@@ -402,9 +406,9 @@ fn single_documents() {
     assert_eq!((write.doc.routing.as_deref(), write.no_pipeline), (Some("r"), false));
     let automatic = single(Operation::Index, "i", None, "{\"v\":[1,2]}", &response("auto", "created"));
     assert_eq!(vectors(&automatic), [("auto", 24, &document(&[1.0, 2.0]))]);
-    let updated =
-        single(Operation::Update, "i", Some("9"), "{\"doc\":{\"v\":[1,2]}}", &response("9", "updated"));
-    assert_eq!(vectors(&updated), [("9", 24, &document(&[1.0, 2.0]))]);
+    let upsert = "{\"doc\":{\"v\":[1,2]},\"doc_as_upsert\":true}";
+    let made = single(Operation::Update, "i", Some("9"), upsert, &response("9", "created"));
+    assert_eq!(vectors(&made), [("9", 24, &document(&[1.0, 2.0]))]);
     let deleted = single(Operation::Delete, "i", Some("9"), "", &(response("9", "deleted") + "\n"));
     assert_eq!(vectors(&deleted), [("9", 24, &Wrote::Deletion)]);
     for nothing in ["noop", "not_found"] {
