@@ -90,6 +90,22 @@ impl FaultProxy {
         self.shared.faults.send_replace(faults);
     }
 
+    /// Faults until `time` has passed; a later call makes this one void.
+    pub fn set_for(&self, faults: Faults, time: Duration) {
+        self.set(Some(faults));
+        let (shared, mut changed) = (Arc::clone(&self.shared), self.shared.faults.subscribe());
+        tokio::spawn(async move {
+            if tokio::time::timeout(time, changed.changed()).await.is_err() {
+                shared.faults.send_replace(None);
+            }
+        });
+    }
+
+    /// Whether there are faults now.
+    pub fn is_troubled(&self) -> bool {
+        self.shared.faults.borrow().is_some()
+    }
+
     /// Requests that were hit so far.
     pub fn hit(&self) -> u64 {
         self.shared.hit.load(Ordering::Relaxed)

@@ -319,9 +319,7 @@ impl History {
             Fault::Terminate { sidecar } => self.sidecars[sidecar].terminate().await,
             Fault::Pause { sidecar, time } => self.sidecars[sidecar].pause(time),
             Fault::FullDisk { sidecar, steps } => self.sidecars[sidecar].fill_disk(number + u64::from(steps)),
-            Fault::Network { sidecar, faults, steps } => {
-                self.sidecars[sidecar].trouble_network(faults, number + u64::from(steps));
-            }
+            Fault::Network { sidecar, faults, time } => self.sidecars[sidecar].trouble_network(faults, time),
             Fault::PauseNode { node, time } => {
                 while self.pauses.join_next().await.is_some() {}
                 if self.shared.lost() != Some(node) {

@@ -23,7 +23,6 @@ pub(super) struct Sidecar {
     /// Steps at which troubles end.
     back_at: Option<u64>,
     room_at: Option<u64>,
-    connected_at: Option<u64>,
 }
 
 impl Sidecar {
@@ -34,16 +33,7 @@ impl Sidecar {
             networks.push(FaultProxy::start(node, seed.wrapping_add(number as u64 * 1_000_003)).await);
         }
         let data = tempfile::tempdir().expect("a directory");
-        let mut this = Self {
-            number,
-            running: None,
-            data,
-            networks,
-            shared,
-            back_at: None,
-            room_at: None,
-            connected_at: None,
-        };
+        let mut this = Self { number, running: None, data, networks, shared, back_at: None, room_at: None };
         this.begin().await;
         this.ready().await;
         this
@@ -108,15 +98,14 @@ impl Sidecar {
         }
     }
 
-    /// Faults of its connections to Elasticsearch until a step.
-    pub(super) fn trouble_network(&mut self, faults: Faults, until: u64) {
-        self.networks.iter().for_each(|network| network.set(Some(faults)));
-        self.connected_at = Some(until);
+    /// Faults of its connections to Elasticsearch for a while.
+    pub(super) fn trouble_network(&self, faults: Faults, time: Duration) {
+        self.networks.iter().for_each(|network| network.set_for(faults, time));
     }
 
     /// Whether its connections to Elasticsearch work.
     pub(super) fn is_connected(&self) -> bool {
-        self.connected_at.is_none()
+        !self.networks.iter().any(FaultProxy::is_troubled)
     }
 
     /// Whether the process is there; a process that ended by itself is a failure.
@@ -131,8 +120,7 @@ impl Sidecar {
     /// Ends the troubles whose time has come.
     pub(super) async fn step(&mut self, step: u64) {
         let is_due = |at: Option<u64>| at.is_some_and(|at| at <= step);
-        if is_due(self.connected_at) {
-            self.connected_at = None;
+        if step == u64::MAX {
             self.networks.iter().for_each(|network| network.set(None));
         }
         if is_due(self.room_at) {

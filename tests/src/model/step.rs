@@ -121,8 +121,8 @@ pub(super) enum Fault {
     Pause { sidecar: usize, time: Duration },
     /// The sidecar's files cannot grow for so many steps.
     FullDisk { sidecar: usize, steps: u32 },
-    /// The connections between a sidecar and Elasticsearch, for so many steps.
-    Network { sidecar: usize, faults: Faults, steps: u32 },
+    /// The connections between a sidecar and Elasticsearch, for a while.
+    Network { sidecar: usize, faults: Faults, time: Duration },
     /// SIGSTOP of an Elasticsearch node, and SIGCONT after so many milliseconds.
     PauseNode { node: usize, time: Duration },
     /// A node of a cluster ends; it comes back after so many steps.
@@ -324,7 +324,7 @@ impl Draw {
                 ];
                 let trouble = troubles[self.random.gen_range(0..troubles.len())];
                 let faults = Faults { trouble, one_in: self.random.gen_range(1..12) };
-                Fault::Network { sidecar, faults, steps }
+                Fault::Network { sidecar, faults, time }
             }
             84..94 if self.scope.nodes > 1 => {
                 Fault::LoseNode { node, hard: self.one_in(2), steps: steps + 20 }
