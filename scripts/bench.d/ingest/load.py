@@ -19,7 +19,7 @@ def run(bench):
     bench.watch(outrigger)
     for clients in (4,) if bench.quick else (1, 4):
         for peer in [peers.Peer(PLAIN, bench.servers.elasticsearch, bench.servers.es), *peers.all_of(bench.servers, outrigger)]:
-            merge = peer.name in ("int8_hnsw", "bbq_hnsw") and clients == 1
+            merge = peer.name in peers.ELASTICSEARCH and clients == 1
             rows.append(loading.load(bench.servers, bench.client, peer, bench.dataset, clients, merge))
             if peer.outrigger and clients == 4:
                 steady = cost_when_trained(bench, peer)

@@ -13,6 +13,17 @@ use crate::form;
 use crate::index::Index;
 use crate::snapshot::{self, Disk, Faults};
 
+/// Lowers the priority of this thread: training can wait, what Elasticsearch and searches do meanwhile
+/// cannot. Where the system does not allow it, training is only less polite.
+fn step_back() {
+    if let Err(reason) = rustix::process::setpriority_process(None, TRAINING_NICENESS) {
+        tracing::debug!(%reason, "training runs at full priority");
+    }
+}
+
+/// About a tenth of a processor that others want too; all of one that nobody wants.
+const TRAINING_NICENESS: i32 = 10;
+
 /// See [`KnnEngine`].
 pub struct Engine {
     config: EngineConfig,
@@ -37,6 +48,7 @@ impl Engine {
         let pool = ThreadPoolBuilder::new()
             .num_threads(config.train_threads.max(1))
             .thread_name(|number| format!("ivf-train-{number}"))
+            .start_handler(|_| step_back())
             .build()
             .map_err(|error| EngineError::Training(error.to_string()))?;
         let (budget, holds) = (Budget::new(config.memory_budget), Budget::new(Some(config.hold_bytes)));
