@@ -256,8 +256,8 @@ async fn single_documents_are_followed_too() {
         (
             "POST /i/_update/a%2Fb",
             json,
-            "{\"doc\":{\"v\":[3,4]}}",
-            answer("a/b", "updated"),
+            "{\"doc\":{\"v\":[3,4]},\"doc_as_upsert\":true}",
+            answer("a/b", "created"),
             Some(vec![3.0, 4.0]),
         ),
         ("DELETE /i/_doc/a%2Fb", "", "", answer("a/b", "deleted"), None),
@@ -266,6 +266,10 @@ async fn single_documents_are_followed_too() {
         let told = setup.send(&request(line, headers, body.as_bytes()), 5).await.1;
         assert_eq!(told, [Told::Acknowledged(vec![("a/b".into(), 1, vector)])], "{line}");
     }
+    // Under which routing a document stands that was there already, only Elasticsearch knows.
+    let setup = Setup::new(answer("a", "updated")).await;
+    let sent = request("POST /i/_update/a", json, b"{\"doc\":{\"v\":[3,4]}}");
+    assert_eq!(setup.send(&sent, 5).await.1, []);
 }
 
 #[tokio::test]

@@ -82,10 +82,11 @@ impl<'a> Cursor<'a> {
                 return Ok((&self.bytes[start..self.at - 1], escapes));
             }
             escapes = true;
-            self.at += 1;
-            if self.at > self.bytes.len() {
+            // What is escaped.
+            if self.at == self.bytes.len() {
                 return Err(Malformed);
             }
+            self.at += 1;
         }
     }
 

@@ -166,6 +166,13 @@ impl WriteScanner {
         self.pending = None;
     }
 
+    /// Stops, and lets go of what was seen: all of the request is left to the feed.
+    pub fn abandon(&mut self, why: Left) {
+        self.stop(why);
+        self.items = Vec::new();
+        self.held = 0;
+    }
+
     /// Whether anything was seen whose fate matters.
     pub fn is_of_interest(&self) -> bool {
         let is_ours = |item: &Item| !matches!(item.seen, Seen::NotOurs);

@@ -55,7 +55,9 @@ impl RequestWatch {
         self.shared.telemetry.writes.bytes(scanned - self.counted);
         self.counted = scanned;
         if !self.share.resize(self.scanner.held()) {
-            self.scanner.stop(Left::Memory);
+            // What is not counted must not be held.
+            self.scanner.abandon(Left::Memory);
+            self.share.resize(0);
         }
     }
 

@@ -198,3 +198,10 @@ proptest! {
         prop_assert!(cursor.at <= bytes.len());
     }
 }
+
+#[test]
+fn a_line_may_end_in_the_middle_of_an_escape() {
+    let mut cursor = Cursor::new(br#"{"\"#);
+    assert!(fields().read(&mut cursor, Numbers::AsWritten).is_err());
+    assert_eq!(cursor.at, 3);
+}
