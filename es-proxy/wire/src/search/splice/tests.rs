@@ -1,0 +1,114 @@
+//! Where knn is found, what is added, what passes.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn find(body: &str, version: &str) -> Result<Vec<KnnSite>, NotOurs> {
+    find_with(body, "", version)
+}
+
+fn find_with(body: &str, url: &str, version: &str) -> Result<Vec<KnnSite>, NotOurs> {
+    let caps = Capabilities::of(version.parse().unwrap()).unwrap();
+    find_knn(body.as_bytes(), &Params::parse(url).unwrap(), &caps)
+}
+
+const KNN: &str = r#"{"field":"v","query_vector":[1,2],"k":3,"num_candidates":7}"#;
+
+#[test]
+fn every_place_is_found_in_its_order() {
+    for (body, reaches) in [
+        (format!(r#"{{"knn":{KNN},"query":{{"match_all":{{}}}}}}"#), vec![Reach::Global]),
+        (format!(r#"{{"knn":[{KNN},{KNN}],"size":4}}"#), vec![Reach::Global; 2]),
+        (
+            format!(r#"{{"query":{{"knn":{KNN}}},"aggs":{{"a":{{"terms":{{"field":"t"}}}}}}}}"#),
+            vec![Reach::EachShard],
+        ),
+        (
+            format!(
+                r#"{{"query":{{"bool":{{"must":[{{"knn":{KNN}}},{{"match":{{"t":"x"}}}}],"should":{{"dis_max":{{"queries":[{{"knn":{KNN}}}],"tie_breaker":0.5}}}}}}}},"knn":{KNN}}}"#
+            ),
+            vec![Reach::EachShard, Reach::EachShard, Reach::Global],
+        ),
+        (
+            format!(
+                r#"{{"retriever":{{"rrf":{{"retrievers":[{{"standard":{{"query":{{"constant_score":{{"filter":{{"knn":{KNN}}}}}}}}}}},{{"retriever":{{"knn":{KNN}}},"weight":2}}],"rank_constant":5}}}}}}"#
+            ),
+            vec![Reach::EachShard, Reach::Global],
+        ),
+    ] {
+        let sites = find(&body, "9.2.0").unwrap_or_else(|reason| panic!("{body}: {reason:?}"));
+        assert_eq!(sites.iter().map(|site| site.reach).collect::<Vec<_>>(), reaches, "{body}");
+        assert!(
+            sites.iter().all(|site| (site.k, site.num_candidates) == (3, 7) && site.vector == [1.0, 2.0])
+        );
+    }
+}
+
+#[test]
+fn the_filter_is_all_that_is_added() {
+    let body = format!(
+        r#" {{ "query" : {{"bool":{{"should":[{{"knn": {KNN} }}]}}}}, "knn":{KNN}, "sort":["_score"]}}"#
+    );
+    let sites = find(&body, "9.2.0").unwrap();
+    let ids = [vec!["a", "quo\"te"], vec![]];
+    let spliced: Value = serde_json::from_slice(&with_ids(body.as_bytes(), &sites, &ids)).unwrap();
+    let mut wanted: Value = serde_json::from_str(&body).unwrap();
+    wanted["query"]["bool"]["should"][0]["knn"]["filter"] = json!({"ids": {"values": ["a", "quo\"te"]}});
+    wanted["knn"]["filter"] = json!({"ids": {"values": []}});
+    assert_eq!(spliced, wanted);
+}
+
+#[test]
+fn what_is_not_known_passes() {
+    for (body, reason) in [
+        (r#"{"query":{"match_all":{}}}"#.to_owned(), "no_knn"),
+        (format!(r#"{{"knn":{KNN},"aggs":{{"f":{{"filter":{{"knn":{KNN}}}}}}}}}"#), "knn_elsewhere"),
+        (format!(r#"{{"query":{{"nested":{{"path":"n","query":{{"knn":{KNN}}}}}}}}}"#), "knn_elsewhere"),
+        (
+            format!(r#"{{"knn":{KNN},"rescore":{{"query":{{"rescore_query":{{"\u006bnn":{KNN}}}}}}}}}"#),
+            "knn_elsewhere",
+        ),
+        (r#"{"knn":{"field":"v","query_vector":[1],"filter":{"term":{"a":1}}}}"#.to_owned(), "filter"),
+        (
+            r#"{"knn":{"field":"v","query_vector":[1],"rescore_vector":{"oversample":2}}}"#.to_owned(),
+            "unknown_key",
+        ),
+        (r#"{"knn":{"field":"v","query_vector_builder":{}}}"#.to_owned(), "unknown_key"),
+        (format!(r#"{{"knn":{KNN},"knn":{KNN}}}"#), "duplicate_key"),
+        (format!(r#"{{"knn":{KNN},"profile":true}}"#), "profile"),
+        (format!(r#"{{"knn":{KNN},"new_thing":1}}"#), "unknown_key"),
+        (format!(r#"{{"retriever":{{"rrf":{{"filter":{{}},"retrievers":[{{"knn":{KNN}}}]}}}}}}"#), "filter"),
+        (r#"{"retriever":{"knn":{"field":"v","query_vector":[1],"k":1}}}"#.to_owned(), "k"),
+        (format!(r#"{{"knn":{KNN}"#), "malformed"),
+    ] {
+        assert_eq!(find(&body, "9.2.0"), Err(NotOurs(reason)), "{body}");
+    }
+    assert_eq!(find_with(&format!(r#"{{"knn":{KNN}}}"#), "routing=a", "9.2.0"), Err(NotOurs("parameter")));
+}
+
+#[test]
+fn the_defaults_of_the_knn_query_follow_the_version() {
+    let effort = |version: &str, members: &str, url: &str| {
+        let body = format!(r#"{{"query":{{"knn":{{"field":"v","query_vector":[1]{members}}}}},"size":8}}"#);
+        find_with(&body, url, version)
+            .map(|sites| (sites[0].k, sites[0].num_candidates))
+            .map_err(|NotOurs(reason)| reason)
+    };
+    for (version, members, url, wanted) in [
+        ("8.11.0", r#","num_candidates":5"#, "", Err("version")),
+        ("8.12.0", "", "", Err("k")),
+        ("8.12.0", r#","num_candidates":5"#, "", Ok((5, 5))),
+        ("8.14.0", "", "", Ok((12, 12))),
+        ("8.14.0", r#","k":2"#, "", Err("k")),
+        ("8.15.0", "", "size=4", Ok((6, 6))),
+        ("8.15.0", r#","k":3"#, "", Ok((3, 5))),
+        ("8.15.0", r#","num_candidates":5"#, "", Ok((5, 5))),
+        ("9.2.0", "", "", Ok((8, 12))),
+        ("9.2.0", r#","num_candidates":5"#, "", Ok((5, 5))),
+        ("9.2.0", "", "size=0", Err("k")),
+        ("9.2.0", r#","k":3"#, "size=0", Ok((3, 5))),
+    ] {
+        assert_eq!(effort(version, members, url), wanted, "{version} {members} {url}");
+    }
+}
