@@ -243,11 +243,11 @@ WAYS = {
     "documents": ("fetch", {"knn": knn("l2"), "source": ["n"]}),
     "fields": ("fetch", {"knn": knn("dot"), "source": False, "fields": ["n"]}),
     "filter": ("pass", {"knn": knn("cos", filter=FILTERS["term"]), "source": False}),
-    "knn query": ("pass", {"query": {"knn": {"field": "dot", "query_vector": query("dot"), "num_candidates": WIDE}}, "source": False}),
-    "hybrid": ("pass", {"knn": knn("mip"), "query": {"match": {"title": "sail"}}, "source": False}),
-    "several": ("pass", {"knn": [knn("cos"), knn("l2")], "source": False}),
+    "knn query": ("splice", {"query": {"knn": {"field": "dot", "query_vector": query("dot"), "num_candidates": WIDE}}, "source": False}),
+    "hybrid": ("splice", {"knn": knn("mip"), "query": {"match": {"title": "sail"}}, "source": False}),
+    "several": ("splice", {"knn": [knn("cos"), knn("l2")], "source": False}),
     "nested": ("pass", {"knn": knn("kids.v"), "source": False}),
-    "aggregation": ("pass", {"knn": knn("cos"), "size": 0, "aggs": {"tags": {"terms": {"field": "tag"}}}}),
+    "aggregation": ("splice", {"knn": knn("cos"), "size": 0, "aggs": {"tags": {"terms": {"field": "tag"}}}}),
 }
 
 
