@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::ports::NodeFacts;
+
 /// Settings of the request path.
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
@@ -93,6 +95,17 @@ pub enum SecurityMode {
     Off,
     /// Declared on: every hit is fetched with the caller's own credentials.
     On,
+}
+
+impl SecurityMode {
+    /// Whether Elasticsearch must confirm what the caller may see.
+    pub(crate) fn is_on(self, node: &NodeFacts) -> bool {
+        match self {
+            Self::Auto => !node.security_absent,
+            Self::Off => false,
+            Self::On => true,
+        }
+    }
 }
 
 impl FromStr for SecurityMode {

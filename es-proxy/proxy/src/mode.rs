@@ -4,6 +4,9 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use dashmap::DashMap;
+use http::HeaderMap;
+
+use crate::upstream::MODE;
 
 /// What is done with searches that could be answered here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,11 @@ impl FromStr for Mode {
             other => Err(format!("[{other}] is none of serve, shadow, pass")),
         }
     }
+}
+
+/// Whether a request asks that Elasticsearch answer it.
+pub(crate) fn says_pass(headers: &HeaderMap) -> bool {
+    headers.get(MODE).is_some_and(|mode| mode.as_bytes() == b"pass")
 }
 
 /// The modes in force.

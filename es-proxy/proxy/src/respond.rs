@@ -102,6 +102,13 @@ pub(crate) fn json_content_type(request: &HeaderMap, major: u16) -> Option<Heade
     }
 }
 
+/// Whether the body of a message is of one of these media types, whatever parameters come with it.
+pub(crate) fn is_media_type(headers: &HeaderMap, known: &[&str]) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let media_type = value.split(';').next().unwrap_or(value).trim();
+    known.iter().any(|known| media_type.eq_ignore_ascii_case(known))
+}
+
 /// The one value of a header; `None` outside when it is repeated or not text.
 fn single(headers: &HeaderMap, name: HeaderName) -> Option<Option<&str>> {
     let mut values = headers.get_all(name).iter();

@@ -19,6 +19,11 @@ impl Params {
         Some(Self(pairs))
     }
 
+    /// The parameters of a URL that may have none; see [`Params::parse`].
+    pub fn of(query: Option<&str>) -> Option<Self> {
+        query.map_or_else(|| Some(Self::default()), Self::parse)
+    }
+
     /// The last value given for `name`, as in Elasticsearch.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())

@@ -3,17 +3,16 @@
 //! Both are a mapping update that Elasticsearch makes under the caller's own credentials, so who may change the
 //! mapping may do this, and nobody else. An adopted field keeps the index type that it names.
 
-use es_wire::{Catalog, KeyChange, Origin, Params, Resolved, change_key, pretty};
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use es_wire::{Catalog, KeyChange, Origin, Resolved, change_key};
 use http::request::Parts;
 use http::{Method, StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use crate::body::collect;
-use crate::intercept::search::{body_failure, inflated, request_like};
+use crate::intercept::own::{answer, as_caller};
+use crate::intercept::search::{body_failure, inflated};
 use crate::intercept::show::MAX_SHOWN_BYTES;
-use crate::pass;
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::respond;
 use crate::telemetry::Served;
@@ -81,7 +80,7 @@ async fn change(worker: &Worker, parts: &Parts, index: &str, field: &str, change
         }
     }
     worker.read_catalog_again().await;
-    answer(parts, json!({"acknowledged": true}), "changed")
+    answer(parts, json!({"acknowledged": true}).to_string(), "changed")
 }
 
 /// `GET /_ivf` and `GET /_ivf/{index}`: the fields that are ours, of the indices that the caller may see.
@@ -96,7 +95,7 @@ pub(crate) async fn list(worker: &Worker, target: &str, request: &ClientRequest)
     let catalog = worker.shared.cluster.catalog();
     let indices: Map<String, Value> =
         visible.keys().filter_map(|name| Some((name.clone(), fields_of(worker, &catalog, name)?))).collect();
-    answer(parts, json!({"indices": indices}), "list")
+    answer(parts, json!({"indices": indices}).to_string(), "list")
 }
 
 fn fields_of(worker: &Worker, catalog: &Catalog, name: &str) -> Option<Value> {
@@ -118,7 +117,7 @@ fn fields_of(worker: &Worker, catalog: &Catalog, name: &str) -> Option<Value> {
     Some(json!({"uuid": &*index.uuid, "fields": fields}))
 }
 
-/// Asks Elasticsearch as the caller; whatever is not 200 goes back to the caller as it came.
+/// What Elasticsearch answers in the caller's name.
 async fn ask(
     worker: &Worker,
     parts: &Parts,
@@ -130,19 +129,7 @@ async fn ask(
         let kind = "illegal_argument_exception";
         return Err(refuse(parts, StatusCode::BAD_REQUEST, kind, "that is no index name"));
     };
-    let json = HeaderValue::from_static("application/json");
-    let has_body = body.is_some();
-    let mut request = request_like(parts, method, uri, body.unwrap_or_default().into());
-    request.parts.headers.remove(CONTENT_TYPE);
-    if has_body {
-        request.parts.headers.insert(CONTENT_TYPE, json.clone());
-    }
-    request.parts.headers.insert(ACCEPT, json);
-    let response = match worker.send(request).await {
-        Ok(response) if response.status() == StatusCode::OK => response,
-        Ok(refusal) => return Err((pass::relay(refusal), Served::new("own", "refused_by_elasticsearch"))),
-        Err(failure) => return Err(worker.failed(&parts.headers, &failure)),
-    };
+    let response = as_caller(worker, parts, method, uri, body).await?;
     let read = collect(response.into_body(), MAX_SHOWN_BYTES).await.ok().flatten();
     read.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()).ok_or_else(|| {
         let reason = "Elasticsearch's response could not be read";
@@ -162,13 +149,4 @@ fn encoded(name: &str) -> String {
 
 fn refuse(parts: &Parts, status: StatusCode, kind: &str, reason: &str) -> Reply {
     (respond::error(&parts.headers, status, kind, reason), Served::new("own", "refused"))
-}
-
-fn answer(parts: &Parts, body: Value, what: &'static str) -> Reply {
-    let params = parts.uri.query().and_then(Params::parse);
-    let body = body.to_string();
-    let laid_out = params.and_then(|params| params.flag("pretty")) == Some(true);
-    let body = if laid_out { pretty(&body) } else { body };
-    let json = HeaderValue::from_static("application/json");
-    (respond::json(&parts.headers, json, body), Served::new("own", what))
 }

@@ -9,12 +9,12 @@ use es_wire::{
     ExistingField, MappingContext, MappingError, existing_fields, translate_create, translate_template,
     translate_update,
 };
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::body::{RequestBody, collect};
-use crate::intercept::search::{body_failure, inflated, request_like};
+use crate::intercept::search::{body_failure, inflated, json_request};
 use crate::intercept::show::{self, MAX_SHOWN_BYTES};
 use crate::pass;
 use crate::proxy::{ClientRequest, Reply, Worker};
@@ -165,10 +165,9 @@ async fn existing_in(worker: &Worker, parts: &Parts, target: &str) -> Existing {
     let Ok(uri) = format!("/{target}/_mapping{}", which_indices(&parts.uri)).parse::<Uri>() else {
         return Existing::Unknown;
     };
-    let mut request = request_like(parts, Method::GET, uri, "".into());
-    request.parts.headers.remove(CONTENT_TYPE);
-    request.parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    let Ok(response) = worker.send(request).await else { return Existing::Unknown };
+    let Ok(response) = worker.send(json_request(parts, Method::GET, uri, None)).await else {
+        return Existing::Unknown;
+    };
     if response.status() == StatusCode::NOT_FOUND {
         return Existing::Known(BTreeMap::new());
     }

@@ -3,17 +3,19 @@
 
 use es_wire::Params;
 use es_wire::pretty;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
-use http::{Method, StatusCode};
+use http::header::HeaderValue;
+use http::request::Parts;
+use http::{Method, Response, StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::intercept::adopt;
-use crate::intercept::search::request_like;
+use crate::intercept::search::json_request;
 use crate::pass;
 use crate::ports::BuildCommand;
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::respond;
 use crate::telemetry::Served;
+use crate::upstream::UpstreamBody;
 
 /// Serves a call below `/_ivf`.
 pub(crate) async fn serve(worker: &Worker, segments: &[String], request: ClientRequest) -> Reply {
@@ -53,7 +55,7 @@ async fn stats(worker: &Worker, index: &str, request: &ClientRequest) -> Reply {
         return refusal;
     }
     match worker.shared.cluster.report(index) {
-        Some(report) => answer(request, report, "stats"),
+        Some(report) => answer(&request.parts, report, "stats"),
         None => no_field(request, index),
     }
 }
@@ -66,7 +68,7 @@ async fn build(worker: &Worker, index: &str, request: &ClientRequest, command: B
         return refusal;
     }
     if worker.shared.cluster.build(index, command) {
-        answer(request, "{\"acknowledged\":true}".to_owned(), "build")
+        answer(&request.parts, "{\"acknowledged\":true}".to_owned(), "build")
     } else {
         no_field(request, index)
     }
@@ -87,13 +89,21 @@ async fn allowed(
             respond::error(headers, StatusCode::BAD_REQUEST, "illegal_argument_exception", &reason);
         return Err((response, Served::new("own", "bad_name")));
     };
-    let mut check = request_like(&request.parts, method, uri, "".into());
-    check.parts.headers.remove(CONTENT_TYPE);
-    check.parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    match worker.send(check).await {
-        Ok(response) if response.status() == StatusCode::OK => Ok(()),
+    as_caller(worker, &request.parts, method, uri, None).await.map(drop)
+}
+
+/// Asks Elasticsearch in the caller's name; whatever is not 200 goes back to the caller as it came.
+pub(super) async fn as_caller(
+    worker: &Worker,
+    parts: &Parts,
+    method: Method,
+    uri: Uri,
+    body: Option<String>,
+) -> Result<Response<UpstreamBody>, Reply> {
+    match worker.send(json_request(parts, method, uri, body)).await {
+        Ok(response) if response.status() == StatusCode::OK => Ok(response),
         Ok(refusal) => Err((pass::relay(refusal), Served::new("own", "refused_by_elasticsearch"))),
-        Err(failure) => Err(worker.failed(headers, &failure)),
+        Err(failure) => Err(worker.failed(&parts.headers, &failure)),
     }
 }
 
@@ -108,10 +118,10 @@ fn no_field(request: &ClientRequest, index: &str) -> Reply {
     (response, Served::new("own", "not_found"))
 }
 
-fn answer(request: &ClientRequest, body: String, reason: &'static str) -> Reply {
-    let is_pretty =
-        request.parts.uri.query().and_then(Params::parse).and_then(|params| params.flag("pretty"));
+/// An answer of our own, laid out as the caller wants it.
+pub(super) fn answer(parts: &Parts, body: String, reason: &'static str) -> Reply {
+    let is_pretty = parts.uri.query().and_then(Params::parse).and_then(|params| params.flag("pretty"));
     let body = if is_pretty == Some(true) { pretty(&body) } else { body };
-    let response = respond::json(&request.parts.headers, HeaderValue::from_static("application/json"), body);
+    let response = respond::json(&parts.headers, HeaderValue::from_static("application/json"), body);
     (response, Served::new("own", reason))
 }

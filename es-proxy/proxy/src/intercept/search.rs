@@ -13,14 +13,13 @@ use es_wire::{Catalog, IndexInfo, Resolved, VectorField};
 use es_wire::{KnnSearch, NotOurs, parse_search};
 use es_wire::{Outcome, Reach, ScoredHit, render};
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, HeaderValue};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 
 use crate::body::{BodyFailure, RequestBody};
-use crate::config::SecurityMode;
 use crate::intercept::fetch::{self, Fetched, Source};
 use crate::intercept::splice;
-use crate::mode::Mode;
+use crate::mode::{Mode, says_pass};
 use crate::ports::{KnnHit, KnnQuestion, Scope};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::telemetry::Served;
@@ -144,23 +143,16 @@ fn plan(
     text: &[u8],
 ) -> Result<Plan, NotOurs> {
     let shared = &worker.shared;
-    if parts.headers.get("x-outrigger-mode").is_some_and(|mode| mode.as_bytes() == b"pass") {
+    if says_pass(&parts.headers) {
         return Err(NotOurs("request_says_pass"));
     }
     let node = shared.cluster.node().ok_or(NotOurs("upstream_unknown"))?;
     let capabilities = node.capabilities.as_ref().ok_or(NotOurs("version_unknown"))?;
     let major = node.version.major as u16;
     let content_type = respond::json_content_type(&parts.headers, major).ok_or(NotOurs("content_type"))?;
-    let params = match parts.uri.query() {
-        None => Params::default(),
-        Some(query) => Params::parse(query).ok_or(NotOurs("bad_query_string"))?,
-    };
+    let params = Params::of(parts.uri.query()).ok_or(NotOurs("bad_query_string"))?;
     let mut search = parse_search(text, &params, capabilities)?;
-    let index = match catalog.resolve(target) {
-        Resolved::One(index) => index,
-        Resolved::NotOne(reason) => return Err(NotOurs(reason)),
-        Resolved::Unknown => return Err(NotOurs("unknown_index")),
-    };
+    let index = one_index(catalog, target)?;
     let field: &VectorField = index.fields.get(search.field.as_str()).ok_or(NotOurs("field_not_ours"))?;
     if search.from.saturating_add(search.size) > index.max_result_window {
         return Err(NotOurs("result_window"));
@@ -168,13 +160,18 @@ fn plan(
     if search.vector.len() != field.spec.values() || field.scoring().prepare(&mut search.vector).is_err() {
         return Err(NotOurs("bad_vector"));
     }
-    let verify = match shared.config.security {
-        SecurityMode::Auto => !node.security_absent,
-        SecurityMode::Off => false,
-        SecurityMode::On => true,
-    };
+    let verify = shared.config.security.is_on(&node);
     let mode = shared.modes.of(&index.name);
     Ok(Plan { search, index, content_type, verify, mode })
+}
+
+/// The one open index that a target means.
+pub(crate) fn one_index(catalog: &Catalog, target: &str) -> Result<Arc<IndexInfo>, NotOurs> {
+    match catalog.resolve(target) {
+        Resolved::One(index) => Ok(index),
+        Resolved::NotOne(reason) => Err(NotOurs(reason)),
+        Resolved::Unknown => Err(NotOurs("unknown_index")),
+    }
 }
 
 /// Searches, and answers or fetches. The error is the reason why the request must pass after all.
@@ -300,6 +297,24 @@ fn scanned_vectors(worker: &Worker, target: Option<&str>, catalog: &Catalog) -> 
         Some(Resolved::Unknown) => 0,
         _ => catalog.adopted().map(|index| of_index(index)).sum(),
     }
+}
+
+/// A request of our own for JSON, under the caller's credentials.
+pub(crate) fn json_request(
+    parts: &Parts,
+    method: http::Method,
+    uri: http::Uri,
+    body: Option<String>,
+) -> ClientRequest {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+    let has_body = body.is_some();
+    let mut request = request_like(parts, method, uri, body.unwrap_or_default().into());
+    request.parts.headers.remove(CONTENT_TYPE);
+    if has_body {
+        request.parts.headers.insert(CONTENT_TYPE, JSON);
+    }
+    request.parts.headers.insert(ACCEPT, JSON);
+    request
 }
 
 /// A whole body in a [`ClientRequest`], as a request of our own under the caller's credentials.

@@ -23,7 +23,7 @@ pub(crate) const MAX_SHOWN_BYTES: usize = 64 << 20;
 
 /// A request whose response has mappings in it.
 pub(crate) async fn show(worker: &Worker, request: ClientRequest) -> Reply {
-    let params = request.parts.uri.query().map_or_else(|| Some(Params::default()), Params::parse);
+    let params = Params::of(request.parts.uri.query());
     let plain_json = wants_json(&request.parts.headers, params.as_ref());
     let ClientRequest { parts, body } = request;
     let (body, read) = match body.peek(worker.shared.config.max_intercept_bytes).await {

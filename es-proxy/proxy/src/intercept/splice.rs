@@ -7,19 +7,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use es_wire::{
-    Catalog, IndexInfo, KnnSite, NotOurs, Params, Reach, Resolved, VectorField, find_knn, with_ids,
-};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use es_wire::{Catalog, IndexInfo, KnnSite, NotOurs, Params, Reach, VectorField, find_knn, with_ids};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use knn_types::Element;
 
 use crate::body::RequestBody;
-use crate::config::SecurityMode;
-use crate::mode::Mode;
+use crate::intercept::search::one_index;
+use crate::mode::{Mode, says_pass};
 use crate::pass;
 use crate::ports::KnnQuestion;
 use crate::proxy::{ClientRequest, Reply, Worker};
+use crate::respond::is_media_type;
 use crate::telemetry::Served;
 
 /// Documents that all filters of a request name together; more make Elasticsearch slower than it is alone.
@@ -41,33 +40,21 @@ pub(crate) fn plan(
     text: &[u8],
 ) -> Result<Plan, NotOurs> {
     let shared = &worker.shared;
-    if parts.headers.get("x-outrigger-mode").is_some_and(|mode| mode.as_bytes() == b"pass") {
+    if says_pass(&parts.headers) {
         return Err(NotOurs("request_says_pass"));
     }
     let node = shared.cluster.node().ok_or(NotOurs("upstream_unknown"))?;
     let caps = node.capabilities.as_ref().ok_or(NotOurs("version_unknown"))?;
-    if !parts.headers.get(CONTENT_TYPE).is_some_and(is_json) {
+    if !is_media_type(&parts.headers, &["application/json", "application/vnd.elasticsearch+json"]) {
         return Err(NotOurs("content_type"));
     }
-    let open = match shared.config.security {
-        SecurityMode::Auto => node.security_absent,
-        SecurityMode::Off => true,
-        SecurityMode::On => false,
-    };
-    if !open {
+    if shared.config.security.is_on(&node) {
         // Of the documents that we find the caller may see only some, and then others should be found.
         return Err(NotOurs("security"));
     }
-    let params = match parts.uri.query() {
-        None => Params::default(),
-        Some(query) => Params::parse(query).ok_or(NotOurs("bad_query_string"))?,
-    };
+    let params = Params::of(parts.uri.query()).ok_or(NotOurs("bad_query_string"))?;
     let mut sites = find_knn(text, &params, caps)?;
-    let index = match catalog.resolve(target) {
-        Resolved::One(index) => index,
-        Resolved::NotOne(reason) => return Err(NotOurs(reason)),
-        Resolved::Unknown => return Err(NotOurs("unknown_index")),
-    };
+    let index = one_index(catalog, target)?;
     if shared.modes.of(&index.name) != Mode::Serve {
         return Err(NotOurs("switched_off"));
     }
@@ -78,14 +65,6 @@ pub(crate) fn plan(
         }
     }
     Ok(Plan { index, sites })
-}
-
-/// `application/json` and the compatible media type; a parameter such as a charset does no harm, since
-/// the body was understood.
-fn is_json(value: &http::HeaderValue) -> bool {
-    let kind = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-    kind.eq_ignore_ascii_case(b"application/json")
-        || kind.eq_ignore_ascii_case(b"application/vnd.elasticsearch+json")
 }
 
 /// Searches, and has Elasticsearch do the rest. The error is the reason why the request must pass as it is.

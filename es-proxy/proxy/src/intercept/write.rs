@@ -9,15 +9,16 @@ mod watch;
 use std::sync::Arc;
 
 use es_wire::{AckReader, Addressed, Limits, Operation, Params, WriteScanner};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_ENCODING;
 use http::request::Parts;
 use http::{HeaderMap, Response};
 
 use crate::body::ResponseBody;
 use crate::intercept::refresh;
-use crate::mode::Mode;
+use crate::mode::{Mode, says_pass};
 use crate::pass;
 use crate::proxy::{ClientRequest, Reply, Worker};
+use crate::respond::is_media_type;
 use crate::telemetry::Served;
 use crate::upstream::UpstreamBody;
 pub(crate) use share::Held;
@@ -112,7 +113,7 @@ fn scanner(worker: &Worker, write: &Write, parts: &Parts) -> Result<WriteScanner
     if shared.modes.node() == Mode::Pass {
         return Err("switched_off");
     }
-    if parts.headers.get("x-outrigger-mode").is_some_and(|mode| mode.as_bytes() == b"pass") {
+    if says_pass(&parts.headers) {
         return Err("request_says_pass");
     }
     if shared.cluster.node().is_none_or(|node| node.capabilities.is_none()) {
@@ -122,10 +123,7 @@ fn scanner(worker: &Worker, write: &Write, parts: &Parts) -> Result<WriteScanner
     if has_source && !is_json(&parts.headers) {
         return Err("content_type");
     }
-    let params = match parts.uri.query() {
-        None => Params::default(),
-        Some(query) => Params::parse(query).ok_or("bad_query_string")?,
-    };
+    let params = Params::of(parts.uri.query()).ok_or("bad_query_string")?;
     let addressed = Addressed {
         index: write.target.clone(),
         id: write.id.clone(),
@@ -144,14 +142,13 @@ fn scanner(worker: &Worker, write: &Write, parts: &Parts) -> Result<WriteScanner
 
 /// JSON or lines of it, also under Elasticsearch's own names.
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
-    let media_type = value.split(';').next().unwrap_or(value).trim();
-    [
-        "application/json",
-        "application/x-ndjson",
-        "application/vnd.elasticsearch+json",
-        "application/vnd.elasticsearch+x-ndjson",
-    ]
-    .iter()
-    .any(|known| media_type.eq_ignore_ascii_case(known))
+    is_media_type(
+        headers,
+        &[
+            "application/json",
+            "application/x-ndjson",
+            "application/vnd.elasticsearch+json",
+            "application/vnd.elasticsearch+x-ndjson",
+        ],
+    )
 }
