@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use es_wire::{Acknowledged, Catalog, IndexInfo, Reach};
+use es_wire::{Acknowledged, Catalog, DocFilter, IndexInfo, Reach};
 use es_wire::{Capabilities, EsVersion};
 use knn_types::{DocKey, SeqNo};
 
@@ -87,6 +87,8 @@ pub struct KnnQuestion<'a> {
     pub num_candidates: usize,
     /// `k` over all shards, or of each.
     pub reach: Reach,
+    /// Only documents that it lets through; `None`: all.
+    pub filter: Option<&'a DocFilter>,
 }
 
 /// One hit of a [`KnnQuestion`].
@@ -111,6 +113,10 @@ pub enum KnnUnavailable {
     Overloaded,
     /// The field does not fit the memory that the source may use.
     Memory,
+    /// What the filter lets through is not known yet; this question had it fetched.
+    FilterUnknown,
+    /// What the filter lets through is not going to be known.
+    FilterRefused,
     /// The source failed; the log says how.
     Failed,
 }
@@ -123,6 +129,8 @@ impl KnnUnavailable {
             Self::Absent => "not_indexed",
             Self::Overloaded => "overloaded",
             Self::Memory => "memory_budget",
+            Self::FilterUnknown => "filter_unknown",
+            Self::FilterRefused => "filter_refused",
             Self::Failed => "engine_failed",
         }
     }

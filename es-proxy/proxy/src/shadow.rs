@@ -41,6 +41,7 @@ pub(crate) fn compare(shared: &Arc<Proxy>, plan: &Plan) {
             k: shadowed.k,
             num_candidates: shadowed.num_candidates,
             reach: Reach::Global,
+            filter: None,
         };
         let (ours, theirs) = tokio::join!(proxy.engine.knn(question), proxy.upstream_source.knn(question));
         if let (Ok(ours), Ok(theirs)) = (ours, theirs) {

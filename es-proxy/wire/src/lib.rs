@@ -46,7 +46,9 @@ pub use path::{Segments, segments};
 pub use pretty::pretty;
 pub use routing::Routing;
 pub use score::{BadVector, Scoring, Similarity};
-pub use search::{KnnSearch, KnnSite, NotOurs, Reach, TrackTotal, find_knn, parse_search, with_ids};
+pub use search::{
+    DocFilter, KnnSearch, KnnSite, NotOurs, Reach, TrackTotal, find_knn, parse_search, with_ids,
+};
 pub use version::{Capabilities, EsVersion, Mode};
 pub use wildcard::matches_wildcard;
 pub use writes::{AckReader, Addressed, Left, Limits, Operation, Settled, WriteScanner};

@@ -3,11 +3,13 @@
 
 mod accept;
 mod fetch;
+mod filter;
 mod splice;
 mod url;
 mod vector;
 
 pub use accept::parse_search;
+pub use filter::DocFilter;
 pub use splice::{KnnSite, Reach, find_knn, with_ids};
 
 use crate::filter_path::FilterPath;

@@ -228,6 +228,7 @@ async fn find(worker: &Worker, plan: &Plan) -> Result<Vec<KnnHit>, &'static str>
         k: plan.search.k,
         num_candidates: plan.search.num_candidates,
         reach: Reach::Global,
+        filter: None,
     };
     worker.shared.engine.knn(question).await.map_err(|unavailable| unavailable.reason())
 }

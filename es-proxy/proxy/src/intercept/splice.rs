@@ -104,6 +104,7 @@ async fn ids(worker: &Worker, plan: &Plan, site: &KnnSite) -> Result<Vec<Box<str
         k,
         num_candidates: site.num_candidates.max(k),
         reach: site.reach,
+        filter: None,
     };
     let hits = worker.shared.engine.knn(question).await.map_err(|unavailable| unavailable.reason())?;
     Ok(hits.into_iter().map(|hit| hit.doc.id).collect())

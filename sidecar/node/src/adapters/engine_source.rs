@@ -50,6 +50,9 @@ impl EngineSource {
     }
 
     async fn search(&self, question: KnnQuestion<'_>) -> Result<Vec<KnnHit>, KnnUnavailable> {
+        if question.filter.is_some() {
+            return Err(KnnUnavailable::FilterRefused);
+        }
         let uuid = &*question.index.uuid;
         let shards = match self.sync.field(uuid, question.field) {
             FieldState::Ready(shards) => shards,
