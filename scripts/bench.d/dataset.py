@@ -19,6 +19,10 @@ JUDGED = 1000
 class Dataset:
     """Base vectors, queries, and for each query the similarity of its K-th neighbour."""
 
+    # What a document has beside its vector, and a word for it in the names of files.
+    properties = {"title": {"type": "keyword"}}
+    kind = ""
+
     def __init__(self, name, similarity, base, queries, origin, limit=None):
         self.name, self.similarity, self.origin = name, similarity, origin
         self.base, self.queries = base[:limit], queries[:QUERIES]
@@ -38,9 +42,13 @@ class Dataset:
     def title(self, number):
         return f"document {number} of the set {self.name}, with a title of sixty characters"[:60]
 
+    def document(self, number):
+        """The members of a document beside its vector, as JSON."""
+        return f'"title":"{self.title(number)}"'
+
     def bulk_file(self, index, folder):
         """All documents as prepared _bulk requests for one index; kept in the cache for any index."""
-        path = cache() / f"bulk-{self.key}.requests"
+        path = cache() / f"bulk-{self.kind}{self.key}.requests"
         if not path.exists():
             say(f"writing {len(self.base):,} documents as bulk requests")
             beside = path.with_suffix(".new")
@@ -54,7 +62,7 @@ class Dataset:
         for first in range(0, len(self.base), BULK):
             lines = []
             for number in range(first, min(first + BULK, len(self.base))):
-                lines.append(f'{{"index":{{"_id":"{number}"}}}}\n{{"title":"{self.title(number)}","v":{self.vector(self.base[number])}}}\n')
+                lines.append(f'{{"index":{{"_id":"{number}"}}}}\n{{{self.document(number)},"v":{self.vector(self.base[number])}}}\n')
             yield "POST", "/INDEX/_bulk", "".join(lines).encode()
 
     def search_requests(self, index, candidates, source):

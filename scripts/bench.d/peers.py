@@ -32,7 +32,7 @@ class Peer:
         body = {
             # All else as Elasticsearch sets it, the refresh interval included: so clients create their indexes.
             "settings": {"number_of_shards": 1, "number_of_replicas": 0},
-            "mappings": {"properties": {"title": {"type": "keyword"}, "v": vector}},
+            "mappings": {"properties": dataset.properties | {"v": vector}},
         }
         self.drop()
         self.web.expect("PUT", f"/{self.index}", body)

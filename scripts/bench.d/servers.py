@@ -52,9 +52,9 @@ class Servers:
         jvm = self.es.expect("GET", "/_nodes/_local/jvm")["nodes"]
         self.java = next(iter(jvm.values()))["jvm"]["version"]
 
-    def outrigger(self, name="outrigger"):
+    def outrigger(self, name="outrigger", *options):
         """Starts Outrigger on the data folder of that name, which is empty the first time."""
-        started = Outrigger(self.binary, self.node["url"], self.folder / name)
+        started = Outrigger(self.binary, self.node["url"], self.folder / name, options)
         self.running.append(started)
         return started
 
@@ -78,18 +78,18 @@ class Servers:
 class Outrigger:
     """One process."""
 
-    def __init__(self, binary, upstream, folder, ready_within=READY_WITHIN):
+    def __init__(self, binary, upstream, folder, options=()):
         folder.mkdir(exist_ok=True)
         self.data = folder / "data"
         self.log = folder / "log"
         self.server, self.admin = (f"127.0.0.1:{port(0)}" for _ in range(2))
-        command = [binary, "serve", "--listen", self.server, "--upstream", upstream, "--data-dir", self.data, "--admin-listen", self.admin]
+        command = [binary, "serve", "--listen", self.server, "--upstream", upstream, "--data-dir", self.data, "--admin-listen", self.admin, *options]
         began = time.monotonic()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self.pid = self.process.pid
         self.web = Web(f"http://{self.server}", timeout=1800)
-        self.wait_until_ready(began + ready_within)
+        self.wait_until_ready(began + READY_WITHIN)
         self.ready_s = time.monotonic() - began
         say(f"Outrigger answers on {self.server}, ready after {self.ready_s:.2f} s")
 

@@ -1,22 +1,15 @@
 """Outrigger and Elasticsearch side by side, over HTTP, in one run: the same data, the same client, the same cores."""
 
-import argparse
 import importlib
-import json
-import os
-import pathlib
-import signal
 import sys
 
 import client
+import command
 import dataset
-import machine
-import records
-from places import ROOT
 from servers import Servers
-from stack import Stop, say
+from stack import say
 
-PARTS = {"pass": "passing", "ingest": "loading", "search": "search"}
+PARTS = {"pass": "passing", "ingest": "loading", "search": "curves"}
 QUICK_BASE = 12_000
 EXAMPLES = """examples:
   scripts/bench vs-elasticsearch                                  all parts on both sets of vectors; about 35 minutes on 2 cores
@@ -34,57 +27,33 @@ keeps every round, with the cores that each server, the client and foreign proce
 
 
 def main():
-    arguments = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    data = arguments.data.absolute()
-    if not set(arguments.dataset or []) <= set(dataset.names(data)):
-        print(f"--dataset: there are {', '.join(dataset.names(data))}", file=sys.stderr)
+    options = command.with_servers(command.parser("vs-elasticsearch", __doc__, EXAMPLES, 5))
+    options.add_argument("--only", choices=list(PARTS), help="one part (default: all)")
+    options.add_argument("--dataset", action="append", choices=("mini", "sift", "wordnet"), help="one set of vectors; may be repeated (default: all there are)")
+    arguments = options.parse_args()
+    there = dataset.names(arguments.data.absolute())
+    if not set(arguments.dataset or []) <= set(there):
+        print(f"--dataset: there are {', '.join(there)}", file=sys.stderr)
         return 2
-    load_at_start = os.getloadavg()
-    cores = machine.bind(arguments.cores)
+    return command.run("vs-elasticsearch", arguments, arguments.cores, lambda record: bench(record, arguments))
+
+
+def bench(record, arguments):
     parts = [arguments.only] if arguments.only else list(PARTS)
     if arguments.quick and not arguments.only:
         # The searches load every peer too: enough to see that it works.
         parts.remove("ingest")
-    try:
-        loadgen = arguments.loadgen or client.build("bench-loadgen", "bench-loadgen")
-        binary = arguments.binary or client.build("outrigger", "outrigger")
-        record = records.new("vs-elasticsearch", arguments, cores, load_at_start)
-        with Servers(arguments.elasticsearch, arguments.heap, binary) as servers:
-            record["versions"] |= {"elasticsearch": arguments.elasticsearch, "java": servers.java}
-            record["parameters"] = {"heap": arguments.heap}
-            for name in parts:
-                say(f"part: {name}")
-                record["parts"][name] = run_part(name, arguments, servers, client.Client(loadgen))
-        record["machine"]["load_at_end"] = os.getloadavg()
-        print(heading(record) + "\n".join(module(name).table(record["parts"][name]) for name in parts))
-        say(f"record: {save(record, arguments)}")
-    except KeyboardInterrupt:
-        return 130
-    except (Stop, RuntimeError, OSError) as reason:
-        say(f"stopped: {reason}")
-        return 1
-    return 0
-
-
-def parse():
-    parser = argparse.ArgumentParser(
-        prog="scripts/bench vs-elasticsearch", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", choices=list(PARTS), help="one part (default: all)")
-    parser.add_argument("--dataset", action="append", choices=("mini", "sift", "wordnet"), help="one set of vectors; may be repeated (default: all there are)")
-    parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared/data", metavar="DIR", help="where the sets are (default: ../shared/data)")
-    parser.add_argument("--quick", action="store_true", help="a smoke run; its figures mean little")
-    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds of searches (default: %(default)s)")
-    parser.add_argument("--binary", type=pathlib.Path, help="an Outrigger that is built already (default: cargo build --release)")
-    parser.add_argument("--commit", help="what the record calls the version of --binary (default: that of the sources here)")
-    parser.add_argument("--loadgen", type=pathlib.Path, help="a load generator that is built already")
-    parser.add_argument("--elasticsearch", default="9.2.0", metavar="VERSION", help="default: %(default)s")
-    parser.add_argument("--heap", default="4g", help="Elasticsearch's heap (default: %(default)s)")
-    parser.add_argument("--cores", type=int, default=2, help="all processes share so many (default: %(default)s)")
-    parser.add_argument("--label", help="a word for the record and its file name")
-    parser.add_argument("--record", type=pathlib.Path, help="where the record goes (default: bench.d/record/<date>-<machine>.json; a quick run writes none)")
-    return parser.parse_args()
+    loadgen = arguments.loadgen or client.build("bench-loadgen", "bench-loadgen")
+    binary = arguments.binary or client.build("outrigger", "outrigger")
+    with Servers(arguments.elasticsearch, arguments.heap, binary) as servers:
+        record["versions"] |= {"elasticsearch": arguments.elasticsearch, "java": servers.java}
+        record["parameters"] = {"heap": arguments.heap}
+        for name in parts:
+            say(f"part: {name}")
+            record["parts"][name] = run_part(name, arguments, servers, client.Client(loadgen))
+    kept = command.save(record, arguments, [f"{record['machine']['cores_used']}c", arguments.only, *(arguments.dataset or [])], page)
+    print(page(record))
+    say(f"record: {kept}")
 
 
 def module(name):
@@ -103,6 +72,10 @@ def run_part(name, arguments, servers, load):
     return module(name).run(servers, load, sets, arguments.quick, **options)
 
 
+def page(record):
+    return heading(record) + "\n".join(module(name).table(part) for name, part in record["parts"].items())
+
+
 def heading(record):
     computer = record["machine"]
     loads = f"{computer['load_at_start'][0]:.1f} at the start, {computer['load_at_end'][0]:.1f} at the end"
@@ -111,14 +84,6 @@ def heading(record):
     if computer["load_at_start"][0] > 1:
         text += "**The machine was busy with other work**: ratios between alternating rounds count, absolute figures do not.\n"
     return text
-
-
-def save(record, arguments):
-    path = records.path(arguments, record, [f"{record['machine']['cores_used']}c", arguments.only, *(arguments.dataset or [])])
-    if path is None:
-        return "none (quick run)"
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    return records.shown(path)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class Bench:
     def lines(self, numbers, first_id):
         """Documents of the set under new ids, in the lines of a bulk request."""
         set_ = self.dataset
-        return "".join(f'{{"index":{{"_id":"{first_id + number}"}}}}\n{{"title":"{set_.title(number)}","v":{set_.vector(set_.base[number])}}}\n' for number in numbers).encode()
+        return "".join(f'{{"index":{{"_id":"{first_id + number}"}}}}\n{{{set_.document(number)},"v":{set_.vector(set_.base[number])}}}\n' for number in numbers).encode()
 
     def bulks(self, index, numbers, first_id):
         """A file of bulk requests for the load generator."""
