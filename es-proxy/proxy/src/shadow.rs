@@ -19,6 +19,7 @@ struct Shadowed {
     vector: Vec<f32>,
     k: usize,
     num_candidates: usize,
+    reach: Reach,
 }
 
 /// Compares a search in the background, if there is room.
@@ -30,6 +31,7 @@ pub(crate) fn compare(shared: &Arc<Proxy>, plan: &Plan) {
         vector: plan.search.vector.clone(),
         k: plan.search.k,
         num_candidates: plan.search.num_candidates,
+        reach: plan.search.reach,
     };
     let proxy = Arc::clone(shared);
     shared.background.spawn(async move {
@@ -40,7 +42,7 @@ pub(crate) fn compare(shared: &Arc<Proxy>, plan: &Plan) {
             vector: &shadowed.vector,
             k: shadowed.k,
             num_candidates: shadowed.num_candidates,
-            reach: Reach::Global,
+            reach: shadowed.reach,
             filter: None,
         };
         let (ours, theirs) = tokio::join!(proxy.engine.knn(question), proxy.upstream_source.knn(question));

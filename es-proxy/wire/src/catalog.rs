@@ -2,6 +2,7 @@
 
 mod fields;
 mod patterns;
+mod targets;
 mod write_rules;
 mod write_target;
 
@@ -18,6 +19,7 @@ use crate::version::{Capabilities, Mode};
 use write_target::WriteAlias;
 
 pub use patterns::IndexPatterns;
+pub use targets::{Target, TargetOptions};
 pub use write_rules::WriteRules;
 pub(crate) use write_target::WriteTarget;
 
@@ -41,6 +43,8 @@ pub struct IndexInfo {
     pub shards: u32,
     /// Not closed.
     pub open: bool,
+    /// `index.hidden`: patterns do not reach it.
+    pub hidden: bool,
     /// `index.blocks.read` is set: every search is refused.
     pub read_blocked: bool,
     /// `index.refresh_interval` is set: the index never goes search-idle.
@@ -212,15 +216,34 @@ pub struct Catalog {
     /// Version of the cluster state; -1 when nothing is known.
     pub version: i64,
     indices: HashMap<Arc<str>, Arc<IndexInfo>>,
-    aliases: HashMap<Arc<str>, Alias>,
+    aliases: HashMap<Arc<str>, Vec<AliasMember>>,
     write_aliases: HashMap<Arc<str>, WriteAlias>,
 }
 
-/// What an alias points at.
+/// An index that an alias points at, and what the alias is for searches of it.
 #[derive(Clone, Debug)]
-enum Alias {
-    Plain(Arc<str>),
-    NotOne(&'static str),
+struct AliasMember {
+    index: Arc<str>,
+    filtered: bool,
+    /// Any routing at all.
+    routed: bool,
+    search_routing: Option<Box<str>>,
+    /// Patterns do not reach it.
+    hidden: bool,
+}
+
+impl AliasMember {
+    fn read(index: &str, definition: &Value) -> Self {
+        let has = |key: &str| definition.get(key).is_some();
+        let text = |key: &str| definition.get(key).and_then(Value::as_str);
+        Self {
+            index: index.into(),
+            filtered: has("filter"),
+            routed: has("routing") || has("index_routing") || has("search_routing"),
+            search_routing: text("search_routing").or_else(|| text("routing")).map(Into::into),
+            hidden: definition.get("is_hidden").is_some_and(|hidden| hidden == true || hidden == "true"),
+        }
+    }
 }
 
 impl Catalog {
@@ -246,21 +269,12 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// An alias stands for an index only where it points at one, whole and unfiltered.
     fn read_aliases(&mut self, response: HashMap<String, AliasesOfIndex>) {
         for (index, of_index) in response {
             for (alias, definition) in of_index.aliases {
-                let restricted = ["filter", "routing", "index_routing", "search_routing"]
-                    .iter()
-                    .any(|key| definition.get(*key).is_some());
-                let points_at = match self.aliases.contains_key(alias.as_str()) {
-                    true => Alias::NotOne("several_indices"),
-                    false if restricted => Alias::NotOne("filtered_alias"),
-                    false => Alias::Plain(index.as_str().into()),
-                };
                 let alias: Arc<str> = alias.into();
                 self.write_aliases.entry(Arc::clone(&alias)).or_default().add(&index, &definition);
-                self.aliases.insert(alias, points_at);
+                self.aliases.entry(alias).or_default().push(AliasMember::read(&index, &definition));
             }
         }
     }
@@ -285,9 +299,11 @@ impl Catalog {
         if name.contains([',', '*', ':', '<', '>']) || name.starts_with(['_', '-', '+']) {
             return Resolved::NotOne("expression");
         }
-        let concrete = match self.aliases.get(name) {
-            Some(Alias::Plain(index)) => index,
-            Some(Alias::NotOne(reason)) => return Resolved::NotOne(reason),
+        // An alias stands for an index only where it points at one, whole and unfiltered.
+        let concrete = match self.aliases.get(name).map(Vec::as_slice) {
+            Some([member]) if member.filtered || member.routed => return Resolved::NotOne("filtered_alias"),
+            Some([member]) => &member.index,
+            Some(_) => return Resolved::NotOne("several_indices"),
             None => name,
         };
         match self.indices.get(concrete) {
@@ -336,6 +352,7 @@ fn read_index(
         uuid,
         shards,
         open: index.state != "close",
+        hidden: setting(&index.settings, "hidden") == Some("true"),
         read_blocked: setting(&index.settings, "blocks.read") == Some("true"),
         explicit_refresh: setting(&index.settings, "refresh_interval").is_some(),
         search_idle_after: setting(&index.settings, "search.idle.after").and_then(time_value),

@@ -28,8 +28,8 @@ mod writes;
 mod written;
 
 pub use catalog::{
-    CATALOG_PATHS, Catalog, CatalogError, ForeignField, IndexInfo, IndexPatterns, Origin, Resolved,
-    VectorField, WriteRules,
+    CATALOG_PATHS, Catalog, CatalogError, ForeignField, IndexInfo, IndexPatterns, Origin, Resolved, Target,
+    TargetOptions, VectorField, WriteRules,
 };
 pub use error::{error_body, error_body_caused_by, rejected_body};
 pub use filter_path::FilterPath;

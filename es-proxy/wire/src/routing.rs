@@ -25,10 +25,19 @@ impl Routing {
     /// The shard of a document.
     pub fn shard(&self, id: &str, routing: Option<&str>) -> u32 {
         let hash = hash(routing.unwrap_or(id));
-        let hash = match self.partition_size {
+        self.of_hash(match self.partition_size {
             1 => hash,
             size => hash.wrapping_add(hash_of_partition(id, size)),
-        };
+        })
+    }
+
+    /// The shards that may hold documents of a routing.
+    pub fn shards(&self, routing: &str) -> impl Iterator<Item = u32> {
+        let hash = hash(routing);
+        (0..self.partition_size).map(move |part| self.of_hash(hash.wrapping_add(part as i32)))
+    }
+
+    fn of_hash(&self, hash: i32) -> u32 {
         let factor = self.routing_num_shards / self.shards;
         hash.rem_euclid(self.routing_num_shards as i32) as u32 / factor
     }

@@ -1,7 +1,8 @@
-//! The searches that we can answer: one top-level `knn` and nothing else that decides about hits.
+//! The searches that we can answer: one knn (section, query or retriever) and nothing else that decides about hits.
 //! Everything that is not understood to the last option is [`NotOurs`].
 
 mod accept;
+mod effort;
 mod fetch;
 mod filter;
 mod splice;
@@ -9,8 +10,9 @@ mod url;
 mod vector;
 
 pub use accept::parse_search;
+pub use effort::Reach;
 pub use filter::DocFilter;
-pub use splice::{KnnSite, Reach, find_knn, with_ids};
+pub use splice::{KnnSite, find_knn, with_ids};
 
 use crate::filter_path::FilterPath;
 
@@ -37,13 +39,15 @@ pub struct KnnSearch {
     /// The query vector as the port of the engine wants it (a number for eight bits), not yet normalised or
     /// checked against a mapping.
     pub vector: Vec<f32>,
-    /// Hits wanted over all shards, 1..=10,000.
+    /// Whose `k` nearest: of all shards, or of each.
+    pub reach: Reach,
+    /// Hits wanted, 1..=10,000.
     pub k: usize,
     /// Effort, `k..=10,000`.
     pub num_candidates: usize,
     /// Raw threshold; see [`crate::Similarity::threshold`].
     pub similarity: Option<f32>,
-    /// Multiplies each score; 0 or more.
+    /// Multiplies each score; more than 0.
     pub boost: f32,
     /// First hit of the page.
     pub from: usize,

@@ -83,6 +83,8 @@ pub struct Capabilities {
     pub normalizes_cosine: bool,
     /// `index_options` and `meta` of a field can be sent again.
     pub index_options_updatable: bool,
+    /// `retriever` in a search body.
+    pub retrievers: bool,
     /// A vector of bytes may be a hex string, in queries and documents.
     pub hex_vectors: bool,
     /// `docvalue_fields` works on vectors.

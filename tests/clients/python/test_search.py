@@ -243,7 +243,7 @@ WAYS = {
     "documents": ("fetch", {"knn": knn("l2"), "source": ["n"]}),
     "fields": ("fetch", {"knn": knn("dot"), "source": False, "fields": ["n"]}),
     "filter": ("pass", {"knn": knn("cos", filter=FILTERS["term"]), "source": False}),
-    "knn query": ("splice", {"query": {"knn": {"field": "dot", "query_vector": query("dot"), "num_candidates": WIDE}}, "source": False}),
+    "knn query": ("answer", {"query": {"knn": {"field": "dot", "query_vector": query("dot"), "num_candidates": WIDE}}, "source": False}),
     "hybrid": ("splice", {"knn": knn("mip"), "query": {"match": {"title": "sail"}}, "source": False}),
     "several": ("splice", {"knn": [knn("cos"), knn("l2")], "source": False}),
     "nested": ("pass", {"knn": knn("kids.v"), "source": False}),

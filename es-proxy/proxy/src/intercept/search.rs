@@ -11,7 +11,7 @@ use es_wire::Mode as IndexMode;
 use es_wire::Params;
 use es_wire::{Catalog, IndexInfo, Resolved, VectorField};
 use es_wire::{KnnSearch, NotOurs, parse_search};
-use es_wire::{Outcome, Reach, ScoredHit, render};
+use es_wire::{Outcome, ScoredHit, render};
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
@@ -227,7 +227,7 @@ async fn find(worker: &Worker, plan: &Plan) -> Result<Vec<KnnHit>, &'static str>
         vector: &plan.search.vector,
         k: plan.search.k,
         num_candidates: plan.search.num_candidates,
-        reach: Reach::Global,
+        reach: plan.search.reach,
         filter: None,
     };
     worker.shared.engine.knn(question).await.map_err(|unavailable| unavailable.reason())

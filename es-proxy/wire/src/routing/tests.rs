@@ -66,3 +66,18 @@ fn impossible_numbers_are_refused() {
         assert_eq!(Routing::new(routing_num_shards, shards, partition_size), None);
     }
 }
+
+#[test]
+fn a_routing_leads_to_every_shard_where_its_documents_may_be() {
+    for (at, (routing_num_shards, shards)) in INDICES.into_iter().enumerate() {
+        let whole = Routing::new(routing_num_shards, shards, 1).unwrap();
+        for (routing, wanted) in SHARDS {
+            assert_eq!(whole.shards(routing).collect::<Vec<_>>(), [wanted[at]], "{routing}");
+        }
+    }
+    let parted = Routing::new(1024, 8, 5).unwrap();
+    for (id, routing, _) in PARTITIONED {
+        let shard = parted.shard(id, Some(routing));
+        assert!(parted.shards(routing).any(|possible| possible == shard), "{id} {routing}");
+    }
+}

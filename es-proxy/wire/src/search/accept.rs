@@ -1,5 +1,6 @@
 //! Deciding whether a search is ours, and reading it.
 
+use super::effort::{Asked, Form, Reach};
 use super::url::{self, UrlOptions};
 use super::{Documents, KnnSearch, NotOurs, Output, TrackTotal, vector};
 use crate::scan::{Malformed, Scanner, elements, members, repeats_a_key, unquote};
@@ -31,8 +32,9 @@ struct Body<'a> {
     track_total: Option<TrackTotal>,
 }
 
-/// What the knn section says.
+/// What the knn says.
 struct Knn {
+    form: Form,
     field: String,
     vector: Vec<f32>,
     k: Option<usize>,
@@ -47,15 +49,19 @@ pub fn parse_search(body: &[u8], params: &Params, caps: &Capabilities) -> Result
     let url = url::read(params, caps)?;
     let body = read_body(text, caps)?;
     let knn = body.knn.as_ref().ok_or(NotOurs("no_knn"))?;
-    let (k, num_candidates) = effort(knn, body.size, caps)?;
+    let asked =
+        Asked { k: knn.k, num_candidates: knn.num_candidates, body_size: body.size, url_size: url.size };
+    let (k, num_candidates) = knn.form.effort(asked, caps)?;
+    let reach = knn.form.reach();
     let (from, size) = page(&body, &url)?;
-    let track_total = total(&body, &url)?;
+    let track_total = total(&body, &url, reach)?;
     let version = url.version.or(body.version).unwrap_or(false);
     let (documents, output) = (documents(&body, &url), output(&url, caps));
     let Some(knn) = body.knn else { return Err(NotOurs("no_knn")) };
     Ok(KnnSearch {
         field: knn.field,
         vector: knn.vector,
+        reach,
         k,
         num_candidates,
         similarity: knn.similarity,
@@ -73,8 +79,6 @@ pub fn parse_search(body: &[u8], params: &Params, caps: &Capabilities) -> Result
 /// Keys that make a search more than a bare knn, for the metric's sake told apart from the unknown.
 fn label_of_foreign_key(key: &str) -> NotOurs {
     NotOurs(match key {
-        "query" => "query",
-        "retriever" => "retriever",
         "aggs" | "aggregations" => "aggregations",
         "sort" | "search_after" => "sort",
         "collapse" => "collapse",
@@ -103,7 +107,9 @@ fn read_body<'a>(text: &'a str, caps: &Capabilities) -> Result<Body<'a>, NotOurs
             return Err(NotOurs("duplicate_key"));
         }
         match &*key {
-            "knn" => body.knn = Some(read_knn_section(&mut scanner, caps)?),
+            "knn" => body.set(read_knn_section(&mut scanner, caps)?, "several_knn")?,
+            "query" => body.set(read_query(&mut scanner, caps)?, "query")?,
+            "retriever" => body.set(read_retriever(&mut scanner, caps)?, "retriever")?,
             "size" => body.size = Some(integer(scanner.value()?)?),
             "from" => body.from = Some(integer(scanner.value()?)?),
             "_source" => body.source = Some(source(scanner.value()?, caps)?),
@@ -120,17 +126,57 @@ fn read_body<'a>(text: &'a str, caps: &Capabilities) -> Result<Body<'a>, NotOurs
     Ok(body)
 }
 
+impl Body<'_> {
+    /// Two kinds of knn beside each other are combined, or refused.
+    fn set(&mut self, knn: Knn, otherwise: &'static str) -> Result<(), NotOurs> {
+        if self.knn.replace(knn).is_some() { Err(NotOurs(otherwise)) } else { Ok(()) }
+    }
+}
+
+/// A knn query as the whole query.
+fn read_query(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Knn, NotOurs> {
+    only_member(scanner, &["knn"], "query", |scanner, _| read_knn(scanner, Form::Query, caps))
+}
+
+/// A knn retriever, or a standard one that holds nothing but a knn query.
+fn read_retriever(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Knn, NotOurs> {
+    if !caps.retrievers {
+        return Err(NotOurs("version"));
+    }
+    only_member(scanner, &["knn", "standard"], "retriever", |scanner, kind| match kind {
+        "knn" => read_knn(scanner, Form::Retriever, caps),
+        _ => only_member(scanner, &["query"], "retriever", |scanner, _| read_query(scanner, caps)),
+    })
+}
+
+/// An object with exactly one member, whose key is one of `keys`; anything else is more than a bare knn.
+fn only_member(
+    scanner: &mut Scanner<'_>,
+    keys: &[&str],
+    otherwise: &'static str,
+    read: impl FnOnce(&mut Scanner<'_>, &str) -> Result<Knn, NotOurs>,
+) -> Result<Knn, NotOurs> {
+    scanner.take(b'{')?;
+    let mut first = true;
+    let key = unquote(scanner.next_key(&mut first)?.ok_or(NotOurs(otherwise))?)?;
+    if !keys.contains(&&*key) {
+        return Err(NotOurs(otherwise));
+    }
+    let knn = read(scanner, &key)?;
+    if scanner.next_key(&mut first)?.is_some() { Err(NotOurs(otherwise)) } else { Ok(knn) }
+}
+
 /// `knn` is an object, or an array with exactly one.
 fn read_knn_section(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Knn, NotOurs> {
     match scanner.peek() {
-        Some(b'{') => read_knn(scanner, caps),
+        Some(b'{') => read_knn(scanner, Form::Section, caps),
         Some(b'[') => {
             scanner.take(b'[')?;
             let mut first = true;
             if !scanner.next_element(&mut first)? {
                 return Err(NotOurs("no_knn"));
             }
-            let knn = read_knn(scanner, caps)?;
+            let knn = read_knn(scanner, Form::Section, caps)?;
             if scanner.next_element(&mut first)? {
                 return Err(NotOurs("several_knn"));
             }
@@ -140,7 +186,7 @@ fn read_knn_section(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Kn
     }
 }
 
-fn read_knn(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Knn, NotOurs> {
+fn read_knn(scanner: &mut Scanner<'_>, form: Form, caps: &Capabilities) -> Result<Knn, NotOurs> {
     scanner.take(b'{')?;
     let (mut field, mut query, mut k, mut num_candidates, mut similarity, mut boost) =
         (None, None, None, None, None, None);
@@ -153,11 +199,17 @@ fn read_knn(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Knn, NotOu
         }
         match &*key {
             "field" => field = Some(unquote(scanner.value()?)?.into_owned()),
+            // In the retriever a string is one decimal number.
+            "query_vector" if form == Form::Retriever && scanner.peek() == Some(b'"') => {
+                return Err(NotOurs("vector"));
+            }
             "query_vector" => query = Some(vector::read(scanner, caps).map_err(|_| NotOurs("vector"))?),
             "k" => k = Some(integer(scanner.value()?)?),
             "num_candidates" => num_candidates = Some(integer(scanner.value()?)?),
             "similarity" => similarity = Some(scanner.float().map_err(|_| NotOurs("value"))?),
-            "boost" => boost = Some(scanner.float().map_err(|_| NotOurs("value"))?),
+            "boost" if form != Form::Retriever => {
+                boost = Some(scanner.float().map_err(|_| NotOurs("value"))?)
+            }
             "filter" if no_filter(scanner.value()?) => {}
             "filter" => return Err(NotOurs("filter")),
             "inner_hits" => return Err(NotOurs("inner_hits")),
@@ -166,31 +218,17 @@ fn read_knn(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Knn, NotOu
         seen.push(key);
     }
     let boost = boost.unwrap_or(1.0);
-    if boost.is_sign_negative() || boost > MAX_BOOST {
+    // Under 0 all scores are equal, and hits come in Lucene's order.
+    if boost.is_sign_negative() || boost == 0.0 || boost > MAX_BOOST {
         return Err(NotOurs("value"));
     }
     let field = field.filter(|name| !name.is_empty()).ok_or(NotOurs("value"))?;
-    Ok(Knn { field, vector: query.ok_or(NotOurs("vector"))?, k, num_candidates, similarity, boost })
+    Ok(Knn { form, field, vector: query.ok_or(NotOurs("vector"))?, k, num_candidates, similarity, boost })
 }
 
 /// `"filter": []` is no filter.
 fn no_filter(raw: &str) -> bool {
     elements(raw).is_ok_and(|filters| filters.is_empty())
-}
-
-/// `k` and `num_candidates` with Elasticsearch's defaults. `k` falls back to the size of the *body*:
-/// the URL's only pages.
-fn effort(knn: &Knn, body_size: Option<usize>, caps: &Capabilities) -> Result<(usize, usize), NotOurs> {
-    if caps.k_required && (knn.k.is_none() || knn.num_candidates.is_none()) {
-        return Err(NotOurs("k"));
-    }
-    let k = knn.k.or(body_size).unwrap_or(DEFAULT_SIZE);
-    // round(1.5 k), halves up.
-    let num_candidates = knn.num_candidates.unwrap_or_else(|| LIMIT.min((3 * k).div_ceil(2)));
-    if k < 1 || num_candidates < k || num_candidates > LIMIT {
-        return Err(NotOurs("k"));
-    }
-    Ok((k, num_candidates))
 }
 
 fn page(body: &Body<'_>, url: &UrlOptions) -> Result<(usize, usize), NotOurs> {
@@ -199,12 +237,13 @@ fn page(body: &Body<'_>, url: &UrlOptions) -> Result<(usize, usize), NotOurs> {
     if from + size > LIMIT { Err(NotOurs("window")) } else { Ok((from, size)) }
 }
 
-fn total(body: &Body<'_>, url: &UrlOptions) -> Result<TrackTotal, NotOurs> {
+fn total(body: &Body<'_>, url: &UrlOptions, reach: Reach) -> Result<TrackTotal, NotOurs> {
     let track = url.track_total.or(body.track_total);
     match track {
         // Elasticsearch refuses an inexact count as one number.
         Some(TrackTotal::UpTo(_)) if url.total_as_int => Err(NotOurs("value")),
-        // Its default counts to 10,000, and no answer of ours has more.
+        // Its default counts to 10,000; only a knn query, with `k` of each shard, can have more.
+        None if reach == Reach::EachShard && !url.total_as_int => Ok(TrackTotal::UpTo(LIMIT)),
         _ => Ok(track.unwrap_or(TrackTotal::Exact)),
     }
 }

@@ -8,26 +8,17 @@
 //! Only known structure is walked. A knn anywhere else, a key that we do not know, a filter in the knn
 //! itself: the search is not ours to splice.
 
-use super::accept::{LIMIT, integer};
+use super::accept::integer;
+use super::effort::{Asked, Form, Reach};
 use super::{NotOurs, vector};
 use crate::json::push_json_string;
 use crate::scan::{Scanner, elements, unquote};
 use crate::{Capabilities, Params};
 
-const DEFAULT_SIZE: usize = 10;
 /// More than anybody writes by hand; each costs a search.
 const MAX_SITES: usize = 16;
 /// Queries inside queries.
 const MAX_DEPTH: usize = 20;
-
-/// Which documents a knn stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// The `k` nearest of all shards together: the top-level section and the retriever.
-    Global,
-    /// The `k` nearest of each shard: the knn query.
-    EachShard,
-}
 
 /// One knn inside a body.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,13 +35,6 @@ pub struct KnnSite {
     pub reach: Reach,
     /// Where the closing brace of its object stands in the body.
     end: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Section,
-    Query,
-    Retriever,
 }
 
 /// A site whose effort is not decided yet: `size` may stand after it.
@@ -369,49 +353,11 @@ impl Found {
         url_size: Option<usize>,
         caps: &Capabilities,
     ) -> Result<KnnSite, NotOurs> {
-        let (k, num_candidates) = match self.form {
-            Form::Section => self.of_section(body_size, caps)?,
-            Form::Retriever => (self.k.ok_or(NotOurs("k"))?, self.num_candidates.ok_or(NotOurs("k"))?),
-            Form::Query => self.of_query(url_size.or(body_size).unwrap_or(DEFAULT_SIZE), caps)?,
-        };
-        if k < 1 || num_candidates < k || num_candidates > LIMIT {
-            return Err(NotOurs("k"));
-        }
-        let reach = if self.form == Form::Query { Reach::EachShard } else { Reach::Global };
+        let asked = Asked { k: self.k, num_candidates: self.num_candidates, body_size, url_size };
+        let (k, num_candidates) = self.form.effort(asked, caps)?;
+        let reach = self.form.reach();
         Ok(KnnSite { field: self.field, vector: self.vector, k, num_candidates, reach, end: self.end })
     }
-
-    fn of_section(&self, body_size: Option<usize>, caps: &Capabilities) -> Result<(usize, usize), NotOurs> {
-        if caps.k_required && (self.k.is_none() || self.num_candidates.is_none()) {
-            return Err(NotOurs("k"));
-        }
-        let k = self.k.or(body_size).unwrap_or(DEFAULT_SIZE);
-        Ok((k, self.num_candidates.unwrap_or(half_as_many_more(k))))
-    }
-
-    /// The defaults of the knn query have changed three times.
-    fn of_query(&self, size: usize, caps: &Capabilities) -> Result<(usize, usize), NotOurs> {
-        let version = (caps.version.major, caps.version.minor);
-        match version {
-            (8, ..=11) => Err(NotOurs("version")),
-            // `k` is no key yet: all candidates of a shard are returned.
-            (8, 12..=14) if self.k.is_some() => Err(NotOurs("k")),
-            (8, 12) => self.num_candidates.map(|all| (all, all)).ok_or(NotOurs("k")),
-            (8, 13..=17) => {
-                let all = self.num_candidates.unwrap_or(half_as_many_more(self.k.unwrap_or(size)));
-                Ok((self.k.unwrap_or(all), all))
-            }
-            _ => {
-                let k = self.k.unwrap_or(size.min(self.num_candidates.unwrap_or(LIMIT)));
-                Ok((k, self.num_candidates.unwrap_or(half_as_many_more(k))))
-            }
-        }
-    }
-}
-
-/// round(1.5 k), halves up, at most [`LIMIT`].
-fn half_as_many_more(k: usize) -> usize {
-    LIMIT.min((3 * k).div_ceil(2))
 }
 
 #[cfg(test)]

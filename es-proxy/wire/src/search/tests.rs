@@ -35,6 +35,48 @@ fn reads_the_section_and_its_defaults() {
 }
 
 #[test]
+fn a_knn_query_or_retriever_may_be_all_there_is() {
+    const KNN: &str = r#"{"field":"v","query_vector":[1,2],"k":3,"num_candidates":7}"#;
+    let found = |version: &str, body: String| {
+        read_as(version, "", &body).map(|search| (search.k, search.num_candidates, search.reach))
+    };
+    let query = || format!(r#"{{"query":{{"knn":{KNN}}}}}"#);
+    let retriever = || format!(r#"{{"retriever":{{"knn":{KNN}}},"size":2}}"#);
+    let standard = || format!(r#"{{"retriever":{{"standard":{{"query":{{"knn":{KNN}}}}}}}}}"#);
+    assert_eq!(found("9.2.0", query()), Ok((3, 7, Reach::EachShard)));
+    assert_eq!(found("9.2.0", retriever()), Ok((3, 7, Reach::Global)));
+    assert_eq!(found("9.2.0", standard()), Ok((3, 7, Reach::EachShard)));
+    assert_eq!(found("8.14.0", retriever()), Ok((3, 7, Reach::Global)));
+    assert_eq!(found("8.14.0", query()), Err("k"));
+    assert_eq!(found("8.13.0", retriever()), Err("version"));
+    assert_eq!(found("8.10.4", query()), Err("version"));
+    for body in [
+        format!(r#"{{"query":{{"knn":{KNN}}},"knn":{KNN}}}"#),
+        format!(r#"{{"query":{{"knn":{KNN},"match_all":{{}}}}}}"#),
+        format!(r#"{{"retriever":{{"knn":{KNN}}},"query":{{"match_all":{{}}}}}}"#),
+        format!(r#"{{"retriever":{{"standard":{{"query":{{"knn":{KNN}}},"min_score":1}}}}}}"#),
+        format!(r#"{{"retriever":{{"rrf":{{"retrievers":[{{"knn":{KNN}}}]}}}}}}"#),
+        r#"{"retriever":{"knn":{"field":"v","query_vector":[1],"k":1}}}"#.to_owned(),
+        r#"{"retriever":{"knn":{"field":"v","query_vector":"01","k":1,"num_candidates":1}}}"#.to_owned(),
+        r#"{"retriever":{"knn":{"field":"v","query_vector":[1],"k":1,"num_candidates":1,"boost":2}}}"#
+            .to_owned(),
+        r#"{"query":{}}"#.to_owned(),
+    ] {
+        assert!(read("", &body).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn a_knn_query_can_have_more_hits_than_are_counted() {
+    let body = r#"{"query":{"knn":{"field":"v","query_vector":[1],"k":9}}}"#;
+    assert_eq!(read("", body).unwrap().track_total, TrackTotal::UpTo(10_000));
+    assert_eq!(read("rest_total_hits_as_int=true", body).unwrap().track_total, TrackTotal::Exact);
+    // Without `k` it is the size of the request, also of the URL.
+    let body = r#"{"query":{"knn":{"field":"v","query_vector":[1]}},"size":4}"#;
+    assert_eq!(read("size=6", body).unwrap().k, 6);
+}
+
+#[test]
 fn k_defaults_to_the_size_of_the_body_alone() {
     let search = ours("size=1&from=2", "", r#","size":7,"from":1"#);
     assert_eq!((search.k, search.num_candidates, search.from, search.size), (7, 11, 2, 1));
@@ -124,7 +166,7 @@ fn everything_else_is_elasticsearchs() {
         (r#"{"knn":{"field":"v","query_vector":[NaN]}}"#, "vector"),
         (r#"{"knn":{"field":"v","query_vector":[1,]}}"#, "vector"),
         (r#"{"knn":{"field":"v","query_vector_builder":{}}}"#, "unknown_key"),
-        (r#"{"retriever":{"knn":{}}}"#, "retriever"),
+        (r#"{"retriever":{"knn":{}}}"#, "value"),
     ];
     for (body, label) in bodies {
         assert_eq!(read("", body), Err(label), "{body}");

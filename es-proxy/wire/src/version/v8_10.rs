@@ -14,6 +14,7 @@ pub(super) fn capabilities(version: EsVersion) -> Capabilities {
         dims_optional: since_8_11,
         normalizes_cosine: version.minor >= 12,
         index_options_updatable: false,
+        retrievers: false,
         hex_vectors: false,
         docvalue_vectors: false,
         unmapped_field_is_empty: false,

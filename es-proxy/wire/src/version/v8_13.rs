@@ -15,6 +15,7 @@ pub(super) fn capabilities(version: EsVersion) -> Capabilities {
         dims_optional: true,
         normalizes_cosine: true,
         index_options_updatable: since(15),
+        retrievers: since(14),
         hex_vectors: since(14),
         docvalue_vectors: since(17),
         unmapped_field_is_empty: since(16),

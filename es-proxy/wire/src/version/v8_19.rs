@@ -13,6 +13,7 @@ pub(super) fn capabilities(version: EsVersion) -> Capabilities {
         dims_optional: true,
         normalizes_cosine: true,
         index_options_updatable: true,
+        retrievers: true,
         hex_vectors: true,
         docvalue_vectors: true,
         unmapped_field_is_empty: true,
