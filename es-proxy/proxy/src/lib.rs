@@ -23,6 +23,7 @@ mod brake;
 mod classify;
 mod config;
 mod documents;
+mod insight;
 mod intercept;
 mod mode;
 mod pass;
@@ -36,9 +37,11 @@ mod upstream;
 
 pub use accept::{Server, bind};
 pub use config::{PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
+pub use insight::{DocumentFate, Lost, RecallPoint, RecallQuery, SeenList};
 pub use mode::{Mode, Modes};
 pub use ports::{
-    BoxFuture, BuildCommand, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, NodeFacts, Scope,
+    BoxFuture, BuildCommand, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, NodeFacts,
+    RecallMeasure, Scope,
 };
 pub use proxy::Proxy;
 pub use telemetry::Telemetry;

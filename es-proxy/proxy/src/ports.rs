@@ -7,6 +7,8 @@ use es_wire::{Acknowledged, Catalog, DocFilter, IndexInfo, Reach};
 use es_wire::{Capabilities, EsVersion};
 use knn_types::{DocKey, SeqNo};
 
+use crate::insight::{DocumentFate, RecallPoint, RecallQuery};
+
 /// A boxed future, so that ports are object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -136,6 +138,23 @@ impl KnnUnavailable {
     }
 }
 
+/// What recall is asked for.
+#[derive(Clone, Debug)]
+pub struct RecallMeasure<'a> {
+    /// The concrete index.
+    pub index: &'a Arc<IndexInfo>,
+    /// Full path of the field.
+    pub field: &'a str,
+    /// At least one.
+    pub queries: Vec<RecallQuery>,
+    /// Hits per query.
+    pub k: usize,
+    /// Elasticsearch's effort.
+    pub num_candidates: usize,
+    /// Whether to measure at rising numbers of lists too.
+    pub curve: bool,
+}
+
 /// Where knn hits come from: the engine here, Elasticsearch itself ([`crate::shadow`]), later peers.
 pub trait KnnSource: Send + Sync + 'static {
     /// The nearest documents over all shards: best score first, equal scores by shard and then by age;
@@ -144,4 +163,24 @@ pub trait KnnSource: Send + Sync + 'static {
 
     /// Number of vectors that an exact scan of the field would compare; 0 when unknown.
     fn vectors(&self, index: &IndexInfo, field: &str) -> u64;
+
+    /// Recall against exact scans: as a search is, then along the curve. May take long, and ends when the
+    /// future is dropped; one at a time, others are [`KnnUnavailable::Overloaded`].
+    fn recall<'a>(
+        &'a self,
+        measure: RecallMeasure<'a>,
+    ) -> BoxFuture<'a, Result<Vec<RecallPoint>, KnnUnavailable>> {
+        let _ = measure;
+        Box::pin(async { Err(KnnUnavailable::Absent) })
+    }
+
+    /// What becomes of a document in a search; `None` if no vector of it is held.
+    fn explain<'a>(
+        &'a self,
+        question: KnnQuestion<'a>,
+        doc: DocKey,
+    ) -> BoxFuture<'a, Result<Option<DocumentFate>, KnnUnavailable>> {
+        let _ = (question, doc);
+        Box::pin(async { Err(KnnUnavailable::Absent) })
+    }
 }

@@ -15,6 +15,8 @@ use es_wire::Scoring;
 use knn_types::{EngineError, KnnView, Query};
 use parking_lot::Mutex;
 
+use crate::insight::share;
+
 /// Of one core, for all samples together.
 const SHARE: f64 = 0.01;
 /// However cheap scans are.
@@ -133,13 +135,12 @@ fn recall(answered: &Answered) -> Result<Option<f32>, EngineError> {
     }
     truth.sort_unstable_by(|a, b| b.total_cmp(a));
     truth.truncate(answered.k);
-    let Some(&last) = truth.last() else { return Ok(None) };
-    let found = answered.scores.iter().filter(|score| **score >= last).count().min(truth.len());
-    Ok(Some(found as f32 / truth.len() as f32))
+    let known = !truth.is_empty();
+    Ok(known.then(|| share(&answered.scores, &truth) as f32))
 }
 
 /// Wilson's score interval for a share `mean` of `count`.
-fn wilson(mean: f64, count: f64) -> (f64, f64) {
+pub(crate) fn wilson(mean: f64, count: f64) -> (f64, f64) {
     let squared = DEVIATIONS * DEVIATIONS;
     let scale = 1.0 / (1.0 + squared / count);
     let centre = scale * (mean + squared / (2.0 * count));

@@ -11,6 +11,7 @@ mod data_dir;
 mod engine_stats;
 mod engine_tool;
 mod gauges;
+mod insight;
 mod live_recall;
 mod logging;
 mod units;

@@ -5,33 +5,19 @@
 
 use es_wire::{Catalog, KeyChange, Origin, Resolved, change_key};
 use http::request::Parts;
-use http::{Method, StatusCode, Uri};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::body::collect;
-use crate::intercept::own::{answer, as_caller};
-use crate::intercept::search::{body_failure, inflated};
-use crate::intercept::show::MAX_SHOWN_BYTES;
+use crate::intercept::own::{answer, ask, encoded, refuse, text_of};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::respond;
 use crate::telemetry::Served;
 
 /// `PUT /_ivf/{index}/{field}`, with options as `index_options` has them or without a body.
 pub(crate) async fn adopt(worker: &Worker, index: &str, field: &str, request: ClientRequest) -> Reply {
-    let ClientRequest { parts, body } = request;
-    let cap = worker.shared.config.max_intercept_bytes;
-    let read = match body.peek(cap).await {
-        Ok((_, read)) => read.and_then(|bytes| inflated(&parts.headers, bytes, cap)),
-        Err(failure) => return worker.failed(&parts.headers, &body_failure(failure)),
-    };
-    let Some(Ok(options)) = read.as_deref().map(std::str::from_utf8) else {
-        return refuse(
-            &parts,
-            StatusCode::BAD_REQUEST,
-            "illegal_argument_exception",
-            "the body cannot be read",
-        );
+    let (parts, options) = match text_of(worker, request).await {
+        Ok(read) => read,
+        Err(reply) => return reply,
     };
     let options = Some(options.trim_ascii()).filter(|options| !options.is_empty());
     change(worker, &parts, index, field, KeyChange::Adopt(options)).await
@@ -117,36 +103,8 @@ fn fields_of(worker: &Worker, catalog: &Catalog, name: &str) -> Option<Value> {
     Some(json!({"uuid": &*index.uuid, "fields": fields}))
 }
 
-/// What Elasticsearch answers in the caller's name.
-async fn ask(
-    worker: &Worker,
-    parts: &Parts,
-    method: Method,
-    path: &str,
-    body: Option<String>,
-) -> Result<String, Reply> {
-    let Ok(uri) = path.parse::<Uri>() else {
-        let kind = "illegal_argument_exception";
-        return Err(refuse(parts, StatusCode::BAD_REQUEST, kind, "that is no index name"));
-    };
-    let response = as_caller(worker, parts, method, uri, body).await?;
-    let read = collect(response.into_body(), MAX_SHOWN_BYTES).await.ok().flatten();
-    read.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()).ok_or_else(|| {
-        let reason = "Elasticsearch's response could not be read";
-        refuse(parts, StatusCode::BAD_GATEWAY, "connection_closed_exception", reason)
-    })
-}
-
 fn the_only_index(mapping: &str) -> Option<String> {
     let indices: Map<String, Value> = serde_json::from_str(mapping).ok()?;
     let mut names = indices.into_iter().map(|(name, _)| name);
     names.next().filter(|_| names.next().is_none())
-}
-
-fn encoded(name: &str) -> String {
-    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
-}
-
-fn refuse(parts: &Parts, status: StatusCode, kind: &str, reason: &str) -> Reply {
-    (respond::error(&parts.headers, status, kind, reason), Served::new("own", "refused"))
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod fetch;
+pub(crate) mod insight;
 pub(crate) mod mapping;
 pub(crate) mod own;
 pub(crate) mod refresh;

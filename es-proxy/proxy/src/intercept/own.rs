@@ -8,8 +8,10 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::intercept::adopt;
-use crate::intercept::search::json_request;
+use crate::body::collect;
+use crate::intercept::search::{body_failure, inflated, json_request};
+use crate::intercept::show::MAX_SHOWN_BYTES;
+use crate::intercept::{adopt, insight};
 use crate::pass;
 use crate::ports::BuildCommand;
 use crate::proxy::{ClientRequest, Reply, Worker};
@@ -28,6 +30,8 @@ pub(crate) async fn serve(worker: &Worker, segments: &[String], request: ClientR
         (&Method::POST, [index, "_build", "_start"]) => {
             build(worker, index, &request, BuildCommand::Start).await
         }
+        (&Method::POST, [index, "_recall"]) => insight::recall(worker, index, request).await,
+        (&Method::GET | &Method::POST, [index, "_explain"]) => insight::explain(worker, index, request).await,
         (&Method::GET, []) => adopt::list(worker, "_all", &request).await,
         (&Method::GET, [target]) => adopt::list(worker, target, &request).await,
         (&Method::PUT, [index, field]) if !field.starts_with('_') => {
@@ -83,7 +87,7 @@ async fn allowed(
     call: &str,
 ) -> Result<(), Reply> {
     let headers = &request.parts.headers;
-    let Ok(uri) = format!("/{}/{call}", utf8_percent_encode(index, NON_ALPHANUMERIC)).parse() else {
+    let Ok(uri) = format!("/{}/{call}", encoded(index)).parse() else {
         let reason = format!("[{index}] is no index name");
         let response =
             respond::error(headers, StatusCode::BAD_REQUEST, "illegal_argument_exception", &reason);
@@ -124,4 +128,49 @@ pub(super) fn answer(parts: &Parts, body: String, reason: &'static str) -> Reply
     let body = if is_pretty == Some(true) { pretty(&body) } else { body };
     let response = respond::json(&parts.headers, HeaderValue::from_static("application/json"), body);
     (response, Served::new("own", reason))
+}
+
+/// The body of a call, whole and inflated; whatever is no text is refused.
+pub(super) async fn text_of(worker: &Worker, request: ClientRequest) -> Result<(Parts, String), Reply> {
+    let ClientRequest { parts, body } = request;
+    let cap = worker.shared.config.max_intercept_bytes;
+    let read = match body.peek(cap).await {
+        Ok((_, read)) => read.and_then(|bytes| inflated(&parts.headers, bytes, cap)),
+        Err(failure) => return Err(worker.failed(&parts.headers, &body_failure(failure))),
+    };
+    let text = read.and_then(|bytes| String::from_utf8(bytes.into()).ok());
+    text.map(|text| (parts.clone(), text)).ok_or_else(|| {
+        let reason = "the body cannot be read";
+        refuse(&parts, StatusCode::BAD_REQUEST, "illegal_argument_exception", reason)
+    })
+}
+
+/// What Elasticsearch answers in the caller's name.
+pub(super) async fn ask(
+    worker: &Worker,
+    parts: &Parts,
+    method: Method,
+    path: &str,
+    body: Option<String>,
+) -> Result<String, Reply> {
+    let Ok(uri) = path.parse::<Uri>() else {
+        let kind = "illegal_argument_exception";
+        return Err(refuse(parts, StatusCode::BAD_REQUEST, kind, "that is no index name"));
+    };
+    let response = as_caller(worker, parts, method, uri, body).await?;
+    let read = collect(response.into_body(), MAX_SHOWN_BYTES).await.ok().flatten();
+    read.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()).ok_or_else(|| {
+        let reason = "Elasticsearch's response could not be read";
+        refuse(parts, StatusCode::BAD_GATEWAY, "connection_closed_exception", reason)
+    })
+}
+
+/// A name as a segment of a path.
+pub(super) fn encoded(name: &str) -> String {
+    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
+}
+
+/// An error of Elasticsearch's shape.
+pub(super) fn refuse(parts: &Parts, status: StatusCode, kind: &str, reason: &str) -> Reply {
+    (respond::error(&parts.headers, status, kind, reason), Served::new("own", "refused"))
 }

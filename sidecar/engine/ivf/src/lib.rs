@@ -16,6 +16,7 @@ mod docs;
 mod effort;
 mod engine;
 mod exact;
+mod explain;
 mod filter;
 mod filtered;
 mod form;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use knn_types::{
-    Allow, EngineError, Epoch, FieldSpec, Found, Hit, IvfOptions, KnnView, Query, SearchStats, SlotFilter,
+    Allow, DocKey, EngineError, Epoch, Explanation, FieldSpec, Found, Hit, IvfOptions, KnnView, Query,
+    SearchStats, SlotFilter,
 };
 
 use crate::budget::Budget;
@@ -90,6 +91,10 @@ impl KnnView for View {
 
     fn allowed(&self, filter: &dyn SlotFilter) -> Result<u64, EngineError> {
         Ok(Filter::of(filter, &self.store)?.live(&self.store, 0).count() as u64)
+    }
+
+    fn explain(&self, query: &Query<'_>, doc: &DocKey) -> Result<Option<Explanation>, EngineError> {
+        self.explained(query, doc)
     }
 
     fn predicted_cost(&self, query: &Query<'_>) -> Duration {

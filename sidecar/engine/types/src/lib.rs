@@ -6,10 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+mod explain;
 mod filter;
 mod nouns;
 mod ports;
 
+pub use explain::{Explanation, Fate, ListSeen};
 pub use filter::{Allow, SlotFilter};
 pub use nouns::{Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, IvfOptions, Metric, SeqNo};
 pub use ports::{

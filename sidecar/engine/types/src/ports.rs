@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Allow, Change, DocKey, Epoch, FieldSpec, IndexKey, SeqNo, SlotFilter};
+use crate::{Allow, Change, DocKey, Epoch, Explanation, FieldSpec, IndexKey, SeqNo, SlotFilter};
 
 /// All vector indexes of one node.
 pub trait KnnEngine: Send + Sync {
@@ -127,6 +127,10 @@ pub trait KnnView: Send + Sync {
     /// # Errors
     /// [`EngineError::StaleFilter`] if slots were given new numbers since it was made.
     fn allowed(&self, filter: &dyn SlotFilter) -> Result<u64, EngineError>;
+
+    /// Why [`KnnView::search`] does or does not find a document; `None` if it has no vector here. Takes as
+    /// long as looking through all documents.
+    fn explain(&self, query: &Query<'_>, doc: &DocKey) -> Result<Option<Explanation>, EngineError>;
 
     /// What a search like this is expected to take on this machine, from earlier ones.
     fn predicted_cost(&self, query: &Query<'_>) -> Duration;

@@ -5,15 +5,19 @@
 //! search is sampled for its recall, on the blocking pool too.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use es_proxy::{BoxFuture, KnnHit, KnnQuestion, KnnSource, KnnUnavailable};
+use es_proxy::{
+    BoxFuture, DocumentFate, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, RecallMeasure, RecallPoint,
+};
 use es_wire::{IndexInfo, IndexPatterns, Reach, Scoring};
-use knn_types::{EngineError, Hit, KnnView, Query};
+use knn_types::{DocKey, EngineError, Hit, KnnView, Query};
 use shard_sync::{FieldState, Sync};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use crate::insight::{Measurement, fate};
 use crate::live_recall::{Answered, LiveRecall};
 
 /// Nothing on an async thread may take longer.
@@ -33,6 +37,8 @@ pub(crate) struct EngineSource {
     sync: Arc<Sync>,
     pool: Handle,
     threads: Arc<Semaphore>,
+    /// One measurement of recall at a time.
+    measuring: Arc<Semaphore>,
     live_recall: Arc<LiveRecall>,
     strict: IndexPatterns,
 }
@@ -46,28 +52,15 @@ impl EngineSource {
         strict: IndexPatterns,
     ) -> Self {
         let threads = Arc::new(Semaphore::new(threads.max(1)));
-        Self { sync, pool: Handle::current(), threads, live_recall, strict }
+        let measuring = Arc::new(Semaphore::new(1));
+        Self { sync, pool: Handle::current(), threads, measuring, live_recall, strict }
     }
 
     async fn search(&self, question: KnnQuestion<'_>) -> Result<Vec<KnnHit>, KnnUnavailable> {
         if question.filter.is_some() {
             return Err(KnnUnavailable::FilterRefused);
         }
-        let uuid = &*question.index.uuid;
-        let shards = match self.sync.field(uuid, question.field) {
-            FieldState::Ready(shards) => shards,
-            FieldState::Building => return Err(KnnUnavailable::Building),
-            FieldState::Broken => return Err(KnnUnavailable::Failed),
-            FieldState::Unknown | FieldState::Unreadable => return Err(KnnUnavailable::Absent),
-        };
-        if self.sync.touch(uuid) && !self.sync.wake(uuid, WAKE_TIMEOUT).await {
-            return Err(KnnUnavailable::Overloaded);
-        }
-        if self.strict.contains(&question.index.name) && !self.shown(&question.index.name).await {
-            return Err(KnnUnavailable::Overloaded);
-        }
-        let scoring = question.index.fields.get(question.field).ok_or(KnnUnavailable::Absent)?.scoring();
-        let views: Vec<Arc<dyn KnnView>> = shards.iter().map(|shard| shard.view()).collect();
+        let (views, scoring) = self.views(question.index, question.field).await?;
         let query =
             Query { num_candidates: question.num_candidates, ..Query::new(question.vector, question.k) };
         let cost: Duration = views.iter().map(|view| view.predicted_cost(&query)).sum();
@@ -81,6 +74,61 @@ impl EngineSource {
             self.sample(question, views, scoring, &hits);
         }
         Ok(hits)
+    }
+
+    /// What is published of each shard, and how the field is scored.
+    async fn views(
+        &self,
+        index: &IndexInfo,
+        field: &str,
+    ) -> Result<(Vec<Arc<dyn KnnView>>, Scoring), KnnUnavailable> {
+        let shards = match self.sync.field(&index.uuid, field) {
+            FieldState::Ready(shards) => shards,
+            FieldState::Building => return Err(KnnUnavailable::Building),
+            FieldState::Broken => return Err(KnnUnavailable::Failed),
+            FieldState::Unknown | FieldState::Unreadable => return Err(KnnUnavailable::Absent),
+        };
+        if self.sync.touch(&index.uuid) && !self.sync.wake(&index.uuid, WAKE_TIMEOUT).await {
+            return Err(KnnUnavailable::Overloaded);
+        }
+        if self.strict.contains(&index.name) && !self.shown(&index.name).await {
+            return Err(KnnUnavailable::Overloaded);
+        }
+        let scoring = index.fields.get(field).ok_or(KnnUnavailable::Absent)?.scoring();
+        Ok((shards.iter().map(|shard| shard.view()).collect(), scoring))
+    }
+
+    async fn measured(&self, measure: RecallMeasure<'_>) -> Result<Vec<RecallPoint>, KnnUnavailable> {
+        let turn = Arc::clone(&self.measuring).try_acquire_owned();
+        let turn = turn.map_err(|_| KnnUnavailable::Overloaded)?;
+        let (views, scoring) = self.views(measure.index, measure.field).await?;
+        let abandoned = Arc::new(AtomicBool::new(false));
+        // Nobody waits any more when this future is dropped.
+        let _guard = Abandons(Arc::clone(&abandoned));
+        let RecallMeasure { queries, k, num_candidates, curve, .. } = measure;
+        let measurement = Measurement { views, scoring, queries, k, num_candidates, curve, abandoned };
+        let measured = self.pool.spawn_blocking(move || {
+            let _turn = turn;
+            measurement.run()
+        });
+        let points = measured.await.map_err(died)?.map_err(failed)?;
+        points.ok_or(KnnUnavailable::Failed)
+    }
+
+    async fn fate_of(
+        &self,
+        question: KnnQuestion<'_>,
+        doc: DocKey,
+    ) -> Result<Option<DocumentFate>, KnnUnavailable> {
+        if question.filter.is_some() {
+            return Err(KnnUnavailable::FilterRefused);
+        }
+        let (views, scoring) = self.views(question.index, question.field).await?;
+        let (vector, k, num_candidates) = (question.vector.to_vec(), question.k, question.num_candidates);
+        let looked = self.pool.spawn_blocking(move || {
+            fate(&views, scoring, &Query { num_candidates, ..Query::new(&vector, k) }, &doc)
+        });
+        looked.await.map_err(died)?.map_err(failed)
     }
 
     /// Waits until everything that Elasticsearch shows now is published. Concurrent searches share one look.
@@ -103,10 +151,7 @@ impl EngineSource {
             let _thread = thread;
             merged(&views, &Query { num_candidates, ..Query::new(&vector, k) }, reach, scoring)
         });
-        searched.await.map_err(|error| {
-            tracing::error!(%error, "search thread failed");
-            KnnUnavailable::Failed
-        })
+        searched.await.map_err(died)
     }
 
     /// Has the recall of an answered search measured in the background.
@@ -135,6 +180,21 @@ impl KnnSource for EngineSource {
         Box::pin(self.search(question))
     }
 
+    fn recall<'a>(
+        &'a self,
+        measure: RecallMeasure<'a>,
+    ) -> BoxFuture<'a, Result<Vec<RecallPoint>, KnnUnavailable>> {
+        Box::pin(self.measured(measure))
+    }
+
+    fn explain<'a>(
+        &'a self,
+        question: KnnQuestion<'a>,
+        doc: DocKey,
+    ) -> BoxFuture<'a, Result<Option<DocumentFate>, KnnUnavailable>> {
+        Box::pin(self.fate_of(question, doc))
+    }
+
     fn vectors(&self, index: &IndexInfo, field: &str) -> u64 {
         if let FieldState::Ready(shards) = self.sync.field(&index.uuid, field) {
             return shards.iter().map(|shard| shard.view().len() as u64).sum();
@@ -147,6 +207,20 @@ impl KnnSource for EngineSource {
             .map(|s| s.progress.map_or(s.docs, |progress| progress.total))
             .sum()
     }
+}
+
+/// Sets its flag when it is dropped.
+struct Abandons(Arc<AtomicBool>);
+
+impl Drop for Abandons {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn died(error: tokio::task::JoinError) -> KnnUnavailable {
+    tracing::error!(%error, "search thread failed");
+    KnnUnavailable::Failed
 }
 
 fn failed(error: EngineError) -> KnnUnavailable {

@@ -307,6 +307,10 @@ impl KnnView for FakeView {
         Err(EngineError::StaleFilter)
     }
 
+    fn explain(&self, _: &Query<'_>, _: &DocKey) -> Result<Option<Explanation>, EngineError> {
+        Ok(None)
+    }
+
     fn predicted_cost(&self, _: &Query<'_>) -> Duration {
         Duration::ZERO
     }
