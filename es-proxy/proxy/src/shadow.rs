@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use es_wire::{IndexInfo, Reach};
+use es_wire::{DocFilter, IndexInfo, Reach};
 
 use crate::intercept::search::Plan;
 use crate::ports::{KnnHit, KnnQuestion};
@@ -20,6 +20,7 @@ struct Shadowed {
     k: usize,
     num_candidates: usize,
     reach: Reach,
+    filter: Option<DocFilter>,
 }
 
 /// Compares a search in the background, if there is room.
@@ -32,6 +33,7 @@ pub(crate) fn compare(shared: &Arc<Proxy>, plan: &Plan) {
         k: plan.search.k,
         num_candidates: plan.search.num_candidates,
         reach: plan.search.reach,
+        filter: plan.filter.clone(),
     };
     let proxy = Arc::clone(shared);
     shared.background.spawn(async move {
@@ -43,7 +45,7 @@ pub(crate) fn compare(shared: &Arc<Proxy>, plan: &Plan) {
             k: shadowed.k,
             num_candidates: shadowed.num_candidates,
             reach: shadowed.reach,
-            filter: None,
+            filter: shadowed.filter.as_ref(),
         };
         let (ours, theirs) = tokio::join!(proxy.engine.knn(question), proxy.upstream_source.knn(question));
         if let (Ok(ours), Ok(theirs)) = (ours, theirs) {

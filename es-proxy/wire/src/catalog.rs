@@ -1,6 +1,7 @@
 //! Which indices exist and which of their fields are ours: one immutable picture of the cluster state.
 
 mod fields;
+mod filter_fields;
 mod patterns;
 mod targets;
 mod write_rules;
@@ -18,6 +19,7 @@ use crate::score::{Scoring, Similarity};
 use crate::version::{Capabilities, Mode};
 use write_target::WriteAlias;
 
+pub use filter_fields::{FieldKind, FilterFields};
 pub use patterns::IndexPatterns;
 pub use targets::{Target, TargetOptions};
 pub use write_rules::WriteRules;
@@ -64,6 +66,8 @@ pub struct IndexInfo {
     pub fields: BTreeMap<Arc<str>, VectorField>,
     /// The vector fields that could be ours.
     pub foreign: BTreeMap<Arc<str>, ForeignField>,
+    /// The fields on which filters may rest; none where no field is ours.
+    pub filter_fields: Arc<FilterFields>,
     /// What decides whether a write can be understood as it passes.
     pub writes: WriteRules,
 }
@@ -224,7 +228,8 @@ pub struct Catalog {
 #[derive(Clone, Debug)]
 struct AliasMember {
     index: Arc<str>,
-    filtered: bool,
+    /// As Elasticsearch prints it.
+    filter: Option<Arc<str>>,
     /// Any routing at all.
     routed: bool,
     search_routing: Option<Box<str>>,
@@ -238,7 +243,7 @@ impl AliasMember {
         let text = |key: &str| definition.get(key).and_then(Value::as_str);
         Self {
             index: index.into(),
-            filtered: has("filter"),
+            filter: definition.get("filter").map(|filter| filter.to_string().into()),
             routed: has("routing") || has("index_routing") || has("search_routing"),
             search_routing: text("search_routing").or_else(|| text("routing")).map(Into::into),
             hidden: definition.get("is_hidden").is_some_and(|hidden| hidden == true || hidden == "true"),
@@ -261,8 +266,13 @@ impl Catalog {
     ) -> Result<Self, CatalogError> {
         let state: StateResponse = serde_json::from_str(cluster_state)?;
         let mut catalog = Self { version: state.version, ..Self::default() };
+        let mut shared = filter_fields::Shared::default();
         for (name, index) in state.metadata.indices {
-            let info = read_index(name, &index, caps, adopt)?;
+            let mut info = read_index(name, &index, caps, adopt)?;
+            if !info.fields.is_empty() {
+                let mapping = index.mappings.get("_doc").unwrap_or(&index.mappings);
+                info.filter_fields = shared.intern(FilterFields::read(mapping, &index.settings));
+            }
             catalog.indices.insert(Arc::clone(&info.name), Arc::new(info));
         }
         catalog.read_aliases(serde_json::from_str(aliases)?);
@@ -301,12 +311,27 @@ impl Catalog {
         }
         // An alias stands for an index only where it points at one, whole and unfiltered.
         let concrete = match self.aliases.get(name).map(Vec::as_slice) {
-            Some([member]) if member.filtered || member.routed => return Resolved::NotOne("filtered_alias"),
+            Some([member]) if member.routed => return Resolved::NotOne("routed_alias"),
+            Some([member]) if member.filter.is_some() => return Resolved::NotOne("filtered_alias"),
             Some([member]) => &member.index,
             Some(_) => return Resolved::NotOne("several_indices"),
             None => name,
         };
-        match self.indices.get(concrete) {
+        self.concrete(concrete)
+    }
+
+    /// [`Catalog::resolve`] for a search that can take the filter of an alias upon itself.
+    pub fn resolve_with_filter(&self, name: &str) -> (Resolved, Option<Arc<str>>) {
+        match self.aliases.get(name).map(Vec::as_slice) {
+            Some([AliasMember { index, filter: filter @ Some(_), routed: false, .. }]) => {
+                (self.concrete(index), filter.clone())
+            }
+            _ => (self.resolve(name), None),
+        }
+    }
+
+    fn concrete(&self, name: &str) -> Resolved {
+        match self.indices.get(name) {
             Some(index) if !index.open => Resolved::NotOne("closed"),
             Some(index) if index.read_blocked => Resolved::NotOne("read_block"),
             Some(index) => Resolved::One(Arc::clone(index)),
@@ -363,6 +388,7 @@ fn read_index(
         writes: WriteRules::read(index, shards, &found.ours),
         fields: found.ours,
         foreign: found.foreign,
+        filter_fields: Arc::default(),
         name: name.into(),
     })
 }

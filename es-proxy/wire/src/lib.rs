@@ -28,8 +28,8 @@ mod writes;
 mod written;
 
 pub use catalog::{
-    CATALOG_PATHS, Catalog, CatalogError, ForeignField, IndexInfo, IndexPatterns, Origin, Resolved, Target,
-    TargetOptions, VectorField, WriteRules,
+    CATALOG_PATHS, Catalog, CatalogError, FieldKind, FilterFields, ForeignField, IndexInfo, IndexPatterns,
+    Origin, Resolved, Target, TargetOptions, VectorField, WriteRules,
 };
 pub use error::{error_body, error_body_caused_by, rejected_body};
 pub use filter_path::FilterPath;
@@ -47,7 +47,8 @@ pub use pretty::pretty;
 pub use routing::Routing;
 pub use score::{BadVector, Scoring, Similarity};
 pub use search::{
-    DocFilter, KnnSearch, KnnSite, NotOurs, Reach, TrackTotal, find_knn, parse_search, with_ids,
+    DocFilter, KnnSearch, KnnSite, NotOurs, Reach, TrackTotal, find_knn, parse_search, read_filter,
+    read_filters, with_ids,
 };
 pub use version::{Capabilities, EsVersion, Mode};
 pub use wildcard::matches_wildcard;

@@ -11,7 +11,7 @@ mod vector;
 
 pub use accept::parse_search;
 pub use effort::Reach;
-pub use filter::DocFilter;
+pub use filter::{DocFilter, read_filter, read_filters};
 pub use splice::{KnnSite, find_knn, with_ids};
 
 use crate::filter_path::FilterPath;
@@ -49,6 +49,8 @@ pub struct KnnSearch {
     pub similarity: Option<f32>,
     /// Multiplies each score; more than 0.
     pub boost: f32,
+    /// Its filter as the client wrote it, for [`read_filter`].
+    pub filter: Option<Box<str>>,
     /// First hit of the page.
     pub from: usize,
     /// Length of the page.

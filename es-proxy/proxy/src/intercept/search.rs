@@ -10,7 +10,7 @@ use bytes::Bytes;
 use es_wire::Mode as IndexMode;
 use es_wire::Params;
 use es_wire::{Catalog, IndexInfo, Resolved, VectorField};
-use es_wire::{KnnSearch, NotOurs, parse_search};
+use es_wire::{DocFilter, KnnSearch, NotOurs, parse_search, read_filters};
 use es_wire::{Outcome, ScoredHit, render};
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
@@ -30,6 +30,8 @@ use crate::{pass, respond, shadow};
 pub(crate) struct Plan {
     pub(crate) search: KnnSearch,
     pub(crate) index: Arc<IndexInfo>,
+    /// What the search's filter means on that index.
+    pub(crate) filter: Option<DocFilter>,
     pub(crate) content_type: HeaderValue,
     /// Elasticsearch must confirm each hit under the caller's credentials.
     pub(crate) verify: bool,
@@ -152,7 +154,7 @@ fn plan(
     let content_type = respond::json_content_type(&parts.headers, major).ok_or(NotOurs("content_type"))?;
     let params = Params::of(parts.uri.query()).ok_or(NotOurs("bad_query_string"))?;
     let mut search = parse_search(text, &params, capabilities)?;
-    let index = one_index(catalog, target)?;
+    let (index, of_alias) = one_target(catalog, target)?;
     let field: &VectorField = index.fields.get(search.field.as_str()).ok_or(NotOurs("field_not_ours"))?;
     if search.from.saturating_add(search.size) > index.max_result_window {
         return Err(NotOurs("result_window"));
@@ -160,18 +162,44 @@ fn plan(
     if search.vector.len() != field.spec.values() || field.scoring().prepare(&mut search.vector).is_err() {
         return Err(NotOurs("bad_vector"));
     }
+    let filter = filter_on(&index, search.filter.as_deref(), of_alias.as_deref())?;
     let verify = shared.config.security.is_on(&node);
+    if verify && filter.is_some() {
+        // It may rest on a field that the caller may not see.
+        return Err(NotOurs("security"));
+    }
     let mode = shared.modes.of(&index.name);
-    Ok(Plan { search, index, content_type, verify, mode })
+    Ok(Plan { search, index, filter, content_type, verify, mode })
 }
 
-/// The one open index that a target means.
+/// The one open index that a target means, whole.
 pub(crate) fn one_index(catalog: &Catalog, target: &str) -> Result<Arc<IndexInfo>, NotOurs> {
-    match catalog.resolve(target) {
-        Resolved::One(index) => Ok(index),
-        Resolved::NotOne(reason) => Err(NotOurs(reason)),
-        Resolved::Unknown => Err(NotOurs("unknown_index")),
+    match one_target(catalog, target)? {
+        (index, None) => Ok(index),
+        (_, Some(_)) => Err(NotOurs("filtered_alias")),
     }
+}
+
+/// The one open index that a target means, and the filter of the alias that the target is.
+pub(crate) fn one_target(
+    catalog: &Catalog,
+    target: &str,
+) -> Result<(Arc<IndexInfo>, Option<Arc<str>>), NotOurs> {
+    match catalog.resolve_with_filter(target) {
+        (Resolved::One(index), filter) => Ok((index, filter)),
+        (Resolved::NotOne(reason), _) => Err(NotOurs(reason)),
+        (Resolved::Unknown, _) => Err(NotOurs("unknown_index")),
+    }
+}
+
+/// What the filters of a knn and that of an alias mean together on an index.
+pub(crate) fn filter_on<'a>(
+    index: &IndexInfo,
+    own: impl IntoIterator<Item = &'a str>,
+    of_alias: Option<&'a str>,
+) -> Result<Option<DocFilter>, NotOurs> {
+    let raws: Vec<&str> = own.into_iter().chain(of_alias).collect();
+    if raws.is_empty() { Ok(None) } else { read_filters(&raws, &index.filter_fields).map(Some) }
 }
 
 /// Searches, and answers or fetches. The error is the reason why the request must pass after all.
@@ -228,7 +256,7 @@ async fn find(worker: &Worker, plan: &Plan) -> Result<Vec<KnnHit>, &'static str>
         k: plan.search.k,
         num_candidates: plan.search.num_candidates,
         reach: plan.search.reach,
-        filter: None,
+        filter: plan.filter.as_ref(),
     };
     worker.shared.engine.knn(question).await.map_err(|unavailable| unavailable.reason())
 }
@@ -293,7 +321,7 @@ fn scanned_vectors(worker: &Worker, target: Option<&str>, catalog: &Catalog) -> 
         let scanned = index.fields.iter().filter(|(_, field)| field.mode() == IndexMode::Offload);
         scanned.map(|(path, _)| shared.engine.vectors(index, path)).max().unwrap_or(0)
     };
-    match target.map(|name| catalog.resolve(name)) {
+    match target.map(|name| catalog.resolve_with_filter(name).0) {
         Some(Resolved::One(index)) => of_index(&index),
         Some(Resolved::Unknown) => 0,
         _ => catalog.adopted().map(|index| of_index(index)).sum(),

@@ -7,16 +7,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use es_wire::{Catalog, IndexInfo, KnnSite, NotOurs, Params, Reach, VectorField, find_knn, with_ids};
+use es_wire::{Catalog, DocFilter, IndexInfo, KnnSite, NotOurs, Params, Reach, VectorField};
+use es_wire::{find_knn, with_ids};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use knn_types::Element;
 
 use crate::body::RequestBody;
-use crate::intercept::search::one_index;
+use crate::intercept::search::{filter_on, one_target};
 use crate::mode::{Mode, says_pass};
 use crate::pass;
-use crate::ports::KnnQuestion;
+use crate::ports::{KnnQuestion, KnnUnavailable};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::respond::is_media_type;
 use crate::telemetry::Served;
@@ -29,6 +30,8 @@ const MAX_K: usize = 10_000;
 pub(crate) struct Plan {
     index: Arc<IndexInfo>,
     sites: Vec<KnnSite>,
+    /// What the filters of each site mean on that index.
+    filters: Vec<Option<DocFilter>>,
 }
 
 /// Decides whether a search can be spliced. The error is the reason why it passes as it is.
@@ -54,7 +57,7 @@ pub(crate) fn plan(
     }
     let params = Params::of(parts.uri.query()).ok_or(NotOurs("bad_query_string"))?;
     let mut sites = find_knn(text, &params, caps)?;
-    let index = one_index(catalog, target)?;
+    let (index, of_alias) = one_target(catalog, target)?;
     if shared.modes.of(&index.name) != Mode::Serve {
         return Err(NotOurs("switched_off"));
     }
@@ -64,7 +67,14 @@ pub(crate) fn plan(
             return Err(NotOurs("bad_vector"));
         }
     }
-    Ok(Plan { index, sites })
+    if of_alias.is_some() && text.windows(16).any(|window| window == b"runtime_mappings") {
+        // A field that the search makes may stand before the one that the alias means.
+        return Err(NotOurs("runtime_mappings"));
+    }
+    let filter =
+        |site: &KnnSite| filter_on(&index, site.filters.iter().map(|raw| &**raw), of_alias.as_deref());
+    let filters = sites.iter().map(filter).collect::<Result<_, _>>()?;
+    Ok(Plan { index, sites, filters })
 }
 
 /// Searches, and has Elasticsearch do the rest. The error is the reason why the request must pass as it is.
@@ -75,8 +85,17 @@ pub(crate) async fn run(
     text: &[u8],
 ) -> Result<Reply, &'static str> {
     let mut named = Vec::with_capacity(plan.sites.len());
-    for site in &plan.sites {
-        named.push(ids(worker, plan, site).await?);
+    let mut unknown = None;
+    for (site, filter) in plan.sites.iter().zip(&plan.filters) {
+        match ids(worker, plan, site, filter.as_ref()).await {
+            Ok(found) => named.push(found),
+            // The others are asked too, so that what their filters let through is fetched as well.
+            Err(KnnUnavailable::FilterUnknown) => unknown = Some(KnnUnavailable::FilterUnknown),
+            Err(unavailable) => return Err(unavailable.reason()),
+        }
+    }
+    if let Some(unavailable) = unknown {
+        return Err(unavailable.reason());
     }
     if named.iter().map(Vec::len).sum::<usize>() > MAX_IDS {
         return Err("many_documents");
@@ -95,7 +114,12 @@ pub(crate) async fn run(
     Ok((response, served))
 }
 
-async fn ids(worker: &Worker, plan: &Plan, site: &KnnSite) -> Result<Vec<Box<str>>, &'static str> {
+async fn ids(
+    worker: &Worker,
+    plan: &Plan,
+    site: &KnnSite,
+    filter: Option<&DocFilter>,
+) -> Result<Vec<Box<str>>, KnnUnavailable> {
     let k = site.k + spare(&plan.index.fields[site.field.as_str()], site);
     let question = KnnQuestion {
         index: &plan.index,
@@ -104,9 +128,9 @@ async fn ids(worker: &Worker, plan: &Plan, site: &KnnSite) -> Result<Vec<Box<str
         k,
         num_candidates: site.num_candidates.max(k),
         reach: site.reach,
-        filter: None,
+        filter,
     };
-    let hits = worker.shared.engine.knn(question).await.map_err(|unavailable| unavailable.reason())?;
+    let hits = worker.shared.engine.knn(question).await?;
     Ok(hits.into_iter().map(|hit| hit.doc.id).collect())
 }
 

@@ -83,6 +83,17 @@ pub async fn proxy_on(
     registry: &mut Registry,
     change: impl FnOnce(&mut ProxyConfig),
 ) -> SocketAddr {
+    proxy_from(upstream, cluster, Arc::new(NoHits), modes, registry, change).await
+}
+
+pub async fn proxy_from(
+    upstream: SocketAddr,
+    cluster: Arc<dyn Cluster>,
+    engine: Arc<dyn KnnSource>,
+    modes: Arc<Modes>,
+    registry: &mut Registry,
+    change: impl FnOnce(&mut ProxyConfig),
+) -> SocketAddr {
     let mut config = ProxyConfig {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         upstream: vec![UpstreamAddress { host: upstream.ip().to_string(), port: upstream.port() }],
@@ -92,8 +103,7 @@ pub async fn proxy_on(
     change(&mut config);
     let listener = es_proxy::bind(config.listen).unwrap();
     let address = listener.local_addr().unwrap();
-    let proxy =
-        Proxy::new(config, cluster, Arc::new(NoHits), Arc::new(NoHits), modes, Telemetry::new(registry));
+    let proxy = Proxy::new(config, cluster, engine, Arc::new(NoHits), modes, Telemetry::new(registry));
     Server::start(Arc::new(proxy), listener).unwrap();
     address
 }

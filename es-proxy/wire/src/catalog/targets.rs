@@ -213,7 +213,7 @@ impl Catalog {
 
     /// The index that an alias points at, through a filter nowhere.
     fn member(&self, member: &AliasMember) -> Result<&Arc<IndexInfo>, NotOurs> {
-        if member.filtered {
+        if member.filter.is_some() {
             return Err(NotOurs("filtered_alias"));
         }
         // An alias of a data stream.

@@ -58,6 +58,16 @@ fn ours_are_searchable_vectors_with_known_dims() {
 }
 
 #[test]
+fn filters_rest_on_fields_of_adopted_indices() {
+    let catalog = catalog();
+    let fields = &catalog.index("x1").unwrap().filter_fields;
+    assert_eq!(fields.get("a").map(|(kind, _)| kind), Some(FieldKind::Number));
+    assert_eq!(fields.get("o.w").map(|(kind, _)| kind), Some(FieldKind::Opaque));
+    assert_eq!(fields.get("n.v"), None);
+    assert_eq!(*catalog.index("x3").unwrap().filter_fields, FilterFields::default());
+}
+
+#[test]
 fn patterns_adopt_what_says_nothing_and_spare_what_was_released() {
     let state = STATE.replace(
         r#""future":"#,
@@ -154,7 +164,7 @@ fn names_resolve_only_to_one_whole_open_index() {
     }
     for (name, why) in [
         ("alf", "filtered_alias"),
-        ("rt", "filtered_alias"),
+        ("rt", "routed_alias"),
         ("both", "several_indices"),
         ("shut", "closed"),
         ("x2", "closed"),
@@ -167,6 +177,17 @@ fn names_resolve_only_to_one_whole_open_index() {
         assert!(matches!(catalog.resolve(name), Resolved::NotOne(reason) if reason == why), "{name}");
     }
     assert!(matches!(catalog.resolve("nope"), Resolved::Unknown));
+}
+
+#[test]
+fn searches_may_take_the_filter_of_an_alias_upon_themselves() {
+    let catalog = catalog();
+    let (index, filter) = catalog.resolve_with_filter("alf");
+    assert!(matches!(index, Resolved::One(index) if &*index.name == "x1"));
+    assert_eq!(filter.as_deref(), Some(r#"{"term":{"a":1}}"#));
+    assert!(matches!(catalog.resolve_with_filter("al"), (Resolved::One(_), None)));
+    assert!(matches!(catalog.resolve_with_filter("rt"), (Resolved::NotOne("routed_alias"), None)));
+    assert!(matches!(catalog.resolve_with_filter("nope"), (Resolved::Unknown, None)));
 }
 
 #[test]

@@ -21,7 +21,7 @@ impl From<Malformed> for NotOurs {
 /// What the body says.
 #[derive(Default)]
 struct Body<'a> {
-    knn: Option<Knn>,
+    knn: Option<Knn<'a>>,
     size: Option<usize>,
     from: Option<usize>,
     source: Option<&'a str>,
@@ -33,7 +33,7 @@ struct Body<'a> {
 }
 
 /// What the knn says.
-struct Knn {
+struct Knn<'a> {
     form: Form,
     field: String,
     vector: Vec<f32>,
@@ -41,6 +41,7 @@ struct Knn {
     num_candidates: Option<usize>,
     similarity: Option<f32>,
     boost: f32,
+    filter: Option<&'a str>,
 }
 
 /// Reads a search body and its URL parameters, or says why it must be passed on.
@@ -66,6 +67,7 @@ pub fn parse_search(body: &[u8], params: &Params, caps: &Capabilities) -> Result
         num_candidates,
         similarity: knn.similarity,
         boost: knn.boost,
+        filter: knn.filter.map(Into::into),
         from,
         size,
         track_total,
@@ -126,20 +128,20 @@ fn read_body<'a>(text: &'a str, caps: &Capabilities) -> Result<Body<'a>, NotOurs
     Ok(body)
 }
 
-impl Body<'_> {
+impl<'a> Body<'a> {
     /// Two kinds of knn beside each other are combined, or refused.
-    fn set(&mut self, knn: Knn, otherwise: &'static str) -> Result<(), NotOurs> {
+    fn set(&mut self, knn: Knn<'a>, otherwise: &'static str) -> Result<(), NotOurs> {
         if self.knn.replace(knn).is_some() { Err(NotOurs(otherwise)) } else { Ok(()) }
     }
 }
 
 /// A knn query as the whole query.
-fn read_query(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Knn, NotOurs> {
+fn read_query<'a>(scanner: &mut Scanner<'a>, caps: &Capabilities) -> Result<Knn<'a>, NotOurs> {
     only_member(scanner, &["knn"], "query", |scanner, _| read_knn(scanner, Form::Query, caps))
 }
 
 /// A knn retriever, or a standard one that holds nothing but a knn query.
-fn read_retriever(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Knn, NotOurs> {
+fn read_retriever<'a>(scanner: &mut Scanner<'a>, caps: &Capabilities) -> Result<Knn<'a>, NotOurs> {
     if !caps.retrievers {
         return Err(NotOurs("version"));
     }
@@ -150,12 +152,12 @@ fn read_retriever(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Knn,
 }
 
 /// An object with exactly one member, whose key is one of `keys`; anything else is more than a bare knn.
-fn only_member(
-    scanner: &mut Scanner<'_>,
+fn only_member<'a>(
+    scanner: &mut Scanner<'a>,
     keys: &[&str],
     otherwise: &'static str,
-    read: impl FnOnce(&mut Scanner<'_>, &str) -> Result<Knn, NotOurs>,
-) -> Result<Knn, NotOurs> {
+    read: impl FnOnce(&mut Scanner<'a>, &str) -> Result<Knn<'a>, NotOurs>,
+) -> Result<Knn<'a>, NotOurs> {
     scanner.take(b'{')?;
     let mut first = true;
     let key = unquote(scanner.next_key(&mut first)?.ok_or(NotOurs(otherwise))?)?;
@@ -167,7 +169,7 @@ fn only_member(
 }
 
 /// `knn` is an object, or an array with exactly one.
-fn read_knn_section(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Knn, NotOurs> {
+fn read_knn_section<'a>(scanner: &mut Scanner<'a>, caps: &Capabilities) -> Result<Knn<'a>, NotOurs> {
     match scanner.peek() {
         Some(b'{') => read_knn(scanner, Form::Section, caps),
         Some(b'[') => {
@@ -186,10 +188,10 @@ fn read_knn_section(scanner: &mut Scanner<'_>, caps: &Capabilities) -> Result<Kn
     }
 }
 
-fn read_knn(scanner: &mut Scanner<'_>, form: Form, caps: &Capabilities) -> Result<Knn, NotOurs> {
+fn read_knn<'a>(scanner: &mut Scanner<'a>, form: Form, caps: &Capabilities) -> Result<Knn<'a>, NotOurs> {
     scanner.take(b'{')?;
-    let (mut field, mut query, mut k, mut num_candidates, mut similarity, mut boost) =
-        (None, None, None, None, None, None);
+    let (mut field, mut query, mut k, mut num_candidates) = (None, None, None, None);
+    let (mut similarity, mut boost, mut filter) = (None, None, None);
     let mut seen = Vec::with_capacity(8);
     let mut first = true;
     while let Some(raw_key) = scanner.next_key(&mut first)? {
@@ -210,8 +212,7 @@ fn read_knn(scanner: &mut Scanner<'_>, form: Form, caps: &Capabilities) -> Resul
             "boost" if form != Form::Retriever => {
                 boost = Some(scanner.float().map_err(|_| NotOurs("value"))?)
             }
-            "filter" if no_filter(scanner.value()?) => {}
-            "filter" => return Err(NotOurs("filter")),
+            "filter" => filter = some_filter(scanner.value()?)?,
             "inner_hits" => return Err(NotOurs("inner_hits")),
             _ => return Err(NotOurs("unknown_key")),
         }
@@ -223,12 +224,17 @@ fn read_knn(scanner: &mut Scanner<'_>, form: Form, caps: &Capabilities) -> Resul
         return Err(NotOurs("value"));
     }
     let field = field.filter(|name| !name.is_empty()).ok_or(NotOurs("value"))?;
-    Ok(Knn { form, field, vector: query.ok_or(NotOurs("vector"))?, k, num_candidates, similarity, boost })
+    let vector = query.ok_or(NotOurs("vector"))?;
+    Ok(Knn { form, field, vector, k, num_candidates, similarity, boost, filter })
 }
 
-/// `"filter": []` is no filter.
-fn no_filter(raw: &str) -> bool {
-    elements(raw).is_ok_and(|filters| filters.is_empty())
+/// A clause or an array of them; `"filter": []` is no filter.
+fn some_filter(raw: &str) -> Result<Option<&str>, NotOurs> {
+    match raw.as_bytes()[0] {
+        b'{' => Ok(Some(raw)),
+        b'[' => Ok(if elements(raw)?.is_empty() { None } else { Some(raw) }),
+        _ => Err(NotOurs("filter_shape")),
+    }
 }
 
 fn page(body: &Body<'_>, url: &UrlOptions) -> Result<(usize, usize), NotOurs> {

@@ -5,8 +5,10 @@
 //! vector, each knn object gets one more member, an `ids` filter with our hits, so that it compares
 //! those alone. Not one other byte of the body changes.
 //!
-//! Only known structure is walked. A knn anywhere else, a key that we do not know, a filter in the knn
-//! itself: the search is not ours to splice.
+//! Where the knn has a filter already, both stand in an array, the client's first.
+//!
+//! Only known structure is walked. A knn anywhere else or a key that we do not know: the search is not
+//! ours to splice.
 
 use super::accept::integer;
 use super::effort::{Asked, Form, Reach};
@@ -33,8 +35,20 @@ pub struct KnnSite {
     pub num_candidates: usize,
     /// Over all shards, or of each.
     pub reach: Reach,
-    /// Where the closing brace of its object stands in the body.
-    end: usize,
+    /// Its filters as the client wrote them, its own and those of the retrievers around it: all must match.
+    pub filters: Vec<Box<str>>,
+    place: Place,
+}
+
+/// Where in the body a further filter goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// There is none: before this closing brace of the knn.
+    Member(usize),
+    /// Beside the clause that stands here.
+    Beside { start: usize, end: usize },
+    /// Before this closing bracket of the array of filters.
+    Element { end: usize, first: bool },
 }
 
 /// A site whose effort is not decided yet: `size` may stand after it.
@@ -44,7 +58,8 @@ struct Found {
     vector: Vec<f32>,
     k: Option<usize>,
     num_candidates: Option<usize>,
-    end: usize,
+    filters: Vec<Box<str>>,
+    place: Place,
 }
 
 struct Walk<'a> {
@@ -52,6 +67,10 @@ struct Walk<'a> {
     caps: &'a Capabilities,
     found: Vec<Found>,
     size: Option<usize>,
+    /// Filters of the retrievers around the one that is read.
+    around: Vec<Box<str>>,
+    /// The body makes fields of its own, which may stand before those of the mapping.
+    makes_fields: bool,
 }
 
 /// Every knn of a search body, or why the body must pass as it is.
@@ -61,8 +80,18 @@ struct Walk<'a> {
 pub fn find_knn(body: &[u8], params: &Params, caps: &Capabilities) -> Result<Vec<KnnSite>, NotOurs> {
     let text = std::str::from_utf8(body).map_err(|_| NotOurs("malformed"))?;
     let url_size = read_url(params)?;
-    let mut walk = Walk { scanner: Scanner::new(text), caps, found: Vec::new(), size: None };
+    let mut walk = Walk {
+        scanner: Scanner::new(text),
+        caps,
+        found: Vec::new(),
+        size: None,
+        around: Vec::new(),
+        makes_fields: false,
+    };
     walk.body()?;
+    if walk.makes_fields && walk.found.iter().any(|found| !found.filters.is_empty()) {
+        return Err(NotOurs("runtime_mappings"));
+    }
     let body_size = walk.size;
     let sites: Result<Vec<KnnSite>, NotOurs> =
         walk.found.into_iter().map(|found| found.decided(body_size, url_size, caps)).collect();
@@ -75,23 +104,39 @@ pub fn with_ids<S: AsRef<str>>(body: &[u8], sites: &[KnnSite], ids: &[Vec<S>]) -
     let added: usize = ids.iter().flatten().map(|id| id.as_ref().len() + 3).sum();
     let mut whole = Vec::with_capacity(body.len() + added + 40 * sites.len());
     let mut copied = 0;
-    let mut text = String::new();
     for (site, ids) in sites.iter().zip(ids) {
-        whole.extend_from_slice(&body[copied..site.end]);
-        copied = site.end;
-        text.clear();
-        text.push_str(r#","filter":{"ids":{"values":["#);
-        for (number, id) in ids.iter().enumerate() {
-            if number > 0 {
-                text.push(',');
+        let (before, at, after) = match site.place {
+            Place::Member(end) => (r#","filter":"#, end, ""),
+            Place::Beside { start, end } => {
+                whole.extend_from_slice(&body[copied..start]);
+                whole.push(b'[');
+                copied = start;
+                (",", end, "]")
             }
-            push_json_string(&mut text, id.as_ref());
-        }
-        text.push_str("]}}");
-        whole.extend_from_slice(text.as_bytes());
+            Place::Element { end, first: true } => ("", end, ""),
+            Place::Element { end, first: false } => (",", end, ""),
+        };
+        whole.extend_from_slice(&body[copied..at]);
+        copied = at;
+        whole.extend_from_slice(before.as_bytes());
+        whole.extend_from_slice(ids_query(ids).as_bytes());
+        whole.extend_from_slice(after.as_bytes());
     }
     whole.extend_from_slice(&body[copied..]);
     whole
+}
+
+fn ids_query<S: AsRef<str>>(ids: &[S]) -> String {
+    let mut text = String::with_capacity(24 + ids.iter().map(|id| id.as_ref().len() + 3).sum::<usize>());
+    text.push_str(r#"{"ids":{"values":["#);
+    for (number, id) in ids.iter().enumerate() {
+        if number > 0 {
+            text.push(',');
+        }
+        push_json_string(&mut text, id.as_ref());
+    }
+    text.push_str("]}}");
+    text
 }
 
 /// `size` of the URL. What restricts the shards, and what is unknown, is not ours; all else is in
@@ -166,13 +211,16 @@ impl Walk<'_> {
                 walk.size = Some(integer(walk.scanner.value()?)?);
                 Ok(())
             }
+            "runtime_mappings" => {
+                walk.makes_fields = true;
+                walk.other()
+            }
             "from"
             | "_source"
             | "fields"
             | "docvalue_fields"
             | "stored_fields"
             | "script_fields"
-            | "runtime_mappings"
             | "aggs"
             | "aggregations"
             | "sort"
@@ -275,19 +323,44 @@ impl Walk<'_> {
         }
         self.object(|walk, name| match name {
             "knn" => walk.site(Form::Retriever),
+            // Its filter restricts what its query found, not what a knn query in it looks for.
             "standard" => walk.object(|walk, key| match key {
                 "query" => walk.query(depth + 1),
-                _ => walk.beside_a_retriever(key),
+                _ => walk.other(),
             }),
-            "rrf" | "linear" | "rescorer" | "text_similarity_reranker" => {
-                walk.object(|walk, key| match key {
-                    "retriever" => walk.retriever(depth + 1),
-                    "retrievers" => walk.one_or_more(|walk| walk.weighted(depth + 1)),
-                    _ => walk.beside_a_retriever(key),
-                })
+            "rrf" | "linear" | "rescorer" => {
+                let outside = walk.around.len();
+                let filter = walk.filter_of_next()?;
+                walk.around.extend(filter);
+                walk.compound(depth)?;
+                walk.around.truncate(outside);
+                Ok(())
             }
+            "text_similarity_reranker" => match walk.filter_of_next()? {
+                Some(_) => Err(NotOurs("filter")),
+                None => walk.compound(depth),
+            },
             _ => walk.other(),
         })
+    }
+
+    /// A retriever around others.
+    fn compound(&mut self, depth: usize) -> Result<(), NotOurs> {
+        self.object(|walk, key| match key {
+            "retriever" => walk.retriever(depth + 1),
+            "retrievers" => walk.one_or_more(|walk| walk.weighted(depth + 1)),
+            _ => walk.other(),
+        })
+    }
+
+    /// The filter of the retriever that is next: it is pushed down into those below it, wherever it stands.
+    fn filter_of_next(&mut self) -> Result<Option<Box<str>>, NotOurs> {
+        for member in crate::scan::members(self.scanner.clone().value()?)? {
+            if unquote(member.key)? == "filter" {
+                return Ok(Some(member.value.into()));
+            }
+        }
+        Ok(None)
     }
 
     /// An element of `retrievers`: bare, or with a weight.
@@ -305,17 +378,12 @@ impl Walk<'_> {
         })
     }
 
-    /// A filter of a retriever is pushed down into the knn below it.
-    fn beside_a_retriever(&mut self, key: &str) -> Result<(), NotOurs> {
-        if key == "filter" { Err(NotOurs("filter")) } else { self.other() }
-    }
-
     fn site(&mut self, form: Form) -> Result<(), NotOurs> {
         if self.found.len() == MAX_SITES {
             return Err(NotOurs("many_knn"));
         }
         let caps = self.caps;
-        let (mut field, mut query, mut k, mut num_candidates) = (None, None, None, None);
+        let (mut field, mut query, mut k, mut num_candidates, mut filter) = (None, None, None, None, None);
         self.object(|walk, key| {
             let scanner = &mut walk.scanner;
             match key {
@@ -329,10 +397,10 @@ impl Walk<'_> {
                 "num_candidates" => num_candidates = Some(integer(scanner.value()?)?),
                 "similarity" | "boost" => drop(scanner.float().map_err(|_| NotOurs("value"))?),
                 "_name" if scanner.peek() == Some(b'"') => drop(scanner.value()?),
-                "filter" if elements(scanner.clone().value()?).is_ok_and(|list| list.is_empty()) => {
-                    return Err(NotOurs("empty_filter"));
+                "filter" => {
+                    let raw = scanner.value()?;
+                    filter = Some((raw, scanner.offset()));
                 }
-                "filter" => return Err(NotOurs("filter")),
                 "inner_hits" => return Err(NotOurs("inner_hits")),
                 _ => return Err(NotOurs("unknown_key")),
             }
@@ -340,9 +408,32 @@ impl Walk<'_> {
         })?;
         let field = field.filter(|name| !name.is_empty()).ok_or(NotOurs("value"))?;
         let vector = query.ok_or(NotOurs("vector"))?;
-        let end = self.scanner.offset() - 1;
-        self.found.push(Found { form, field, vector, k, num_candidates, end });
+        let place = match filter {
+            None => Place::Member(self.scanner.offset() - 1),
+            Some((raw, end)) => Place::beside(raw, end)?,
+        };
+        let mut filters: Vec<Box<str>> = Vec::new();
+        filters.extend(
+            filter
+                .filter(|_| !matches!(place, Place::Element { first: true, .. }))
+                .map(|(raw, _)| raw.into()),
+        );
+        if form == Form::Retriever {
+            filters.extend(self.around.iter().cloned());
+        }
+        self.found.push(Found { form, field, vector, k, num_candidates, filters, place });
         Ok(())
+    }
+}
+
+impl Place {
+    /// Where another filter goes beside `raw`, which ends at `end`.
+    fn beside(raw: &str, end: usize) -> Result<Self, NotOurs> {
+        match raw.as_bytes()[0] {
+            b'{' => Ok(Self::Beside { start: end - raw.len(), end }),
+            b'[' => Ok(Self::Element { end: end - 1, first: elements(raw)?.is_empty() }),
+            _ => Err(NotOurs("filter_shape")),
+        }
     }
 }
 
@@ -355,8 +446,15 @@ impl Found {
     ) -> Result<KnnSite, NotOurs> {
         let asked = Asked { k: self.k, num_candidates: self.num_candidates, body_size, url_size };
         let (k, num_candidates) = self.form.effort(asked, caps)?;
-        let reach = self.form.reach();
-        Ok(KnnSite { field: self.field, vector: self.vector, k, num_candidates, reach, end: self.end })
+        Ok(KnnSite {
+            field: self.field,
+            vector: self.vector,
+            k,
+            num_candidates,
+            reach: self.form.reach(),
+            filters: self.filters,
+            place: self.place,
+        })
     }
 }
 

@@ -77,6 +77,15 @@ fn a_knn_query_can_have_more_hits_than_are_counted() {
 }
 
 #[test]
+fn a_filter_is_kept_as_the_client_wrote_it() {
+    let filter = |knn: &str| ours("", knn, "").filter;
+    assert_eq!(filter(""), None);
+    assert_eq!(filter(r#","filter": []"#), None);
+    assert_eq!(filter(r#","filter": {"term" :{"a":1}} "#).as_deref(), Some(r#"{"term" :{"a":1}}"#));
+    assert_eq!(filter(r#","filter":[{"a":1}, {}]"#).as_deref(), Some(r#"[{"a":1}, {}]"#));
+}
+
+#[test]
 fn k_defaults_to_the_size_of_the_body_alone() {
     let search = ours("size=1&from=2", "", r#","size":7,"from":1"#);
     assert_eq!((search.k, search.num_candidates, search.from, search.size), (7, 11, 2, 1));
@@ -117,9 +126,9 @@ fn everything_else_is_elasticsearchs() {
         (r#","similarity":"0.5""#, "", "value"),
         (r#","k":1,"k":1"#, "", "duplicate_key"),
         (r#","k":1,"\u006b":1"#, "", "duplicate_key"),
-        (r#","filter":{"term":{"a":1}}"#, "", "filter"),
-        (r#","filter":[{"term":{"a":1}}]"#, "", "filter"),
-        (r#","filter":null"#, "", "filter"),
+        (r#","filter":null"#, "", "filter_shape"),
+        (r#","filter":"a""#, "", "filter_shape"),
+        (r#","filter":{"term":{"a":1}"#, "", "malformed"),
         (r#","inner_hits":{}"#, "", "inner_hits"),
         (r#","_name":"n""#, "", "unknown_key"),
         (r#","rescore_vector":{"oversample":2}"#, "", "unknown_key"),

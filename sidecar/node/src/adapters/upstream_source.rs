@@ -45,7 +45,7 @@ impl UpstreamSource {
 
     async fn ask(&self, question: KnnQuestion<'_>) -> reqwest::Result<Vec<KnnHit>> {
         let index = utf8_percent_encode(&question.index.name, NON_ALPHANUMERIC);
-        let body = json!({
+        let mut body = json!({
             "knn": {
                 "field": question.field,
                 "query_vector": question.vector,
@@ -55,6 +55,9 @@ impl UpstreamSource {
             "size": question.k,
             "_source": false,
         });
+        if let Some(filter) = question.filter {
+            body["knn"]["filter"] = serde_json::from_str(filter.query()).unwrap_or_default();
+        }
         let request = self.client.post(format!("{}/{index}/_search", self.base)).json(&body);
         let request = match &self.auth {
             None => request,

@@ -60,6 +60,62 @@ fn the_filter_is_all_that_is_added() {
 }
 
 #[test]
+fn our_filter_stands_beside_the_clients() {
+    for (own, wanted) in [
+        (r#" { "term":{"a":1} } "#, r#" [{ "term":{"a":1} },IDS] "#),
+        (r#"[{"term":{"a":1}} , {"b":2} ]"#, r#"[{"term":{"a":1}} , {"b":2} ,IDS]"#),
+        ("[ ]", "[ IDS]"),
+    ] {
+        let knn = |filter: &str| {
+            format!(r#"{{"field":"v","filter":{filter},"query_vector":[1],"k":1,"num_candidates":2}}"#)
+        };
+        let search = |filter: &str| {
+            format!(r#"{{"query":{{"bool":{{"must":{{"knn":{}}}}}}},"knn":{KNN}}}"#, knn(filter))
+        };
+        let body = search(own);
+        let sites = find(&body, "9.2.0").unwrap();
+        let filters: Vec<&str> = sites[0].filters.iter().map(|raw| &**raw).collect();
+        assert_eq!(filters.first().copied(), Some(own.trim()).filter(|own| *own != "[ ]"), "{own}");
+        let spliced = with_ids(body.as_bytes(), &sites, &[vec!["x"], vec!["y"]]);
+        let ids = |id: &str| format!(r#"{{"ids":{{"values":["{id}"]}}}}"#);
+        let wanted = search(&wanted.replace("IDS", &ids("x")));
+        let wanted = format!(r#"{},"filter":{}}}}}"#, &wanted[..wanted.len() - 2], ids("y"));
+        assert_eq!(String::from_utf8(spliced).unwrap(), wanted);
+    }
+}
+
+#[test]
+fn filters_of_retrievers_reach_the_knn_retrievers_below() {
+    let filters = |retriever: &str| {
+        let sites =
+            find(&format!(r#"{{"retriever":{retriever}}}"#), "9.2.0").map_err(|NotOurs(reason)| reason)?;
+        Ok::<_, &str>(sites.into_iter().map(|site| site.filters.join(" ")).collect::<Vec<_>>())
+    };
+    let knn = KNN.replace("\"k\":3", r#""k":3,"filter":{"own":1}"#);
+    assert_eq!(
+        filters(&format!(
+            r#"{{"rrf":{{"retrievers":[{{"knn":{knn}}},{{"linear":{{"filter":[{{"in":1}}],"retrievers":[{{"retriever":{{"knn":{KNN}}},"weight":2}}]}}}},{{"knn":{KNN}}}],"\u0066ilter":{{"out":1}}}}}}"#
+        )),
+        Ok(vec![
+            r#"{"own":1} {"out":1}"#.to_owned(),
+            r#"{"out":1} [{"in":1}]"#.to_owned(),
+            r#"{"out":1}"#.to_owned()
+        ])
+    );
+    // That of a standard retriever restricts what its query found.
+    assert_eq!(
+        filters(&format!(r#"{{"standard":{{"filter":{{"a":1}},"query":{{"knn":{KNN}}}}}}}"#)),
+        Ok(vec![String::new()])
+    );
+    assert_eq!(
+        filters(&format!(
+            r#"{{"text_similarity_reranker":{{"filter":{{"a":1}},"retriever":{{"knn":{KNN}}}}}}}"#
+        )),
+        Err("filter")
+    );
+}
+
+#[test]
 fn what_is_not_known_passes() {
     for (body, reason) in [
         (r#"{"query":{"match_all":{}}}"#.to_owned(), "no_knn"),
@@ -69,7 +125,12 @@ fn what_is_not_known_passes() {
             format!(r#"{{"knn":{KNN},"rescore":{{"query":{{"rescore_query":{{"\u006bnn":{KNN}}}}}}}}}"#),
             "knn_elsewhere",
         ),
-        (r#"{"knn":{"field":"v","query_vector":[1],"filter":{"term":{"a":1}}}}"#.to_owned(), "filter"),
+        (r#"{"knn":{"field":"v","query_vector":[1],"filter":null}}"#.to_owned(), "filter_shape"),
+        (
+            r#"{"knn":{"field":"v","query_vector":[1],"filter":{}},"runtime_mappings":{"a":{"type":"long"}}}"#
+                .to_owned(),
+            "runtime_mappings",
+        ),
         (
             r#"{"knn":{"field":"v","query_vector":[1],"rescore_vector":{"oversample":2}}}"#.to_owned(),
             "unknown_key",
@@ -78,7 +139,6 @@ fn what_is_not_known_passes() {
         (format!(r#"{{"knn":{KNN},"knn":{KNN}}}"#), "duplicate_key"),
         (format!(r#"{{"knn":{KNN},"profile":true}}"#), "profile"),
         (format!(r#"{{"knn":{KNN},"new_thing":1}}"#), "unknown_key"),
-        (format!(r#"{{"retriever":{{"rrf":{{"filter":{{}},"retrievers":[{{"knn":{KNN}}}]}}}}}}"#), "filter"),
         (r#"{"retriever":{"knn":{"field":"v","query_vector":[1],"k":1}}}"#.to_owned(), "k"),
         (format!(r#"{{"knn":{KNN}"#), "malformed"),
     ] {
