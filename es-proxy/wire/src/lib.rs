@@ -18,6 +18,7 @@ mod number;
 mod params;
 mod path;
 mod pretty;
+mod profile;
 mod routing;
 mod scan;
 mod score;
@@ -44,6 +45,7 @@ pub use mapping::{
 pub use params::Params;
 pub use path::{Segments, segments};
 pub use pretty::pretty;
+pub use profile::{ShardProfile, with_profiles};
 pub use routing::Routing;
 pub use score::{BadVector, Scoring, Similarity};
 pub use search::{

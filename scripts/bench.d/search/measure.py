@@ -15,6 +15,7 @@ CONNECTIONS = 8
 CANDIDATES = (20, 30, 40, 60, 100, 200, 400, 800, 1600)
 FRESH = 5_000
 RATE = 1_000
+WARM_UP = 6.0
 
 
 class Measurement:
@@ -85,8 +86,8 @@ class Measurement:
         ways = [self.way(kind, everyone[-1], settings)]
         if not kind.fresh:
             for peer in everyone:
-                # Once through everything: caches and compiled code are as in the middle of a day.
-                self.bench.client.timed(self.server(kind, peer), files[peer.name], CONNECTIONS, 1.0 if self.bench.quick else 2.5)
+                # As in the middle of a day: Java compiles what is hot for many seconds, and answers faster and faster meanwhile.
+                self.bench.client.timed(self.server(kind, peer), files[peer.name], CONNECTIONS, 1.0 if self.bench.quick else WARM_UP)
         samples = []
         for number in range(self.rounds):
             order = list(everyone)
