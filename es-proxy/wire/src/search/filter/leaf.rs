@@ -34,14 +34,14 @@ pub(super) fn terms(reader: &mut Reader<'_>) -> Result<(), NotOurs> {
     if fields == 1 { Ok(()) } else { Err(SHAPE) }
 }
 
-/// `{"range": {FIELD: {"gte": …}}}`.
+/// `{"range": {FIELD: {"gte": …}}}`; `from` and `to` come with a warning, where they are understood at all.
 pub(super) fn range(reader: &mut Reader<'_>) -> Result<(), NotOurs> {
     one_field(reader, |reader, kind| {
         if !matches!(kind, FieldKind::Keyword | FieldKind::Number | FieldKind::Date | FieldKind::Ip) {
             return Err(NotOurs("filter_field"));
         }
         reader.object(|reader, key| match key {
-            "gte" | "gt" | "lte" | "lt" | "from" | "to" => {
+            "gte" | "gt" | "lte" | "lt" => {
                 if reader.scanner.peek() == Some(b'n') {
                     // Open on that side.
                     reader.out.push_str(reader.scanner.value()?);
@@ -49,7 +49,6 @@ pub(super) fn range(reader: &mut Reader<'_>) -> Result<(), NotOurs> {
                 }
                 value(reader, kind)
             }
-            "include_lower" | "include_upper" => reader.boolean(),
             "format" | "time_zone" if kind == FieldKind::Date => reader.word(),
             "boost" => reader.boost(),
             _ => Err(OPTION),
