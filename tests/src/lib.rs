@@ -16,7 +16,7 @@ mod vectors;
 
 pub use calls::{Api, Reply};
 pub use cluster::Cluster;
-pub use compare::assert_same;
+pub use compare::{assert_alike, assert_same};
 pub use elasticsearch::Elasticsearch;
 pub use fault_proxy::{FaultProxy, Faults, Trouble};
 pub use outrigger::Outrigger;

@@ -10,10 +10,12 @@ use crate::intercept::write::Write;
 /// What a request is to us.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// `_search` on one target: may be answered here.
-    Search { target: String },
+    /// `_search`: may be answered here. The names of the targets, none for all.
+    Search { names: String },
+    /// `_msearch`: each of its searches may be.
+    Msearch { names: String },
     /// Other endpoints that may hold a knn search; they pass, under the brake.
-    OtherSearch { target: Option<String> },
+    OtherSearch { names: String },
     /// `PUT /{index}`: mappings are translated.
     CreateIndex,
     /// `POST /{alias}/_rollover`: the same.
@@ -45,6 +47,7 @@ impl Route {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Search { .. } => "search",
+            Self::Msearch { .. } => "msearch",
             Self::OtherSearch { .. } => "other_search",
             Self::CreateIndex => "create_index",
             Self::Rollover => "rollover",
@@ -72,15 +75,21 @@ pub(crate) fn classify(method: &Method, raw_path: &str, query: Option<&str>) -> 
 
     match parts.as_slice() {
         ["_ivf", rest @ ..] => Route::Own { segments: rest.iter().map(|&part| part.to_owned()).collect() },
-        [target, "_search"] if is_target(target) && matches!(*method, Method::GET | Method::POST) => {
-            Route::Search { target: (*target).to_owned() }
+        [rest @ .., kind @ ("_search" | "_msearch")]
+            if matches!(*method, Method::GET | Method::POST) && names(rest).is_some() =>
+        {
+            let names = names(rest).unwrap_or_default();
+            if *kind == "_search" { Route::Search { names } } else { Route::Msearch { names } }
         }
         [.., "_search" | "_msearch" | "_async_search" | "_knn_search" | "_count" | "_rank_eval"]
         | [.., "_search" | "_msearch", "template"]
             if matches!(*method, Method::GET | Method::POST) =>
         {
             Route::OtherSearch {
-                target: parts.first().filter(|part| is_target(part)).map(|part| (*part).to_owned()),
+                names: parts
+                    .first()
+                    .filter(|part| is_target(part))
+                    .map_or(String::new(), |part| (*part).to_owned()),
             }
         }
         [index] if is_target(index) => match *method {
@@ -169,6 +178,15 @@ fn is_target(segment: &str) -> bool {
     !segment.starts_with('_') && !segment.is_empty()
 }
 
+/// The names of targets before the last segment of a path, none for all; `None` for another path.
+fn names(before: &[&str]) -> Option<String> {
+    match before {
+        [] => Some(String::new()),
+        [names] if is_indices(names) => Some((*names).to_owned()),
+        _ => None,
+    }
+}
+
 /// The same, or all of them.
 fn is_indices(segment: &str) -> bool {
     is_target(segment) || segment == "_all"
@@ -205,7 +223,8 @@ mod tests {
 
     #[test]
     fn requests_find_their_route() {
-        let search = |target: &str| Route::Search { target: target.into() };
+        let search = |names: &str| Route::Search { names: names.into() };
+        let msearch = |names: &str| Route::Msearch { names: names.into() };
         let refreshes = |target: Option<&str>| Route::Refreshes { target: target.map(str::to_owned) };
         let write = |operation, target: Option<&str>, id: Option<&str>, refreshes| {
             let (target, id) = (target.map(str::to_owned), id.map(str::to_owned));
@@ -217,9 +236,11 @@ mod tests {
             (Method::POST, "/a/_search", search("a")),
             (Method::GET, "/a/_search/", search("a")),
             (Method::POST, "/a%2Cb/_search", search("a,b")),
-            (Method::POST, "/_search", Route::OtherSearch { target: None }),
-            (Method::POST, "/a/_msearch", Route::OtherSearch { target: Some("a".into()) }),
-            (Method::POST, "/a/_search/template", Route::OtherSearch { target: Some("a".into()) }),
+            (Method::POST, "/_search", search("")),
+            (Method::GET, "/_all/_search", search("_all")),
+            (Method::GET, "/_msearch", msearch("")),
+            (Method::POST, "/a/_msearch", msearch("a")),
+            (Method::POST, "/a/_search/template", Route::OtherSearch { names: "a".into() }),
             (Method::DELETE, "/a/_search", Route::Pass),
             (Method::PUT, "/a", Route::CreateIndex),
             (Method::GET, "/a", Route::ShowMapping),

@@ -7,7 +7,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use es_wire::{IndexInfo, ScoredHit};
+use es_wire::ScoredHit;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -31,7 +31,7 @@ pub(crate) struct DocumentCache {
 /// A version of a document, and what a search wants to see of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
-    index_uuid: Arc<str>,
+    index_uuid: Box<str>,
     wish: Arc<str>,
     id: Box<str>,
     routing: Option<Box<str>>,
@@ -46,15 +46,14 @@ struct Sought<'a> {
     hit: &'a ScoredHit<'a>,
 }
 
-/// What one search wants to see of documents of one index.
+/// What one search wants to see of documents.
 pub(crate) struct Wish {
-    index_uuid: Arc<str>,
     text: Arc<str>,
 }
 
 impl Wish {
-    pub(crate) fn new(index: &IndexInfo, text: String) -> Self {
-        Self { index_uuid: Arc::clone(&index.uuid), text: text.into() }
+    pub(crate) fn new(text: String) -> Self {
+        Self { text: text.into() }
     }
 }
 
@@ -80,7 +79,7 @@ impl DocumentCache {
             return;
         }
         let key = Key {
-            index_uuid: Arc::clone(&wish.index_uuid),
+            index_uuid: hit.index_uuid.into(),
             wish: Arc::clone(&wish.text),
             id: hit.id.into(),
             routing: hit.routing.map(Into::into),
@@ -101,7 +100,7 @@ impl Hash for Key {
 
 impl Hash for Sought<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&*self.wish.index_uuid, &*self.wish.text, self.hit.id, self.hit.routing).hash(state);
+        (self.hit.index_uuid, &*self.wish.text, self.hit.id, self.hit.routing).hash(state);
         (self.hit.primary_term, self.hit.seq_no).hash(state);
     }
 }
@@ -112,7 +111,7 @@ impl Equivalent<Key> for Sought<'_> {
         (hit.seq_no, hit.primary_term) == (key.seq_no, key.primary_term)
             && *hit.id == *key.id
             && hit.routing == key.routing.as_deref()
-            && wish.index_uuid == key.index_uuid
+            && hit.index_uuid == &*key.index_uuid
             && wish.text == key.wish
     }
 }
@@ -151,27 +150,27 @@ impl Metrics {
 mod tests {
     use super::*;
 
-    fn wish(index_uuid: &str, text: &str) -> Wish {
-        Wish { index_uuid: index_uuid.into(), text: text.into() }
+    fn wish(text: &str) -> Wish {
+        Wish::new(text.to_owned())
     }
 
     fn hit<'a>(id: &'a str, routing: Option<&'a str>, seq_no: u64) -> ScoredHit<'a> {
-        ScoredHit { index: "i", id, routing, score: 1.0, seq_no, primary_term: 1 }
+        ScoredHit { index: "i", index_uuid: "u", id, routing, score: 1.0, seq_no, primary_term: 1 }
     }
 
     #[test]
     fn only_the_same_version_under_the_same_wish_is_found() {
         let cache = DocumentCache::new(1 << 20, Metrics::default());
-        cache.keep(&wish("u", "w"), &hit("1", Some("r"), 7), "kept");
-        assert_eq!(cache.get(&wish("u", "w"), &hit("1", Some("r"), 7)).as_deref(), Some("kept"));
+        cache.keep(&wish("w"), &hit("1", Some("r"), 7), "kept");
+        assert_eq!(cache.get(&wish("w"), &hit("1", Some("r"), 7)).as_deref(), Some("kept"));
         let later_term = ScoredHit { primary_term: 2, ..hit("1", Some("r"), 7) };
         for (wish, hit) in [
-            (wish("u", "w"), hit("1", Some("r"), 8)),
-            (wish("u", "w"), hit("1", None, 7)),
-            (wish("u", "w"), hit("2", Some("r"), 7)),
-            (wish("u", "x"), hit("1", Some("r"), 7)),
-            (wish("v", "w"), hit("1", Some("r"), 7)),
-            (wish("u", "w"), later_term),
+            (wish("w"), hit("1", Some("r"), 8)),
+            (wish("w"), hit("1", None, 7)),
+            (wish("w"), hit("2", Some("r"), 7)),
+            (wish("x"), hit("1", Some("r"), 7)),
+            (wish("w"), ScoredHit { index_uuid: "v", ..hit("1", Some("r"), 7) }),
+            (wish("w"), later_term),
         ] {
             assert_eq!(cache.get(&wish, &hit), None);
         }
@@ -183,13 +182,13 @@ mod tests {
         let cache = DocumentCache::new(64 << 10, Metrics::default());
         let raw = "x".repeat(500);
         for seq_no in 0..1_000 {
-            cache.keep(&wish("u", "w"), &hit("1", None, seq_no), &raw);
+            cache.keep(&wish("w"), &hit("1", None, seq_no), &raw);
         }
         assert!(cache.kept.weight() <= 64 << 10 && cache.kept.len() > 10);
-        cache.keep(&wish("u", "w"), &hit("2", None, 0), &"x".repeat(40 << 10));
-        assert_eq!(cache.get(&wish("u", "w"), &hit("2", None, 0)), None, "too large a share");
+        cache.keep(&wish("w"), &hit("2", None, 0), &"x".repeat(40 << 10));
+        assert_eq!(cache.get(&wish("w"), &hit("2", None, 0)), None, "too large a share");
         let none = DocumentCache::new(0, Metrics::default());
-        none.keep(&wish("u", "w"), &hit("1", None, 0), "x");
-        assert_eq!(none.get(&wish("u", "w"), &hit("1", None, 0)), None);
+        none.keep(&wish("w"), &hit("1", None, 0), "x");
+        assert_eq!(none.get(&wish("w"), &hit("1", None, 0)), None);
     }
 }

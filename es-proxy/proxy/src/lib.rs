@@ -40,7 +40,7 @@ pub use config::{PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
 pub use insight::{DocumentFate, Lost, RecallPoint, RecallQuery, SeenList};
 pub use mode::{Mode, Modes};
 pub use ports::{
-    BoxFuture, BuildCommand, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, NodeFacts,
+    BoxFuture, BuildCommand, Cluster, KnnAnswer, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, NodeFacts,
     RecallMeasure, Scope,
 };
 pub use proxy::Proxy;

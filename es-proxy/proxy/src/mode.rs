@@ -30,7 +30,7 @@ impl Mode {
     }
 
     /// The more careful of two modes.
-    fn or_more_careful(self, other: Self) -> Self {
+    pub(crate) fn or_more_careful(self, other: Self) -> Self {
         if self as u8 >= other as u8 { self } else { other }
     }
 }

@@ -91,6 +91,8 @@ pub struct KnnQuestion<'a> {
     pub reach: Reach,
     /// Only documents that it lets through; `None`: all.
     pub filter: Option<&'a DocFilter>,
+    /// Only these shards, ascending; `None`: all.
+    pub shards: Option<&'a [u32]>,
 }
 
 /// One hit of a [`KnnQuestion`].
@@ -102,7 +104,12 @@ pub struct KnnHit {
     pub order: Option<SeqNo>,
     /// Elasticsearch's score of it, boost 1.
     pub score: f32,
+    /// The shard that it was found on, 0 where the source does not know it.
+    pub shard: u32,
 }
+
+/// What a [`KnnSource`] answers.
+pub type KnnAnswer = Result<Vec<KnnHit>, KnnUnavailable>;
 
 /// Why a source has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +166,18 @@ pub struct RecallMeasure<'a> {
 pub trait KnnSource: Send + Sync + 'static {
     /// The nearest documents over all shards: best score first, equal scores by shard and then by age;
     /// `k` of them, or `k` of each shard.
-    fn knn<'a>(&'a self, question: KnnQuestion<'a>) -> BoxFuture<'a, Result<Vec<KnnHit>, KnnUnavailable>>;
+    fn knn<'a>(&'a self, question: KnnQuestion<'a>) -> BoxFuture<'a, KnnAnswer>;
+
+    /// Answers each question as [`KnnSource::knn`] would, in their order. A source may share work among them.
+    fn knn_batch<'a>(&'a self, questions: &'a [KnnQuestion<'a>]) -> BoxFuture<'a, Vec<KnnAnswer>> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(questions.len());
+            for question in questions {
+                answers.push(self.knn(*question).await);
+            }
+            answers
+        })
+    }
 
     /// Number of vectors that an exact scan of the field would compare; 0 when unknown.
     fn vectors(&self, index: &IndexInfo, field: &str) -> u64;

@@ -139,10 +139,9 @@ impl Worker {
 
     async fn dispatch(&self, route: &Route, request: ClientRequest, started: Instant) -> Reply {
         match route {
-            Route::Search { target } => intercept::search::serve(self, target, request, started).await,
-            Route::OtherSearch { target } => {
-                intercept::search::pass_other(self, target.as_deref(), request).await
-            }
+            Route::Search { names } => intercept::search::serve(self, names, request, started).await,
+            Route::Msearch { names } => intercept::msearch::serve(self, names, request, started).await,
+            Route::OtherSearch { names } => intercept::pass_search::pass_other(self, names, request).await,
             Route::CreateIndex | Route::Rollover => intercept::mapping::create(self, request).await,
             Route::PutMapping { target } => intercept::mapping::update(self, target, request).await,
             Route::PutTemplate => intercept::mapping::template(self, request).await,

@@ -102,6 +102,26 @@ pub(crate) fn json_content_type(request: &HeaderMap, major: u16) -> Option<Heade
     }
 }
 
+/// The same for a request whose body is lines of JSON.
+pub(crate) fn ndjson_content_type(request: &HeaderMap, major: u16) -> Option<HeaderValue> {
+    let mut as_json = request.clone();
+    for name in [http::header::ACCEPT, CONTENT_TYPE] {
+        if let Some(Some(value)) = single(request, name.clone()) {
+            if name == http::header::ACCEPT && !value.starts_with("application/vnd.elasticsearch+") {
+                continue;
+            }
+            let media_type = value.replace("x-ndjson", "json");
+            as_json.insert(name, HeaderValue::try_from(media_type).ok()?);
+        }
+    }
+    json_content_type(&as_json, major)
+}
+
+/// Whether the body of a message is JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    is_media_type(headers, &["application/json", "application/vnd.elasticsearch+json"])
+}
+
 /// Whether the body of a message is of one of these media types, whatever parameters come with it.
 pub(crate) fn is_media_type(headers: &HeaderMap, known: &[&str]) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };

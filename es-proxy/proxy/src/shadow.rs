@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use es_wire::{DocFilter, IndexInfo, Reach};
+use es_wire::{DocFilter, IndexInfo, Reach, Target};
 
-use crate::intercept::search::Plan;
+use crate::intercept::plan::Plan;
 use crate::ports::{KnnHit, KnnQuestion};
 use crate::proxy::Proxy;
 
@@ -23,17 +23,18 @@ struct Shadowed {
     filter: Option<DocFilter>,
 }
 
-/// Compares a search in the background, if there is room.
+/// Compares a search of one whole index in the background, if there is room.
 pub(crate) fn compare(shared: &Arc<Proxy>, plan: &Plan) {
+    let [Target { index, shards: None, .. }] = plan.targets.as_slice() else { return };
     let Ok(slot) = Arc::clone(&shared.shadow_slots).try_acquire_owned() else { return };
     let shadowed = Shadowed {
-        index: Arc::clone(&plan.index),
+        index: Arc::clone(index),
         field: plan.search.field.clone(),
         vector: plan.search.vector.clone(),
         k: plan.search.k,
         num_candidates: plan.search.num_candidates,
         reach: plan.search.reach,
-        filter: plan.filter.clone(),
+        filter: plan.filters.first().cloned().flatten(),
     };
     let proxy = Arc::clone(shared);
     shared.background.spawn(async move {
@@ -46,6 +47,7 @@ pub(crate) fn compare(shared: &Arc<Proxy>, plan: &Plan) {
             num_candidates: shadowed.num_candidates,
             reach: shadowed.reach,
             filter: shadowed.filter.as_ref(),
+            shards: None,
         };
         let (ours, theirs) = tokio::join!(proxy.engine.knn(question), proxy.upstream_source.knn(question));
         if let (Ok(ours), Ok(theirs)) = (ours, theirs) {
@@ -73,7 +75,7 @@ mod tests {
     #[test]
     fn overlap_counts_shared_documents() {
         let hits = |ids: &[&str]| -> Vec<KnnHit> {
-            ids.iter().map(|id| KnnHit { doc: DocKey::new(*id), order: None, score: 1.0 }).collect()
+            ids.iter().map(|id| KnnHit { doc: DocKey::new(*id), order: None, score: 1.0, shard: 0 }).collect()
         };
         assert_eq!(overlap(&hits(&["a", "b"]), &hits(&["a", "c"])), 0.5);
         assert_eq!(overlap(&hits(&[]), &hits(&[])), 1.0);

@@ -41,6 +41,12 @@ struct RequestLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ItemLabels {
+    way: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WayLabel {
     way: &'static str,
 }
@@ -54,6 +60,7 @@ struct KindLabel {
 #[derive(Clone)]
 pub struct Telemetry {
     requests: Family<RequestLabels, Counter>,
+    searches: Family<ItemLabels, Counter>,
     seconds: Family<WayLabel, Histogram, fn() -> Histogram>,
     upstream_failures: Family<KindLabel, Counter>,
     held_seconds: Histogram,
@@ -78,6 +85,7 @@ impl Telemetry {
     pub fn new(registry: &mut Registry) -> Self {
         let this = Self {
             requests: Family::default(),
+            searches: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             upstream_failures: Family::default(),
             held_seconds: Histogram::new(BUCKETS),
@@ -94,6 +102,11 @@ impl Telemetry {
             "outrigger_requests",
             "Requests by route, way taken and reason",
             this.requests.clone(),
+        );
+        registry.register(
+            "outrigger_msearch_searches",
+            "Searches of _msearch requests by way taken and reason",
+            this.searches.clone(),
         );
         registry.register(
             "outrigger_request_seconds",
@@ -140,6 +153,11 @@ impl Telemetry {
         tracing::debug!(route, way = served.way, reason = served.reason, status, ?took, "request");
         self.requests.get_or_create(&RequestLabels { route, way: served.way, reason: served.reason }).inc();
         self.seconds.get_or_create(&WayLabel { way: served.way }).observe(took.as_secs_f64());
+    }
+
+    /// One search of an `_msearch` was served.
+    pub(crate) fn searched(&self, served: Served) {
+        self.searches.get_or_create(&ItemLabels { way: served.way, reason: served.reason }).inc();
     }
 
     pub(crate) fn upstream_failed(&self, kind: &'static str, failure: &dyn std::fmt::Display) {

@@ -92,6 +92,7 @@ impl KnnSource for Source {
             doc: DocKey::new(id),
             order: Some(SeqNo { seq_no: 1, primary_term: 1 }),
             score: 0.5,
+            shard: 0,
         };
         Box::pin(async move {
             match filter.as_deref() {

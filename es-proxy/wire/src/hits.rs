@@ -14,6 +14,8 @@ use crate::search::{KnnSearch, TrackTotal};
 pub struct ScoredHit<'a> {
     /// Concrete index.
     pub index: &'a str,
+    /// Its uuid.
+    pub index_uuid: &'a str,
     /// `_id`.
     pub id: &'a str,
     /// `_routing`, where the document has one.
@@ -58,7 +60,7 @@ pub enum FetchMismatch {
 /// The answer when only ids and scores are wanted.
 pub fn render(search: &KnnSearch, outcome: &Outcome<'_>) -> String {
     let mut out = String::with_capacity(192 + 96 * outcome.page.len());
-    open_answer(&mut out, search, outcome, &all_shards(outcome));
+    open_answer(&mut out, search, outcome);
     for (at, hit) in outcome.page.iter().enumerate() {
         if at > 0 {
             out.push(',');
@@ -75,10 +77,7 @@ pub fn render_fetched(
     fetched: &FetchedHits<'_>,
 ) -> Result<String, FetchMismatch> {
     let mut out = String::with_capacity(fetched.length + 192);
-    match fetched.shards {
-        Some(shards) => open_answer(&mut out, search, outcome, shards),
-        None => open_answer(&mut out, search, outcome, &all_shards(outcome)),
-    }
+    open_answer(&mut out, search, outcome);
     for (at, hit) in outcome.page.iter().enumerate() {
         if at > 0 {
             out.push(',');
@@ -88,16 +87,12 @@ pub fn render_fetched(
     Ok(close_answer(out, search))
 }
 
-/// `_shards` where every shard was searched.
-fn all_shards(outcome: &Outcome<'_>) -> String {
-    format!("{{\"total\":{0},\"successful\":{0},\"skipped\":0,\"failed\":0}}", outcome.shards)
-}
-
-/// Everything before the first hit.
-fn open_answer(out: &mut String, search: &KnnSearch, outcome: &Outcome<'_>, shards: &str) {
+/// Everything before the first hit, where every shard was searched.
+fn open_answer(out: &mut String, search: &KnnSearch, outcome: &Outcome<'_>) {
+    let Outcome { took_ms, shards, .. } = outcome;
     out.push_str(&format!(
-        "{{\"took\":{},\"timed_out\":false,\"_shards\":{shards},\"hits\":{{",
-        outcome.took_ms
+        "{{\"took\":{took_ms},\"timed_out\":false,\
+         \"_shards\":{{\"total\":{shards},\"successful\":{shards},\"skipped\":0,\"failed\":0}},\"hits\":{{"
     ));
     push_total(out, search, outcome.total);
     out.push_str("\"max_score\":");
@@ -177,11 +172,12 @@ fn push_fetched_hit(out: &mut String, search: &KnnSearch, hit: &ScoredHit<'_>, d
 /// [`KnnSearch::fetch_body`], or kept from an earlier one.
 #[derive(Default)]
 pub struct FetchedHits<'a> {
-    /// `_shards` of the response, where there was one.
-    shards: Option<&'a str>,
-    hits: HashMap<(Cow<'a, str>, Option<Cow<'a, str>>), FetchedHit<'a>>,
+    hits: HashMap<HitKey<'a>, FetchedHit<'a>>,
     length: usize,
 }
+
+/// Index, id and routing.
+type HitKey<'a> = (Cow<'a, str>, Cow<'a, str>, Option<Cow<'a, str>>);
 
 struct FetchedHit<'a> {
     raw: &'a str,
@@ -219,31 +215,29 @@ impl<'a> FetchedHits<'a> {
         for hit in elements(hits).ok()? {
             self.read_hit(hit)?;
         }
-        self.shards = Some(shards);
         Some(())
     }
 
     fn read_hit(&mut self, raw: &'a str) -> Option<()> {
         let entries = Object::parse(raw).ok()?;
+        let index = unquote(entries.get("_index")?.get()).ok()?;
         let id = unquote(entries.get("_id")?.get()).ok()?;
         let routing = match entries.get("_routing") {
             Some(raw) => Some(unquote(raw.get()).ok()?),
             None => None,
         };
         self.length += raw.len();
-        self.hits.insert((id, routing), FetchedHit { raw, entries });
+        self.hits.insert((index, id, routing), FetchedHit { raw, entries });
         Some(())
     }
 
     fn of<'s>(&'s self, hit: &ScoredHit<'s>) -> Result<&'s FetchedHit<'s>, FetchMismatch> {
-        let key = (Cow::Borrowed(hit.id), hit.routing.map(Cow::Borrowed));
+        let key = (Cow::Borrowed(hit.index), Cow::Borrowed(hit.id), hit.routing.map(Cow::Borrowed));
         let fetched = self.hits.get(&key).ok_or(FetchMismatch::Missing)?;
         let entries = &fetched.entries;
         let number = |name| -> Option<u64> { entries.get(name)?.get().parse().ok() };
         let version = number("_seq_no").zip(number("_primary_term")).ok_or(FetchMismatch::Unreadable)?;
-        let index = entries.get("_index").and_then(|raw| unquote(raw.get()).ok());
-        let same = version == (hit.seq_no, hit.primary_term) && index.as_deref() == Some(hit.index);
-        if same { Ok(fetched) } else { Err(FetchMismatch::Changed) }
+        if version == (hit.seq_no, hit.primary_term) { Ok(fetched) } else { Err(FetchMismatch::Changed) }
     }
 }
 

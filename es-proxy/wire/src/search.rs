@@ -5,6 +5,7 @@ mod accept;
 mod effort;
 mod fetch;
 mod filter;
+mod msearch;
 mod splice;
 mod url;
 mod vector;
@@ -12,6 +13,10 @@ mod vector;
 pub use accept::parse_search;
 pub use effort::Reach;
 pub use filter::{DocFilter, read_filter, read_filters};
+pub use msearch::{
+    MsearchHeader, MsearchItem, MsearchUrl, as_msearch_response, msearch_responses, push_msearch_lines,
+    read_msearch,
+};
 pub use splice::{KnnSite, find_knn, with_ids};
 
 use crate::filter_path::FilterPath;

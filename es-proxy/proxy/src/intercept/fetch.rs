@@ -3,24 +3,26 @@
 //! Where nobody's rights are at stake, documents that an earlier search fetched are not asked for again.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use es_wire::{FetchMismatch, FetchedHits, Outcome, ScoredHit, render_fetched};
-use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::body::{ResponseBody, collect};
-use crate::documents::Wish;
-use crate::intercept::search::{Plan, millis, request_like};
+use crate::body::collect;
+use crate::documents::{DocumentCache, Wish};
+use crate::intercept::own_request::request_like;
+use crate::intercept::plan::Plan;
 use crate::proxy::Worker;
-use crate::respond;
 
 /// Largest response with documents that is held to be put in order; 10,000 hits of 10 KB.
-const MAX_FETCHED_BYTES: usize = 100 << 20;
+pub(crate) const MAX_FETCHED_BYTES: usize = 100 << 20;
+
+/// Elasticsearch's default of `index.max_result_window`: more hits are not asked for at once.
+const MAX_HITS: usize = 10_000;
 
 /// Why fetching gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fetched {
     /// Elasticsearch shows other versions than our view.
     Moved(&'static str),
@@ -28,77 +30,89 @@ pub(crate) enum Fetched {
     Unusable(&'static str),
 }
 
-/// Where the documents of an answer came from.
-pub(crate) enum Source {
-    /// At least one from Elasticsearch, now.
-    Elasticsearch,
-    /// All from earlier searches.
-    Kept,
+/// The documents that one search needs: those that an earlier one fetched, and those to be asked for.
+pub(crate) struct Documents<'h> {
+    /// Under what the search's documents are kept; `None`: they are not.
+    wish: Option<Wish>,
+    kept: Vec<Arc<str>>,
+    missing: Vec<ScoredHit<'h>>,
 }
 
-/// Fetches the documents of `outcome.page` and writes the answer. Where the caller's rights must be
-/// verified, every hit is asked for, those outside the page too: their number is part of the answer.
-pub(crate) async fn documents(
-    worker: &Worker,
-    plan: &Plan,
-    parts: &Parts,
-    all: &[ScoredHit<'_>],
-    outcome: &mut Outcome<'_>,
-    started: Instant,
-) -> Result<(Response<ResponseBody>, Source), Fetched> {
-    let cache = &worker.shared.documents;
-    let wish = if plan.verify { None } else { plan.search.document_wish() };
-    let wish = wish.map(|text| Wish::new(&plan.index, text));
-    let asked: &[ScoredHit<'_>] = if plan.verify { all } else { outcome.page };
-    let kept: Vec<Option<Arc<str>>> =
-        asked.iter().map(|hit| wish.as_ref().and_then(|wish| cache.get(wish, hit))).collect();
-    let missing: Vec<ScoredHit<'_>> =
-        asked.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(hit, _)| *hit).collect();
-    let response = if missing.is_empty() { None } else { Some(ask(worker, plan, parts, &missing).await?) };
-
-    let mut fetched = FetchedHits::default();
-    for raw in kept.iter().flatten() {
-        fetched.add_hit(raw).map_err(mismatch)?;
-    }
-    if let Some((_, text)) = &response {
-        fetched.add_response(text).map_err(mismatch)?;
-    }
-    if plan.verify {
-        render_fetched(&plan.search, &Outcome { page: all, ..*outcome }, &fetched).map_err(mismatch)?;
-    }
-    outcome.took_ms = millis(started);
-    let answer = render_fetched(&plan.search, outcome, &fetched).map_err(mismatch)?;
-    let Some((headers, _)) = &response else {
-        let answered = respond::json(&parts.headers, plan.content_type.clone(), answer);
-        return Ok((answered, Source::Kept));
-    };
-    let content_type = headers.get(CONTENT_TYPE).unwrap_or(&plan.content_type).clone();
-    let mut answered = respond::json(&parts.headers, content_type, answer);
-    let mut warned = false;
-    for warning in headers.get_all(http::header::WARNING) {
-        answered.headers_mut().append(http::header::WARNING, warning.clone());
-        warned = true;
-    }
-    // A warning must come with every answer, and so the documents from Elasticsearch.
-    if let (Some(wish), false) = (&wish, warned) {
-        for hit in &missing {
-            cache.keep(wish, hit, fetched.raw(hit).map_err(mismatch)?);
+impl<'h> Documents<'h> {
+    /// Looks for the documents of the page. Where the caller's rights must be verified, every hit is asked
+    /// for, those outside the page too: their number is part of the answer.
+    pub(crate) fn of(cache: &DocumentCache, plan: &Plan, all: &[ScoredHit<'h>]) -> Self {
+        let mut this = Self { wish: None, kept: Vec::new(), missing: Vec::new() };
+        if plan.verify {
+            this.missing.extend_from_slice(all);
+            return this;
         }
+        this.wish = plan.search.document_wish().map(Wish::new);
+        for hit in &all[plan.page(all.len())] {
+            match this.wish.as_ref().and_then(|wish| cache.get(wish, hit)) {
+                Some(raw) => this.kept.push(raw),
+                None => this.missing.push(*hit),
+            }
+        }
+        this
     }
-    Ok((answered, Source::Elasticsearch))
+
+    /// Whether earlier searches fetched all of them.
+    pub(crate) fn are_kept(&self) -> bool {
+        self.missing.is_empty()
+    }
+
+    /// The indices to ask, and the body of the search that asks for what is missing.
+    pub(crate) fn question<'p>(&self, plan: &'p Plan) -> (Vec<&'p str>, String) {
+        let holds_one = |index: &str| plan.verify || self.missing.iter().any(|hit| hit.index == index);
+        let indices: Vec<&str> =
+            plan.targets.iter().map(|target| &*target.index.name).filter(|name| holds_one(name)).collect();
+        let ids: Vec<&str> = self.missing.iter().map(|hit| hit.id).collect();
+        // The same id may stand in each of them.
+        let size = (ids.len() * indices.len()).min(MAX_HITS);
+        let body = plan.search.fetch_body(&ids, size);
+        (indices, body)
+    }
+
+    /// The answer of the search. `response` is Elasticsearch's to [`Documents::question`]; its documents are
+    /// kept for later searches if they may be.
+    pub(crate) fn answer(
+        &self,
+        plan: &Plan,
+        all: &[ScoredHit<'_>],
+        outcome: &Outcome<'_>,
+        response: Option<&str>,
+        keep_in: Option<&DocumentCache>,
+    ) -> Result<String, Fetched> {
+        let mut fetched = FetchedHits::default();
+        for raw in &self.kept {
+            fetched.add_hit(raw).map_err(mismatch)?;
+        }
+        if let Some(text) = response {
+            fetched.add_response(text).map_err(mismatch)?;
+        }
+        if plan.verify {
+            render_fetched(&plan.search, &Outcome { page: all, ..*outcome }, &fetched).map_err(mismatch)?;
+        }
+        let answer = render_fetched(&plan.search, outcome, &fetched).map_err(mismatch)?;
+        if let (Some(wish), Some(cache)) = (&self.wish, keep_in) {
+            for hit in &self.missing {
+                cache.keep(wish, hit, fetched.raw(hit).map_err(mismatch)?);
+            }
+        }
+        Ok(answer)
+    }
 }
 
-/// Asks Elasticsearch for the documents of hits; returns the headers and the text of its answer.
-async fn ask(
+/// Asks Elasticsearch a [`Documents::question`]; returns the headers and the text of its answer.
+pub(crate) async fn ask(
     worker: &Worker,
     plan: &Plan,
     parts: &Parts,
-    hits: &[ScoredHit<'_>],
+    (indices, body): (Vec<&str>, String),
 ) -> Result<(HeaderMap, String), Fetched> {
-    let ids: Vec<&str> = hits.iter().map(|hit| hit.id).collect();
-    let uri =
-        search_uri(&plan.index.name, &plan.search.fetch_query()).ok_or(Fetched::Unusable("fetch_uri"))?;
-    let request = request_like(parts, Method::POST, uri, plan.search.fetch_body(&ids).into());
+    let uri = search_uri(&indices, &plan.search.fetch_query()).ok_or(Fetched::Unusable("fetch_uri"))?;
+    let request = request_like(parts, Method::POST, uri, body);
     let response = worker.send(request).await.map_err(|failure| {
         worker.shared.telemetry.upstream_failed("fetch", &failure);
         Fetched::Unusable("fetch_failed")
@@ -124,8 +138,8 @@ fn mismatch(mismatch: FetchMismatch) -> Fetched {
     }
 }
 
-fn search_uri(index: &str, query: &str) -> Option<Uri> {
-    let index = utf8_percent_encode(index, NON_ALPHANUMERIC);
+fn search_uri(indices: &[&str], query: &str) -> Option<Uri> {
+    let index = utf8_percent_encode(&indices.join(","), NON_ALPHANUMERIC).to_string();
     let separator = if query.is_empty() { "" } else { "?" };
     format!("/{index}/_search{separator}{query}").parse().ok()
 }

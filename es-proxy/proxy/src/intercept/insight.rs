@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use es_wire::{IndexInfo, NotOurs, Params, Reach, VectorField, parse_search};
+use es_wire::{IndexInfo, NotOurs, Params, VectorField, parse_search};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use knn_types::DocKey;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::insight::{DocumentFate, RecallPoint, RecallQuery};
 use crate::intercept::own::{answer, ask, encoded, refuse, text_of};
-use crate::intercept::search::{filter_on, one_index};
+use crate::intercept::plan::{filter_on, one_index};
 use crate::ports::{KnnQuestion, KnnUnavailable, RecallMeasure};
 use crate::proxy::{ClientRequest, Reply, Worker};
 
@@ -201,7 +201,7 @@ async fn explained(worker: &Worker, target: &str, parts: &Parts, text: &str) -> 
     if !fits || field.scoring().prepare(&mut search.vector).is_err() {
         return Err(bad(&format!("the query vector does not fit field [{path}]")));
     }
-    let filter = filter_on(&index, search.filter.as_deref(), None);
+    let filter = filter_on(&index, search.filter.as_deref());
     let filter = filter.map_err(|NotOurs(reason)| {
         bad(&format!("[_explain] takes filters that can be remembered; this one is not [{reason}]"))
     })?;
@@ -212,8 +212,9 @@ async fn explained(worker: &Worker, target: &str, parts: &Parts, text: &str) -> 
         vector: &search.vector,
         k: search.k,
         num_candidates: search.num_candidates,
-        reach: Reach::Global,
+        reach: search.reach,
         filter: filter.as_ref(),
+        shards: None,
     };
     let doc = DocKey { id: id.as_str().into(), routing: routing.as_deref().map(Into::into) };
     let fate = worker.shared.engine.explain(question, doc).await;

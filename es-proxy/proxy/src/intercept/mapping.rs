@@ -14,7 +14,8 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::body::{RequestBody, collect};
-use crate::intercept::search::{body_failure, inflated, json_request};
+use crate::intercept::own_request::json_request;
+use crate::intercept::pass_search::{body_failure, inflated};
 use crate::intercept::show::{self, MAX_SHOWN_BYTES};
 use crate::pass;
 use crate::proxy::{ClientRequest, Reply, Worker};

@@ -9,7 +9,8 @@ use http::{Method, Response, StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::body::collect;
-use crate::intercept::search::{body_failure, inflated, json_request};
+use crate::intercept::own_request::json_request;
+use crate::intercept::pass_search::{body_failure, inflated};
 use crate::intercept::show::MAX_SHOWN_BYTES;
 use crate::intercept::{adopt, insight};
 use crate::pass;

@@ -4,6 +4,7 @@
 //! Elasticsearch is asked without `pretty` and `filter_path` (which could hide our options), and both are
 //! applied to what is shown. Formats other than JSON pass as they are.
 
+use bytes::Bytes;
 use es_wire::FilterPath;
 use es_wire::Params;
 use es_wire::pretty;
@@ -12,7 +13,8 @@ use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode, Uri};
 
 use crate::body::{RequestBody, collect};
-use crate::intercept::search::{body_failure, request_like};
+use crate::intercept::own_request::request_like;
+use crate::intercept::pass_search::body_failure;
 use crate::pass;
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::respond;
@@ -40,7 +42,7 @@ pub(crate) async fn show(worker: &Worker, request: ClientRequest) -> Reply {
     let Some(uri) = without_output_params(&request.parts.uri, &params) else {
         return pass::through(worker, request, Served::pass("mapping_format")).await;
     };
-    let mut asked = request_like(&request.parts, request.parts.method.clone(), uri, "".into());
+    let mut asked = request_like(&request.parts, request.parts.method.clone(), uri, Bytes::new());
     asked.body = RequestBody::full(body);
     if let Some(encoding) = request.parts.headers.get(CONTENT_ENCODING) {
         asked.parts.headers.insert(CONTENT_ENCODING, encoding.clone());

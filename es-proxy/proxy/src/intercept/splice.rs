@@ -2,24 +2,21 @@
 //! body gets an `ids` filter that names them, and Elasticsearch does all the rest; see [`es_wire::find_knn`].
 //!
 //! A few documents more than wanted are named, since Elasticsearch picks the nearest of them itself by
-//! exact comparison: that mends a hit that was deleted a moment ago, and what recall lacks.
-
-use std::sync::Arc;
+//! exact comparison: that mends a hit that was deleted a moment ago, and what recall lacks. For the same
+//! reason one list of ids serves several indices: what is named without need loses to what is nearer.
 
 use bytes::Bytes;
-use es_wire::{Catalog, DocFilter, IndexInfo, KnnSite, NotOurs, Params, Reach, VectorField};
-use es_wire::{find_knn, with_ids};
+use es_wire::{DocFilter, KnnSite, NotOurs, Params, Reach, Target, VectorField, find_knn, with_ids};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use knn_types::Element;
 
 use crate::body::RequestBody;
-use crate::intercept::search::{filter_on, one_target};
-use crate::mode::{Mode, says_pass};
+use crate::intercept::plan::{Asker, ask, filters_on, most_hits, one_field};
+use crate::mode::Mode;
 use crate::pass;
-use crate::ports::{KnnQuestion, KnnUnavailable};
+use crate::ports::{KnnHit, KnnQuestion};
 use crate::proxy::{ClientRequest, Reply, Worker};
-use crate::respond::is_media_type;
 use crate::telemetry::Served;
 
 /// Documents that all filters of a request name together; more make Elasticsearch slower than it is alone.
@@ -28,53 +25,81 @@ const MAX_K: usize = 10_000;
 
 /// A search whose knn parts can be restricted to what we find.
 pub(crate) struct Plan {
-    index: Arc<IndexInfo>,
+    targets: Vec<Target>,
     sites: Vec<KnnSite>,
-    /// What the filters of each site mean on that index.
-    filters: Vec<Option<DocFilter>>,
+    /// What the filters of each site mean in each target.
+    filters: Vec<Vec<Option<DocFilter>>>,
+    /// Documents asked for beyond the `k` of each site.
+    spare: Vec<usize>,
 }
 
-/// Decides whether a search can be spliced. The error is the reason why it passes as it is.
-pub(crate) fn plan(
-    worker: &Worker,
-    parts: &Parts,
-    target: &str,
-    catalog: &Catalog,
-    text: &[u8],
-) -> Result<Plan, NotOurs> {
-    let shared = &worker.shared;
-    if says_pass(&parts.headers) {
-        return Err(NotOurs("request_says_pass"));
-    }
-    let node = shared.cluster.node().ok_or(NotOurs("upstream_unknown"))?;
-    let caps = node.capabilities.as_ref().ok_or(NotOurs("version_unknown"))?;
-    if !is_media_type(&parts.headers, &["application/json", "application/vnd.elasticsearch+json"]) {
-        return Err(NotOurs("content_type"));
-    }
-    if shared.config.security.is_on(&node) {
-        // Of the documents that we find the caller may see only some, and then others should be found.
-        return Err(NotOurs("security"));
-    }
-    let params = Params::of(parts.uri.query()).ok_or(NotOurs("bad_query_string"))?;
-    let mut sites = find_knn(text, &params, caps)?;
-    let (index, of_alias) = one_target(catalog, target)?;
-    if shared.modes.of(&index.name) != Mode::Serve {
-        return Err(NotOurs("switched_off"));
-    }
-    for site in &mut sites {
-        let field = index.fields.get(site.field.as_str()).ok_or(NotOurs("field_not_ours"))?;
-        if site.vector.len() != field.spec.values() || field.scoring().prepare(&mut site.vector).is_err() {
-            return Err(NotOurs("bad_vector"));
+impl Asker<'_> {
+    /// Decides whether a search can be spliced. The error is the reason why it passes as it is.
+    pub(crate) fn plan_splice(&self, names: &str, params: &Params, text: &[u8]) -> Result<Plan, NotOurs> {
+        if self.security {
+            // Of the documents that we find the caller may see only some, and then others should be found.
+            return Err(NotOurs("security"));
         }
+        let mut sites = find_knn(text, params, &self.caps)?;
+        let targets = self.targets(names, params)?;
+        if self.mode(&targets) != Mode::Serve {
+            return Err(NotOurs("switched_off"));
+        }
+        let mut spare = Vec::with_capacity(sites.len());
+        for site in &mut sites {
+            let field = one_field(&targets, &site.field)?;
+            if site.vector.len() != field.spec.values() || field.scoring().prepare(&mut site.vector).is_err()
+            {
+                return Err(NotOurs("bad_vector"));
+            }
+            if takes_all_named(field, site.reach) && targets.len() > 1 {
+                return Err(NotOurs("several_indices"));
+            }
+            spare.push(beyond_k(field, site));
+        }
+        let of_alias = targets.iter().any(|target| target.filter.is_some());
+        if of_alias && text.windows(16).any(|window| window == b"runtime_mappings") {
+            // A field that the search makes may stand before the one that the alias means.
+            return Err(NotOurs("runtime_mappings"));
+        }
+        let of_site = |site: &KnnSite| filters_on(&targets, site.filters.iter().map(|raw| &**raw));
+        let filters = sites.iter().map(of_site).collect::<Result<_, _>>()?;
+        Ok(Plan { targets, sites, filters, spare })
     }
-    if of_alias.is_some() && text.windows(16).any(|window| window == b"runtime_mappings") {
-        // A field that the search makes may stand before the one that the alias means.
-        return Err(NotOurs("runtime_mappings"));
+}
+
+impl Plan {
+    /// For each site one question for each target.
+    pub(crate) fn questions(&self) -> impl Iterator<Item = KnnQuestion<'_>> {
+        self.sites.iter().zip(&self.filters).zip(&self.spare).flat_map(|((site, filters), spare)| {
+            let k = site.k + spare;
+            self.targets.iter().zip(filters).map(move |(target, filter)| KnnQuestion {
+                index: &target.index,
+                field: &site.field,
+                vector: &site.vector,
+                k,
+                num_candidates: site.num_candidates.max(k),
+                reach: site.reach,
+                filter: filter.as_ref(),
+                shards: target.shards.as_deref(),
+            })
+        })
     }
-    let filter =
-        |site: &KnnSite| filter_on(&index, site.filters.iter().map(|raw| &**raw), of_alias.as_deref());
-    let filters = sites.iter().map(filter).collect::<Result<_, _>>()?;
-    Ok(Plan { index, sites, filters })
+
+    /// How many hits can be found, at most.
+    pub(crate) fn most_hits(&self) -> usize {
+        let sites = self.sites.iter().zip(&self.spare);
+        sites.map(|(site, spare)| most_hits(&self.targets, site.k + spare, site.reach)).sum()
+    }
+
+    /// The body with an `ids` filter in each knn; `found` are the answers to [`Plan::questions`].
+    pub(crate) fn spliced(&self, text: &[u8], found: &[Vec<KnnHit>]) -> Result<Vec<u8>, &'static str> {
+        let named: Vec<Vec<&str>> = found.chunks(self.targets.len()).map(ids).collect();
+        if named.iter().map(Vec::len).sum::<usize>() > MAX_IDS {
+            return Err("many_documents");
+        }
+        Ok(with_ids(text, &self.sites, &named))
+    }
 }
 
 /// Searches, and has Elasticsearch do the rest. The error is the reason why the request must pass as it is.
@@ -84,28 +109,14 @@ pub(crate) async fn run(
     parts: &Parts,
     text: &[u8],
 ) -> Result<Reply, &'static str> {
-    let mut named = Vec::with_capacity(plan.sites.len());
-    let mut unknown = None;
-    for (site, filter) in plan.sites.iter().zip(&plan.filters) {
-        match ids(worker, plan, site, filter.as_ref()).await {
-            Ok(found) => named.push(found),
-            // The others are asked too, so that what their filters let through is fetched as well.
-            Err(KnnUnavailable::FilterUnknown) => unknown = Some(KnnUnavailable::FilterUnknown),
-            Err(unavailable) => return Err(unavailable.reason()),
-        }
-    }
-    if let Some(unavailable) = unknown {
-        return Err(unavailable.reason());
-    }
-    if named.iter().map(Vec::len).sum::<usize>() > MAX_IDS {
-        return Err("many_documents");
-    }
+    let questions: Vec<_> = plan.questions().collect();
+    let found = ask(worker, &questions).await.map_err(|unavailable| unavailable.reason())?;
+    let body = plan.spliced(text, &found)?;
     let mut head = parts.clone();
     for name in [CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING] {
         head.headers.remove(name);
     }
-    let body = Bytes::from(with_ids(text, &plan.sites, &named));
-    let request = ClientRequest { parts: head, body: RequestBody::full(body) };
+    let request = ClientRequest { parts: head, body: RequestBody::full(Bytes::from(body)) };
     let (response, served) = pass::through(worker, request, Served::new("splice", "ok")).await;
     if response.status().is_client_error() {
         // An error may point at a column of the body: of the client's, not of ours.
@@ -114,31 +125,22 @@ pub(crate) async fn run(
     Ok((response, served))
 }
 
-async fn ids(
-    worker: &Worker,
-    plan: &Plan,
-    site: &KnnSite,
-    filter: Option<&DocFilter>,
-) -> Result<Vec<Box<str>>, KnnUnavailable> {
-    let k = site.k + spare(&plan.index.fields[site.field.as_str()], site);
-    let question = KnnQuestion {
-        index: &plan.index,
-        field: &site.field,
-        vector: &site.vector,
-        k,
-        num_candidates: site.num_candidates.max(k),
-        reach: site.reach,
-        filter,
-    };
-    let hits = worker.shared.engine.knn(question).await?;
-    Ok(hits.into_iter().map(|hit| hit.doc.id).collect())
+/// The ids of one site's hits in all targets, each once.
+fn ids(of_targets: &[Vec<KnnHit>]) -> Vec<&str> {
+    let mut ids: Vec<&str> = of_targets.iter().flatten().map(|hit| &*hit.doc.id).collect();
+    if of_targets.len() > 1 {
+        ids.sort_unstable();
+        ids.dedup();
+    }
+    ids
 }
 
-/// Documents beyond `k`. None where Elasticsearch would not stop at `k`: from 9.2 on a knn query on a flat
-/// field without rescoring, which fields of bytes and bits are, matches whatever its filter lets through.
-fn spare(field: &VectorField, site: &KnnSite) -> usize {
-    if site.reach == Reach::EachShard && field.spec.element != Element::Float {
-        return 0;
-    }
-    (4 + site.k / 8).min(MAX_K.saturating_sub(site.k))
+/// From 9.2 on a knn query on a flat field without rescoring, which fields of bytes and bits are, does not
+/// stop at `k`: it matches whatever its filter lets through.
+fn takes_all_named(field: &VectorField, reach: Reach) -> bool {
+    reach == Reach::EachShard && field.spec.element != Element::Float
+}
+
+fn beyond_k(field: &VectorField, site: &KnnSite) -> usize {
+    if takes_all_named(field, site.reach) { 0 } else { (4 + site.k / 8).min(MAX_K.saturating_sub(site.k)) }
 }

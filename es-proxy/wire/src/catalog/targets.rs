@@ -22,6 +22,8 @@ pub struct Target {
     pub index: Arc<IndexInfo>,
     /// Its shards that are searched, ascending; `None`: all.
     pub shards: Option<Box<[u32]>>,
+    /// The filter of the alias that leads to it, as Elasticsearch prints it.
+    pub filter: Option<Arc<str>>,
 }
 
 impl Target {
@@ -38,8 +40,19 @@ pub struct TargetOptions<'a> {
     allow_no_indices: bool,
     expands_to_open: bool,
     routing: Option<&'a str>,
-    /// Patterns may be expanded; not where the caller might be allowed a part of the indices only.
-    pub patterns: bool,
+    patterns: bool,
+}
+
+impl Default for TargetOptions<'_> {
+    fn default() -> Self {
+        Self {
+            ignore_unavailable: false,
+            allow_no_indices: true,
+            expands_to_open: true,
+            routing: None,
+            patterns: true,
+        }
+    }
 }
 
 impl<'a> TargetOptions<'a> {
@@ -57,16 +70,22 @@ impl<'a> TargetOptions<'a> {
             patterns: true,
         })
     }
+
+    /// Whether patterns may be expanded: not where they mean only what a caller is allowed to see.
+    #[must_use]
+    pub fn expanding_patterns(self, patterns: bool) -> Self {
+        Self { patterns, ..self }
+    }
 }
 
-/// How an index was reached.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reached {
-    ByName,
-    ByPattern,
+/// An index that was reached.
+struct Reached<'c> {
+    index: &'c Arc<IndexInfo>,
+    by_name: bool,
+    filter: Option<&'c Arc<str>>,
 }
 
-type Chosen<'c> = BTreeMap<&'c str, (&'c Arc<IndexInfo>, Reached)>;
+type Chosen<'c> = BTreeMap<&'c str, Reached<'c>>;
 
 const EXPRESSION: NotOurs = NotOurs("expression");
 const UNKNOWN: NotOurs = NotOurs("unknown_index");
@@ -74,6 +93,11 @@ const UNKNOWN: NotOurs = NotOurs("unknown_index");
 impl Catalog {
     /// The indices that a search of `names` (as in a URL, decoded; empty for all) means, by name; never none.
     pub fn targets(&self, names: &str, options: &TargetOptions<'_>) -> Result<Vec<Target>, NotOurs> {
+        if let (Some(index), None) = (self.indices.get(names), options.routing)
+            && index.open
+        {
+            return Ok(vec![target(index, None, None)?]);
+        }
         let mut alias_routing = None;
         let mut chosen = Chosen::new();
         if matches!(names, "" | "_all" | "*") {
@@ -106,7 +130,7 @@ impl Catalog {
             (Some(_), Some(_)) => return Err(NotOurs("routing")),
             (asked, of_alias) => asked.or(of_alias),
         };
-        let targets = chosen.into_values().map(|(index, _)| target(index, routing));
+        let targets = chosen.into_values().map(|reached| target(reached.index, routing, reached.filter));
         let targets = targets.collect::<Result<Vec<_>, _>>()?;
         let shards: usize = targets.iter().map(|target| target.shard_count() as usize).sum();
         if shards > MAX_SHARDS { Err(NotOurs("many_shards")) } else { Ok(targets) }
@@ -122,7 +146,7 @@ impl Catalog {
     ) -> Result<Option<&'c str>, NotOurs> {
         let Some(members) = self.aliases.get(name) else {
             match self.indices.get(name) {
-                Some(index) if index.open => drop(chosen.insert(&index.name, (index, Reached::ByName))),
+                Some(index) if index.open => choose(chosen, index, None),
                 Some(_) if options.ignore_unavailable => {}
                 Some(_) => return Err(NotOurs("closed")),
                 None if options.ignore_unavailable && !self.may_be_data_stream(name) => {}
@@ -135,7 +159,11 @@ impl Catalog {
             if !index.open {
                 return Err(NotOurs("closed"));
             }
-            chosen.insert(&index.name, (index, Reached::ByName));
+            if member.filter.is_some() && !alone {
+                // It holds for what no other name means.
+                return Err(NotOurs("filtered_alias"));
+            }
+            choose(chosen, index, member.filter.as_ref());
         }
         match members.as_slice() {
             [AliasMember { search_routing: Some(routing), .. }] if alone => Ok(Some(routing)),
@@ -174,18 +202,19 @@ impl Catalog {
                 return Err(EXPRESSION);
             }
             found = true;
-            chosen.entry(&index.name).or_insert((index, Reached::ByPattern));
+            chosen.entry(&index.name).or_insert(Reached { index, by_name: false, filter: None });
         }
         // All indices are all that any alias can mean.
         if pattern != "*" {
             for (_, members) in self.aliases.iter().filter(|(alias, _)| matches_wildcard(pattern, alias)) {
                 for member in members.iter().filter(|member| !member.hidden) {
                     let index = self.member(member)?;
-                    if !index.open || index.hidden || member.search_routing.is_some() {
+                    let restricted = member.search_routing.is_some() || member.filter.is_some();
+                    if !index.open || index.hidden || restricted {
                         return Err(EXPRESSION);
                     }
                     found = true;
-                    chosen.entry(&index.name).or_insert((index, Reached::ByPattern));
+                    chosen.entry(&index.name).or_insert(Reached { index, by_name: false, filter: None });
                 }
             }
         }
@@ -204,18 +233,15 @@ impl Catalog {
         if !is_pattern && !self.indices.contains_key(excluded) {
             return Err(UNKNOWN);
         }
-        if chosen.iter().any(|(name, (_, reached))| covers(name) && *reached == Reached::ByName) {
+        if chosen.iter().any(|(name, reached)| covers(name) && reached.by_name) {
             return Err(EXPRESSION);
         }
         chosen.retain(|name, _| !covers(name));
         Ok(())
     }
 
-    /// The index that an alias points at, through a filter nowhere.
+    /// The index that an alias points at.
     fn member(&self, member: &AliasMember) -> Result<&Arc<IndexInfo>, NotOurs> {
-        if member.filter.is_some() {
-            return Err(NotOurs("filtered_alias"));
-        }
         // An alias of a data stream.
         self.indices.get(&member.index).ok_or(NotOurs("data_stream"))
     }
@@ -236,7 +262,15 @@ fn cannot_be_stream(index: &str, pattern: &str) -> bool {
     }
 }
 
-fn target(index: &Arc<IndexInfo>, routing: Option<&str>) -> Result<Target, NotOurs> {
+fn choose<'c>(chosen: &mut Chosen<'c>, index: &'c Arc<IndexInfo>, filter: Option<&'c Arc<str>>) {
+    chosen.insert(&index.name, Reached { index, by_name: true, filter });
+}
+
+fn target(
+    index: &Arc<IndexInfo>,
+    routing: Option<&str>,
+    filter: Option<&Arc<str>>,
+) -> Result<Target, NotOurs> {
     if index.read_blocked {
         return Err(NotOurs("read_block"));
     }
@@ -244,7 +278,7 @@ fn target(index: &Arc<IndexInfo>, routing: Option<&str>) -> Result<Target, NotOu
         None => None,
         Some(routing) => Some(shards_of(index, routing)?),
     };
-    Ok(Target { index: Arc::clone(index), shards })
+    Ok(Target { index: Arc::clone(index), shards, filter: filter.cloned() })
 }
 
 /// The shards where documents of any of these routings are, ascending.

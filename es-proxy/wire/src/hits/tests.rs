@@ -11,7 +11,7 @@ fn search(version: &str, query: &str, beside: &str) -> KnnSearch {
 }
 
 fn hit<'a>(id: &'a str, score: f32, seq_no: u64, routing: Option<&'a str>) -> ScoredHit<'a> {
-    ScoredHit { index: "x1", id, routing, score, seq_no, primary_term: 1 }
+    ScoredHit { index: "x1", index_uuid: "u1", id, routing, score, seq_no, primary_term: 1 }
 }
 
 fn outcome<'a>(page: &'a [ScoredHit<'a>]) -> Outcome<'a> {
@@ -91,7 +91,7 @@ fn render_from(search: &KnnSearch, page: &[ScoredHit<'_>], response: &str) -> Re
 fn fetched_hits_keep_elasticsearchs_bytes() {
     let page = [hit("1", 0.75, 0, None), hit("4", 0.1, 3, Some("r"))];
     let got = render_from(&search("8.15.3", "", ""), &page, FETCHED).unwrap();
-    let expected = r#"{"took":5,"timed_out":false,"_shards":{"total":2,"successful":2,"skipped":0,"failed":0},"hits":{"total":{"value":4,"relation":"eq"},"max_score":1.0,"hits":[{"_index":"x1","_id":"1","_score":0.75,"_source":{ "v":[1,0,0], "a":2.50 ,"x":"\u00e9\/"}},{"_index":"x1","_id":"4","_score":0.1,"_ignored":["a"],"_routing":"r","_source":{"v":[4,0,0],"a":"bad"}}]}}"#;
+    let expected = r#"{"took":5,"timed_out":false,"_shards":{"total":1,"successful":1,"skipped":0,"failed":0},"hits":{"total":{"value":4,"relation":"eq"},"max_score":1.0,"hits":[{"_index":"x1","_id":"1","_score":0.75,"_source":{ "v":[1,0,0], "a":2.50 ,"x":"\u00e9\/"}},{"_index":"x1","_id":"4","_score":0.1,"_ignored":["a"],"_routing":"r","_source":{"v":[4,0,0],"a":"bad"}}]}}"#;
     assert_eq!(got, expected);
     let got = render_from(&search("8.15.3", "seq_no_primary_term=true", ""), &page[..1], FETCHED).unwrap();
     assert!(got.contains(r#""_id":"1","_seq_no":0,"_primary_term":1,"_score":0.75,"#), "{got}");
@@ -116,7 +116,7 @@ fn mismatches_are_told_apart() {
         told(ScoredHit { primary_term: 2, ..hit("1", 1.0, 0, None) }, FETCHED),
         FetchMismatch::Changed
     );
-    assert_eq!(told(ScoredHit { index: "x2", ..hit("1", 1.0, 0, None) }, FETCHED), FetchMismatch::Changed);
+    assert_eq!(told(ScoredHit { index: "x2", ..hit("1", 1.0, 0, None) }, FETCHED), FetchMismatch::Missing);
     let sound = hit("1", 1.0, 0, None);
     for (from, to) in [
         ("\"failed\":0", "\"failed\":1"),

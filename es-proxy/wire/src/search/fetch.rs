@@ -16,7 +16,8 @@ const HARMLESS_FILTER: &str = "-outrigger";
 impl KnnSearch {
     /// The body of a `_search` that returns the documents `ids`, with all that the client wants of
     /// them and what is needed to know that they are still the versions that we compared.
-    pub fn fetch_body(&self, ids: &[&str]) -> String {
+    /// At most `size` are returned: an id may stand in several indices, and on several shards.
+    pub fn fetch_body(&self, ids: &[&str], size: usize) -> String {
         let mut out = String::with_capacity(128 + 24 * ids.len());
         out.push_str("{\"query\":{\"ids\":{\"values\":[");
         for (at, id) in ids.iter().enumerate() {
@@ -26,7 +27,7 @@ impl KnnSearch {
             push_json_string(&mut out, id);
         }
         out.push_str("]}},\"size\":");
-        out.push_str(&ids.len().to_string());
+        out.push_str(&size.to_string());
         out.push_str(",\"track_total_hits\":false,\"seq_no_primary_term\":true");
         self.push_wishes(&mut out);
         out.push('}');

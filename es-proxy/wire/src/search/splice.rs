@@ -178,6 +178,8 @@ fn read_url(params: &Params) -> Result<Option<usize>, NotOurs> {
             | "_source_excludes"
             | "_source_exclude_vectors"
             | "preference"
+            | "routing"
+            | "expand_wildcards"
             | "allow_no_indices"
             | "ignore_unavailable"
             | "allow_partial_search_results"

@@ -196,7 +196,7 @@ fn parameters_that_are_ours() {
         assert!(read(query, &body("", "")).is_ok(), "{query}");
     }
     for query in [
-        "routing=a",
+        "scroll=1m",
         "q=a",
         "explain=true",
         "search_type=dfs_query_then_fetch",
@@ -268,7 +268,7 @@ fn a_fetch_repeats_the_clients_wishes() {
         r#","_source": {"excludes": ["z"]},"fields":[{"field":"d","format":"x"}],"docvalue_fields":["n"],"version":true"#,
     );
     assert_eq!(
-        search.fetch_body(&["1", "\"é"]),
+        search.fetch_body(&["1", "\"é"], 2),
         r#"{"query":{"ids":{"values":["1","\"é"]}},"size":2,"track_total_hits":false,"seq_no_primary_term":true,"version":true,"_source":{"excludes": ["z"]},"fields":[{"field":"d","format":"x"}],"docvalue_fields":["n"]}"#
     );
     let query = Params::parse(&search.fetch_query()).unwrap();
@@ -302,7 +302,7 @@ proptest! {
             prop_assert!((1..=10_000).contains(&search.k) && (search.k..=10_000).contains(&search.num_candidates));
             prop_assert!(search.from + search.size <= 10_000);
             prop_assert!(search.vector.iter().all(|value| value.is_finite()) && search.boost.is_finite());
-            prop_assert!(serde_json::from_str::<serde_json::Value>(&search.fetch_body(&["1"])).is_ok());
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&search.fetch_body(&["1"], 1)).is_ok());
         }
     }
 }

@@ -65,6 +65,8 @@ pub(super) fn read(params: &Params, caps: &Capabilities) -> Result<UrlOptions, N
             "preference" if !value.is_empty() && !value.starts_with('_') => {
                 url.for_fetch.push((name.clone(), value.clone()));
             }
+            // Read with the names of the targets.
+            "routing" | "expand_wildcards" => {}
             "allow_no_indices"
             | "ignore_unavailable"
             | "allow_partial_search_results"

@@ -60,7 +60,11 @@ impl EngineSource {
         if question.filter.is_some() {
             return Err(KnnUnavailable::FilterRefused);
         }
-        let (views, scoring) = self.views(question.index, question.field).await?;
+        let (mut views, scoring) = self.views(question.index, question.field).await?;
+        if let Some(numbers) = question.shards {
+            let wanted = |number: &u32| views.get(*number as usize).map(Arc::clone);
+            views = numbers.iter().map(wanted).collect::<Option<_>>().ok_or(KnnUnavailable::Absent)?;
+        }
         let query =
             Query { num_candidates: question.num_candidates, ..Query::new(question.vector, question.k) };
         let cost: Duration = views.iter().map(|view| view.predicted_cost(&query)).sum();
@@ -69,7 +73,10 @@ impl EngineSource {
         } else {
             self.on_a_thread(&views, &query, question.reach, scoring).await?
         };
-        let Found { hits, estimated } = found.map_err(failed)?;
+        let Found { mut hits, estimated } = found.map_err(failed)?;
+        if let Some(numbers) = question.shards {
+            hits.iter_mut().for_each(|hit| hit.shard = numbers[hit.shard as usize]);
+        }
         if estimated && self.live_recall.claim() {
             self.sample(question, views, scoring, &hits);
         }
@@ -263,6 +270,11 @@ fn merged(
             hits.truncate(query.k);
         }
     }
-    let hit = |(score, _, hit): (f32, usize, Hit)| KnnHit { doc: hit.doc, order: Some(hit.order), score };
+    let hit = |(score, number, hit): (f32, usize, Hit)| KnnHit {
+        doc: hit.doc,
+        order: Some(hit.order),
+        score,
+        shard: number as u32,
+    };
     Ok(Found { hits: hits.into_iter().map(hit).collect(), estimated })
 }

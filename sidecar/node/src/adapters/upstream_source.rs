@@ -72,6 +72,7 @@ impl UpstreamSource {
                 doc: DocKey { id: hit.id, routing: hit.routing },
                 order: None,
                 score: hit.score,
+                shard: 0,
             })
             .collect())
     }

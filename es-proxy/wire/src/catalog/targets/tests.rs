@@ -66,6 +66,8 @@ fn names_lists_patterns_and_aliases_mean_what_they_mean_in_elasticsearch() {
     ] {
         assert_eq!(of(target).map(|names| names.join(" ")).as_deref(), Ok(wanted), "{target}");
     }
+    let few = catalog().targets("few", &TargetOptions::default()).unwrap();
+    assert_eq!(few[0].filter.as_deref(), Some(r#"{"term":{"a":1}}"#));
     // `t4hidden` and `t3closed` stay out of every pattern.
     assert_eq!(of("t*,-tsdb").unwrap(), ["t1/3", "t2/2"]);
     let routed = catalog().targets("t1", &TargetOptions::of(&Params::parse("routing=x").unwrap()).unwrap());
@@ -98,8 +100,8 @@ fn what_is_an_error_or_unclear_is_elasticsearchs() {
         ("t1::data", "expression"),
         (".t*", "expression"),
         ("t*?expand_wildcards=all", "expression"),
-        ("few", "filtered_alias"),
-        ("f*", "filtered_alias"),
+        ("few,t2", "filtered_alias"),
+        ("f*", "expression"),
         ("rt,t2", "alias_routing"),
         ("rt?routing=y", "routing"),
         ("r*", "expression"),

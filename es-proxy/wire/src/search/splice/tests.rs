@@ -144,7 +144,7 @@ fn what_is_not_known_passes() {
     ] {
         assert_eq!(find(&body, "9.2.0"), Err(NotOurs(reason)), "{body}");
     }
-    assert_eq!(find_with(&format!(r#"{{"knn":{KNN}}}"#), "routing=a", "9.2.0"), Err(NotOurs("parameter")));
+    assert_eq!(find_with(&format!(r#"{{"knn":{KNN}}}"#), "lookup=a", "9.2.0"), Err(NotOurs("parameter")));
 }
 
 #[test]
