@@ -23,6 +23,10 @@ pub struct Reply {
     pub body: Value,
     /// The body as text.
     pub text: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
+    /// Names, in lower case, and values.
+    pub headers: Vec<(String, String)>,
 }
 
 impl Reply {
@@ -86,9 +90,14 @@ impl Api {
         let status = response.status().as_u16();
         let way =
             response.headers().get("x-outrigger").and_then(|way| way.to_str().ok()).unwrap_or("").to_owned();
-        let text = response.text().await.ok()?;
+        let headers = response.headers().iter();
+        let headers = headers
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
+        let bytes = response.bytes().await.ok()?.to_vec();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Some(Reply { status, way, body, text })
+        Some(Reply { status, way, body, text, bytes, headers })
     }
 
     /// One call; panics when no response came.

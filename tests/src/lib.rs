@@ -8,6 +8,7 @@
 mod calls;
 mod cluster;
 mod compare;
+pub mod differential;
 mod elasticsearch;
 mod fault_proxy;
 pub mod model;

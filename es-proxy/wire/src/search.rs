@@ -6,6 +6,7 @@ mod effort;
 mod fetch;
 mod filter;
 mod msearch;
+mod rescore;
 mod splice;
 mod url;
 mod vector;

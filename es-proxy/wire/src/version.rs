@@ -95,6 +95,8 @@ pub struct Capabilities {
     pub source_exclude_vectors: bool,
     /// `_source_exclude_vectors` in the URL.
     pub url_exclude_vectors: bool,
+    /// The `k` nearest of all shards are chosen before a `boost` changes their scores: one of 0 would make all equal.
+    pub boosts_after_merging: bool,
     /// `filter_path` with exclusions keeps arrays that are empty.
     pub filter_keeps_empty_arrays: bool,
 }

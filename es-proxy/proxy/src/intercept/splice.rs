@@ -141,6 +141,10 @@ fn takes_all_named(field: &VectorField, reach: Reach) -> bool {
     reach == Reach::EachShard && field.spec.element != Element::Float
 }
 
+/// Nor more than `k` where the search itself says how few of them are compared exactly.
 fn beyond_k(field: &VectorField, site: &KnnSite) -> usize {
-    if takes_all_named(field, site.reach) { 0 } else { (4 + site.k / 8).min(MAX_K.saturating_sub(site.k)) }
+    if site.rescores || takes_all_named(field, site.reach) {
+        return 0;
+    }
+    (4 + site.k / 8).min(MAX_K.saturating_sub(site.k))
 }

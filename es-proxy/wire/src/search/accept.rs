@@ -2,7 +2,7 @@
 
 use super::effort::{Asked, Form, Reach};
 use super::url::{self, UrlOptions};
-use super::{Documents, KnnSearch, NotOurs, Output, TrackTotal, vector};
+use super::{Documents, KnnSearch, NotOurs, Output, TrackTotal, rescore, vector};
 use crate::scan::{Malformed, Scanner, elements, members, repeats_a_key, unquote};
 use crate::{Capabilities, Params};
 
@@ -214,6 +214,8 @@ fn read_knn<'a>(scanner: &mut Scanner<'a>, form: Form, caps: &Capabilities) -> R
             }
             "filter" => filter = some_filter(scanner.value()?)?,
             "inner_hits" => return Err(NotOurs("inner_hits")),
+            "rescore_vector" => drop(rescore::rescore(scanner, caps)?),
+            "visit_percentage" => rescore::visit_percentage(scanner, caps)?,
             _ => return Err(NotOurs("unknown_key")),
         }
         seen.push(key);

@@ -10,8 +10,11 @@
 //! Only known structure is walked. A knn anywhere else or a key that we do not know: the search is not
 //! ours to splice.
 
+use std::ops::Range;
+
 use super::accept::integer;
 use super::effort::{Asked, Form, Reach};
+use super::rescore::{self, Rescore};
 use super::{NotOurs, vector};
 use crate::json::push_json_string;
 use crate::scan::{Scanner, elements, unquote};
@@ -37,6 +40,10 @@ pub struct KnnSite {
     pub reach: Reach,
     /// Its filters as the client wrote them, its own and those of the retrievers around it: all must match.
     pub filters: Vec<Box<str>>,
+    /// It says itself how many estimates Elasticsearch compares exactly: perhaps fewer than would be named.
+    pub rescores: bool,
+    /// Where a `rescore_vector` stands that would show estimates.
+    estimates: Option<Range<usize>>,
     place: Place,
 }
 
@@ -59,6 +66,8 @@ struct Found {
     k: Option<usize>,
     num_candidates: Option<usize>,
     filters: Vec<Box<str>>,
+    rescores: bool,
+    estimates: Option<Range<usize>>,
     place: Place,
 }
 
@@ -98,29 +107,39 @@ pub fn find_knn(body: &[u8], params: &Params, caps: &Capabilities) -> Result<Vec
     sites.and_then(|sites| if sites.is_empty() { Err(NotOurs("no_knn")) } else { Ok(sites) })
 }
 
+/// Stands for a `rescore_vector` that turns rescoring off: the scores of a type with a graph are exact all the same.
+const EXACT: &str = r#"{"oversample":1.0}"#;
+
+/// Length of an id that no document has: Elasticsearch takes at most 512 bytes.
+const IMPOSSIBLE_ID: usize = 513;
+
 /// The body with an `ids` filter in each site; `ids[i]` belongs to `sites[i]`, which come in the order
 /// of [`find_knn`].
 pub fn with_ids<S: AsRef<str>>(body: &[u8], sites: &[KnnSite], ids: &[Vec<S>]) -> Vec<u8> {
-    let added: usize = ids.iter().flatten().map(|id| id.as_ref().len() + 3).sum();
-    let mut whole = Vec::with_capacity(body.len() + added + 40 * sites.len());
-    let mut copied = 0;
+    let mut edits: Vec<(Range<usize>, String)> = Vec::with_capacity(2 * sites.len());
     for (site, ids) in sites.iter().zip(ids) {
-        let (before, at, after) = match site.place {
-            Place::Member(end) => (r#","filter":"#, end, ""),
+        if let Some(estimates) = &site.estimates {
+            edits.push((estimates.clone(), EXACT.to_owned()));
+        }
+        let ids = ids_query(ids);
+        match site.place {
+            Place::Member(end) => edits.push((end..end, format!(r#","filter":{ids}"#))),
             Place::Beside { start, end } => {
-                whole.extend_from_slice(&body[copied..start]);
-                whole.push(b'[');
-                copied = start;
-                (",", end, "]")
+                edits.push((start..start, "[".to_owned()));
+                edits.push((end..end, format!(",{ids}]")));
             }
-            Place::Element { end, first: true } => ("", end, ""),
-            Place::Element { end, first: false } => (",", end, ""),
-        };
-        whole.extend_from_slice(&body[copied..at]);
-        copied = at;
-        whole.extend_from_slice(before.as_bytes());
-        whole.extend_from_slice(ids_query(ids).as_bytes());
-        whole.extend_from_slice(after.as_bytes());
+            Place::Element { end, first: true } => edits.push((end..end, ids)),
+            Place::Element { end, first: false } => edits.push((end..end, format!(",{ids}"))),
+        }
+    }
+    edits.sort_by_key(|(place, _)| place.start);
+    let added: usize = edits.iter().map(|(_, text)| text.len()).sum();
+    let mut whole = Vec::with_capacity(body.len() + added);
+    let mut copied = 0;
+    for (place, text) in edits {
+        whole.extend_from_slice(&body[copied..place.start]);
+        whole.extend_from_slice(text.as_bytes());
+        copied = place.end;
     }
     whole.extend_from_slice(&body[copied..]);
     whole
@@ -134,6 +153,10 @@ fn ids_query<S: AsRef<str>>(ids: &[S]) -> String {
             text.push(',');
         }
         push_json_string(&mut text, id.as_ref());
+    }
+    if ids.is_empty() {
+        // No id at all would be a query that matches nothing, for which Elasticsearch skips shards and says so.
+        push_json_string(&mut text, &"-".repeat(IMPOSSIBLE_ID));
     }
     text.push_str("]}}");
     text
@@ -386,6 +409,7 @@ impl Walk<'_> {
         }
         let caps = self.caps;
         let (mut field, mut query, mut k, mut num_candidates, mut filter) = (None, None, None, None, None);
+        let (mut rescores, mut estimates) = (false, None);
         self.object(|walk, key| {
             let scanner = &mut walk.scanner;
             match key {
@@ -397,13 +421,28 @@ impl Walk<'_> {
                 "query_vector" => query = Some(vector::read(scanner, caps).map_err(|_| NotOurs("vector"))?),
                 "k" => k = Some(integer(scanner.value()?)?),
                 "num_candidates" => num_candidates = Some(integer(scanner.value()?)?),
-                "similarity" | "boost" => drop(scanner.float().map_err(|_| NotOurs("value"))?),
+                "similarity" => drop(scanner.float().map_err(|_| NotOurs("value"))?),
+                "boost" => {
+                    let boost = scanner.float().map_err(|_| NotOurs("value"))?;
+                    if boost == 0.0 && form == Form::Section && !caps.boosts_after_merging {
+                        return Err(NotOurs("boost_0"));
+                    }
+                }
                 "_name" if scanner.peek() == Some(b'"') => drop(scanner.value()?),
                 "filter" => {
                     let raw = scanner.value()?;
                     filter = Some((raw, scanner.offset()));
                 }
                 "inner_hits" => return Err(NotOurs("inner_hits")),
+                "rescore_vector" => {
+                    rescores = true;
+                    scanner.peek();
+                    let start = scanner.offset();
+                    if rescore::rescore(scanner, caps)? == Rescore::Off {
+                        estimates = Some(start..scanner.offset());
+                    }
+                }
+                "visit_percentage" => rescore::visit_percentage(scanner, caps)?,
                 _ => return Err(NotOurs("unknown_key")),
             }
             Ok(())
@@ -423,7 +462,17 @@ impl Walk<'_> {
         if form == Form::Retriever {
             filters.extend(self.around.iter().cloned());
         }
-        self.found.push(Found { form, field, vector, k, num_candidates, filters, place });
+        self.found.push(Found {
+            form,
+            field,
+            vector,
+            k,
+            num_candidates,
+            filters,
+            rescores,
+            estimates,
+            place,
+        });
         Ok(())
     }
 }
@@ -455,6 +504,8 @@ impl Found {
             num_candidates,
             reach: self.form.reach(),
             filters: self.filters,
+            rescores: self.rescores,
+            estimates: self.estimates,
             place: self.place,
         })
     }

@@ -20,6 +20,7 @@ pub(super) fn capabilities(version: EsVersion) -> Capabilities {
         unmapped_field_is_empty: false,
         source_exclude_vectors: false,
         url_exclude_vectors: false,
+        boosts_after_merging: false,
         filter_keeps_empty_arrays: false,
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn capabilities(version: EsVersion) -> Capabilities {
         unmapped_field_is_empty: since(16),
         source_exclude_vectors: false,
         url_exclude_vectors: false,
+        boosts_after_merging: true,
         filter_keeps_empty_arrays: since(16),
     }
 }

@@ -19,6 +19,7 @@ pub(super) fn capabilities(version: EsVersion) -> Capabilities {
         unmapped_field_is_empty: true,
         source_exclude_vectors: true,
         url_exclude_vectors: false,
+        boosts_after_merging: true,
         filter_keeps_empty_arrays: true,
     }
 }

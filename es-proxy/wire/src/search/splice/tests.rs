@@ -51,11 +51,11 @@ fn the_filter_is_all_that_is_added() {
         r#" {{ "query" : {{"bool":{{"should":[{{"knn": {KNN} }}]}}}}, "knn":{KNN}, "sort":["_score"]}}"#
     );
     let sites = find(&body, "9.2.0").unwrap();
-    let ids = [vec!["a", "quo\"te"], vec![]];
+    let ids = [vec!["a", "quo\"te"], vec!["b"]];
     let spliced: Value = serde_json::from_slice(&with_ids(body.as_bytes(), &sites, &ids)).unwrap();
     let mut wanted: Value = serde_json::from_str(&body).unwrap();
     wanted["query"]["bool"]["should"][0]["knn"]["filter"] = json!({"ids": {"values": ["a", "quo\"te"]}});
-    wanted["knn"]["filter"] = json!({"ids": {"values": []}});
+    wanted["knn"]["filter"] = json!({"ids": {"values": ["b"]}});
     assert_eq!(spliced, wanted);
 }
 
@@ -132,7 +132,7 @@ fn what_is_not_known_passes() {
             "runtime_mappings",
         ),
         (
-            r#"{"knn":{"field":"v","query_vector":[1],"rescore_vector":{"oversample":2}}}"#.to_owned(),
+            r#"{"knn":{"field":"v","query_vector":[1],"new_option":{"oversample":2}}}"#.to_owned(),
             "unknown_key",
         ),
         (r#"{"knn":{"field":"v","query_vector_builder":{}}}"#.to_owned(), "unknown_key"),
@@ -171,4 +171,48 @@ fn the_defaults_of_the_knn_query_follow_the_version() {
     ] {
         assert_eq!(effort(version, members, url), wanted, "{version} {members} {url}");
     }
+}
+
+#[test]
+fn what_is_said_of_rescoring_shows_no_estimates() {
+    let body = |rescore: &str| {
+        format!(
+            r#"{{"knn":{{"field":"v","rescore_vector": {rescore} ,"query_vector":[1,2],"k":3,"num_candidates":7}}}}"#
+        )
+    };
+    for (version, rescore, wanted) in [
+        ("8.15.0", r#"{"oversample":2}"#, Err("unknown_key")),
+        ("8.18.0", r#"{"oversample":2}"#, Ok(true)),
+        ("8.18.0", r#"{"oversample":0}"#, Err("value")),
+        ("9.0.0", r#"{"oversample":0}"#, Err("value")),
+        ("8.19.0", r#"{"oversample":0}"#, Ok(true)),
+        ("9.2.0", r#"{"oversample":0.5}"#, Err("value")),
+        ("9.2.0", r#"{"oversample":-1}"#, Err("value")),
+        ("9.2.0", r#"{"oversample":"2"}"#, Err("value")),
+        ("9.2.0", r#"{"oversample":2,"oversample":3}"#, Err("unknown_key")),
+        ("9.2.0", r#"{}"#, Err("value")),
+        ("9.2.0", r#"{"other":2}"#, Err("unknown_key")),
+    ] {
+        let found = find(&body(rescore), version).map(|sites| sites[0].rescores);
+        assert_eq!(found.map_err(|NotOurs(reason)| reason), wanted, "{version} {rescore}");
+    }
+    let off = body(r#"{"oversample":0.0}"#);
+    let whole = with_ids(off.as_bytes(), &find(&off, "9.2.0").unwrap(), &[vec!["a"]]);
+    let whole: Value = serde_json::from_slice(&whole).unwrap();
+    assert_eq!(whole["knn"]["rescore_vector"], json!({"oversample": 1.0}));
+    assert_eq!(whole["knn"]["filter"], json!({"ids": {"values": ["a"]}}));
+    assert_eq!(whole["knn"]["k"], 3);
+    let on = body(r#"{"oversample":2}"#);
+    let whole = with_ids(on.as_bytes(), &find(&on, "9.2.0").unwrap(), &[vec!["a"]]);
+    let whole: Value = serde_json::from_slice(&whole).unwrap();
+    assert_eq!(whole["knn"]["rescore_vector"], json!({"oversample": 2}));
+}
+
+#[test]
+fn where_nothing_was_found_an_id_is_named_that_no_document_has() {
+    let body = format!(r#"{{"knn":{KNN}}}"#);
+    let whole = with_ids::<&str>(body.as_bytes(), &find(&body, "9.2.0").unwrap(), &[vec![]]);
+    let whole: Value = serde_json::from_slice(&whole).unwrap();
+    let ids = whole["knn"]["filter"]["ids"]["values"].as_array().unwrap();
+    assert!(ids.len() == 1 && ids[0].as_str().unwrap().len() > 512);
 }
