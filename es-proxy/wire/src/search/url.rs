@@ -73,7 +73,8 @@ pub(super) fn read(params: &Params, caps: &Capabilities) -> Result<UrlOptions, N
             | "ccs_minimize_roundtrips"
             | "request_cache" => drop(boolean(value)?),
             "max_concurrent_shard_requests" | "pre_filter_shard_size" => drop(number(value, 1)?),
-            "batched_reduce_size" => drop(number(value, 2)?),
+            // With fewer than there are shards the answer tells in how many steps they were merged.
+            "batched_reduce_size" => drop(number(value, 512)?),
             _ => return Err(ODD),
         }
     }
