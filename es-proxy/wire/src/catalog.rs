@@ -57,6 +57,8 @@ pub struct IndexInfo {
     pub max_result_window: usize,
     /// `index.version.created`, e.g. 8512000.
     pub created: u64,
+    /// Made by shrinking, splitting or cloning another one: two documents of a shard may have one `_seq_no`.
+    pub resized: bool,
     /// Some field is `nested`.
     pub has_nested: bool,
     /// Documents may carry `_ignored`, which Elasticsearch prints in every hit, asked for or not: some
@@ -383,6 +385,9 @@ fn read_index(
         search_idle_after: setting(&index.settings, "search.idle.after").and_then(time_value),
         max_result_window,
         created,
+        resized: ["resize.source.uuid", "shrink.source.uuid"]
+            .iter()
+            .any(|key| setting(&index.settings, key).is_some()),
         has_nested: found.has_nested,
         may_ignore: found.may_ignore || settings_may_ignore(&index.settings),
         writes: WriteRules::read(index, shards, &found.ours),

@@ -142,6 +142,9 @@ layer! {
     /// Memory for documents of earlier hits, so that a search that finds them again need not ask
     /// Elasticsearch; 0 for none [default: 64mb].
     document_cache: Word<Bytes>, "OUTRIGGER_DOCUMENT_CACHE", "SIZE";
+    /// Memory for filters of knn searches: which documents they let through, so that a search with a filter
+    /// that was seen before need not ask Elasticsearch; 0 for none [default: 64mb].
+    filter_memory: Word<Bytes>, "OUTRIGGER_FILTER_MEMORY", "SIZE";
     /// Memory for vectors of writes that wait for Elasticsearch's acknowledgement [default: 256mb].
     /// Beyond it writes are learnt from Elasticsearch afterwards, and with 0kb all are.
     write_memory: Word<Bytes>, "OUTRIGGER_WRITE_MEMORY", "SIZE";
@@ -242,6 +245,7 @@ impl Config {
                 defaults.snapshot_interval,
                 "snapshot_interval",
             )?,
+            filter_memory: layer.filter_memory.map_or(defaults.filter_memory, |word| word.0.0 as u64),
             build_rate: match layer.build_rate {
                 Some(0) => bail!("build_rate must be at least 1"),
                 rate => rate,
@@ -390,6 +394,7 @@ impl fmt::Display for Config {
         }
         text(f, "hold_memory", &Bytes(self.hold_memory))?;
         text(f, "document_cache", &Bytes(proxy.document_cache_bytes))?;
+        text(f, "filter_memory", &Bytes(sync.filter_memory))?;
         text(f, "write_memory", &Bytes(proxy.write_memory))?;
         text(f, "connect_timeout", &Time(proxy.connect_timeout))?;
         text(f, "response_timeout", &Time(proxy.response_timeout))?;

@@ -10,6 +10,7 @@ use es_wire::Scoring;
 use knn_types::{DocKey, EngineError, Explanation, Fate, KnnView, Query, SearchStats};
 
 use crate::live_recall::wilson;
+use crate::searched::Searched;
 
 /// A curve ends where nothing is left to gain.
 const PERFECT: f64 = 0.9995;
@@ -122,17 +123,17 @@ pub(crate) fn share(found: &[f32], truth: &[f32]) -> f64 {
 
 /// What became of a document; `None` if no shard holds a vector of it.
 pub(crate) fn fate(
-    views: &[Arc<dyn KnnView>],
+    shards: &[Searched],
     scoring: Scoring,
     query: &Query<'_>,
     doc: &DocKey,
 ) -> Result<Option<DocumentFate>, EngineError> {
-    for (shard, view) in views.iter().enumerate() {
-        if let Some(explained) = view.explain(query, doc)? {
+    for (shard, searched) in shards.iter().enumerate() {
+        if let Some(explained) = searched.view.explain(&searched.query(query), doc)? {
             let mut nearer = 0;
-            for (number, other) in views.iter().enumerate().filter(|(number, _)| *number != shard) {
+            for (number, other) in shards.iter().enumerate().filter(|(number, _)| *number != shard) {
                 let score = scoring.score(explained.value);
-                let found = other.search(query)?;
+                let found = other.view.search(&other.query(query))?;
                 let before = |hit: &&knn_types::Hit| {
                     let theirs = scoring.score(hit.value);
                     theirs > score || theirs == score && number < shard

@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use es_wire::Scoring;
-use knn_types::{EngineError, KnnView, Query};
+use knn_types::{EngineError, Query};
 use parking_lot::Mutex;
 
 use crate::insight::share;
+use crate::searched::Searched;
 
 /// Of one core, for all samples together.
 const SHARE: f64 = 0.01;
@@ -38,7 +39,7 @@ pub(crate) struct Answered {
     pub(crate) vector: Vec<f32>,
     pub(crate) k: usize,
     /// What was searched, shard by shard.
-    pub(crate) views: Vec<Arc<dyn KnnView>>,
+    pub(crate) shards: Vec<Searched>,
     /// Scores of the hits.
     pub(crate) scores: Vec<f32>,
 }
@@ -129,8 +130,8 @@ impl LiveRecall {
 fn recall(answered: &Answered) -> Result<Option<f32>, EngineError> {
     let query = Query::new(&answered.vector, answered.k);
     let mut truth: Vec<f32> = Vec::new();
-    for view in &answered.views {
-        let found = view.search_exactly(&query)?;
+    for shard in &answered.shards {
+        let found = shard.view.search_exactly(&shard.query(&query))?;
         truth.extend(found.hits.iter().map(|hit| answered.scoring.score(hit.value)));
     }
     truth.sort_unstable_by(|a, b| b.total_cmp(a));
@@ -153,7 +154,7 @@ mod tests {
     use es_wire::Similarity;
     use ivf_index::{Engine, EngineConfig};
     use knn_types::{
-        Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, KnnEngine, Metric, SeqNo,
+        Change, ChangeKind, DocKey, Element, Epoch, FieldSpec, IndexKey, KnnEngine, KnnView, Metric, SeqNo,
     };
 
     use super::*;
@@ -182,7 +183,7 @@ mod tests {
             scoring,
             vector: vec![0.0],
             k: 4,
-            views: vec![view()],
+            shards: vec![Searched::whole(view())],
             scores: distances.iter().map(|distance| scoring.score(distance * distance)).collect(),
         }
     }

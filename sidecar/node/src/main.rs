@@ -14,6 +14,7 @@ mod gauges;
 mod insight;
 mod live_recall;
 mod logging;
+mod searched;
 mod units;
 
 use std::process::ExitCode;

@@ -39,6 +39,10 @@ pub struct SyncConfig {
     pub retry_max: Duration,
     /// Bytes of acknowledged writes that may wait for being held.
     pub acknowledged_bytes: usize,
+    /// Bytes that remembered filters may take; 0: none is remembered.
+    pub filter_memory: u64,
+    /// Filters that nobody used for so long are forgotten.
+    pub filter_idle: Duration,
     /// Indices with metrics of their own; the others share one label.
     pub metric_indices: usize,
 }
@@ -61,6 +65,8 @@ impl Default for SyncConfig {
             request_timeout: Duration::from_secs(60),
             retry_max: Duration::from_secs(5),
             acknowledged_bytes: 32 << 20,
+            filter_memory: 64 << 20,
+            filter_idle: Duration::from_secs(600),
             metric_indices: 100,
         }
     }

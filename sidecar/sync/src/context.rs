@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use es_wire::Catalog;
 use knn_types::KnnEngine;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,6 +16,7 @@ use crate::barrier::Barriers;
 use crate::build::Pace;
 use crate::catalog_watch::Invalidations;
 use crate::config::SyncConfig;
+use crate::filters::FilterCache;
 use crate::metrics::Metrics;
 use crate::node::NodeInfo;
 use crate::registry::Registry;
@@ -36,6 +38,7 @@ pub(crate) struct Context {
     pub(crate) losses: Losses,
     pub(crate) barriers: Barriers,
     pub(crate) acknowledgements: Acknowledgements,
+    pub(crate) filters: FilterCache,
     /// A poll is wanted at once.
     pub(crate) poll_now: Notify,
     /// A pull ended: others may be due.
@@ -49,4 +52,6 @@ pub(crate) struct Context {
     pub(crate) changes: Semaphore,
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    /// Where everything here runs, whoever calls.
+    pub(crate) runtime: Handle,
 }

@@ -11,7 +11,8 @@
 //!    [`build`] is the first pull of a shard, in parts.
 //! 4. Writes that passed by come ahead of all that: [`acknowledged`] gives them to the engine to hold,
 //!    [`written`] remembers deletions; when a refresh shows them, [`confirm`] stages what is held.
-//! 5. [`barrier`] waits for what a refresh showed, [`sleep`] leaves idle indices idle,
+//! 5. [`filters`] remembers which documents filters let through; pulls keep that up to date.
+//! 6. [`barrier`] waits for what a refresh showed, [`sleep`] leaves idle indices idle,
 //!    [`upkeep`] trains and writes snapshots, [`report`] and [`metrics`] tell how it goes.
 
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ mod config;
 mod confirm;
 mod context;
 mod feed;
+mod filters;
 mod metrics;
 mod node;
 mod pages;
@@ -45,6 +47,7 @@ mod written;
 
 pub use barrier::Scope;
 pub use config::{Auth, SyncConfig};
+pub use filters::{Filtered, FilteredShard};
 pub use node::{NodeInfo, Security};
 pub use registry::FieldState;
 pub use report::{

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
 use es_wire::Similarity;
@@ -64,6 +65,8 @@ pub(crate) struct Reader {
     /// Whether vectors come as CBOR doc values (8.17 and later) or out of the JSON source.
     docvalues: bool,
     logged: Mutex<Instant>,
+    /// Filters are asked about everything above; see [`crate::filters`].
+    pub(crate) judged_up_to: AtomicI64,
 }
 
 struct Page {
@@ -90,6 +93,7 @@ impl Reader {
             pit,
             docvalues,
             logged: Mutex::new(Instant::now()),
+            judged_up_to: AtomicI64::new(-1),
         })
     }
 
@@ -180,6 +184,8 @@ impl Reader {
     }
 
     pub(crate) async fn stage(&self, fields: &Fields, changes: Vec<Vec<Change>>) -> Result<(), PullError> {
+        let shown = |change: &&Change| matches!(change.kind, ChangeKind::Upsert(_));
+        self.owe(changes.iter().flatten().filter(shown).map(|change| change.order.seq_no));
         let fields = Arc::clone(fields);
         self.entry
             .tasks
@@ -230,6 +236,11 @@ pub(crate) fn listing_body(query: Value, size: usize) -> Value {
 /// All clauses must match; nothing is scored.
 pub(crate) fn all_of(clauses: Vec<Value>) -> Value {
     json!({"bool": {"filter": clauses}})
+}
+
+/// [`all_of`] with clauses that are text already.
+pub(crate) fn all_of_text(clauses: &[&str]) -> String {
+    format!(r#"{{"bool":{{"filter":[{}]}}}}"#, clauses.join(","))
 }
 
 /// At least one clause must match.

@@ -12,6 +12,8 @@ use crate::upstream::{Format, UpstreamError, encoded};
 /// How long Elasticsearch keeps a point in time after the newest request; pages come far faster.
 const KEEP_ALIVE: &str = "2m";
 
+const SEARCH: &str = "/_search?allow_partial_search_results=false";
+
 pub(crate) struct Pit {
     ctx: Arc<Context>,
     /// Elasticsearch may hand out another id with each answer; the newest counts.
@@ -36,7 +38,20 @@ impl Pit {
     /// answer's id to [`Pit::checked`].
     pub(crate) async fn ask(&self, mut body: Value, format: Format) -> Result<Vec<u8>, UpstreamError> {
         body["pit"] = json!({"id": *self.id.lock(), "keep_alive": KEEP_ALIVE});
-        self.ctx.upstream.post("/_search?allow_partial_search_results=false", body.to_string(), format).await
+        self.ctx.upstream.post(SEARCH, body.to_string(), format).await
+    }
+
+    /// [`Pit::ask`] with a query that is text already, beside the rest of the body.
+    pub(crate) async fn ask_about(
+        &self,
+        query: &str,
+        mut rest: Value,
+        format: Format,
+    ) -> Result<Vec<u8>, UpstreamError> {
+        rest["pit"] = json!({"id": *self.id.lock(), "keep_alive": KEEP_ALIVE});
+        let rest = rest.to_string();
+        let body = format!(r#"{{"query":{query},{}"#, &rest[1..]);
+        self.ctx.upstream.post(SEARCH, body, format).await
     }
 
     /// A small answer, read at once.

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use crate::audit::{Depth, Differences};
 use crate::build;
 use crate::context::Context;
+use crate::filters::Pulling;
 use crate::pages::{Fields, PullError, Reader};
 use crate::pit::Pit;
 use crate::registry::IndexEntry;
@@ -78,6 +79,7 @@ fn note_failure(ctx: &Context, entry: &IndexEntry, shard: &Shard, error: PullErr
         }
         PullError::Rewound(field) => {
             // The rest of the shard is unharmed: only this field starts from zero.
+            shard.filters.forget_all();
             state.fields.remove(&field.key.field);
             state.pull_again();
             ctx.engine.remove(&field.key);
@@ -123,12 +125,14 @@ async fn pull_in_turn(
         }
     };
     let fields = open_fields(ctx, entry, shard, &plan.primary.history_uuid).await?;
+    let all_built = fields.iter().all(|field| field.built.load(Ordering::Acquire));
+    let pulling = shard.filters.begin_pull(plan.at.incarnation, all_built);
     let pit = Pit::open(ctx, &entry.info.load().name, shard.number, &plan.primary.node).await?;
     // What it shows was written before: where that passed by, it is held soon.
     ctx.acknowledgements.settle().await;
     let reader = Reader::new(ctx, entry, shard, pit);
     let outcome = tokio::select! {
-        outcome = follow(&reader, fields, &plan, term) => outcome,
+        outcome = follow(&reader, fields, &plan, term, &pulling) => outcome,
         () = entry.cancel.cancelled() => Err(PullError::Cancelled),
         () = build_cancelled(entry, built) => Err(PullError::BuildCancelled),
     };
@@ -234,7 +238,9 @@ async fn follow(
     fields: Vec<Arc<FieldIndex>>,
     plan: &Plan,
     term: u64,
+    pulling: &Pulling,
 ) -> Result<(), PullError> {
+    let kept = reader.shard.filters.kept();
     let counts = try_join_all(fields.iter().map(|field| reader.count(&field.key.field))).await?;
     let mut starts = Vec::with_capacity(fields.len());
     for field in &fields {
@@ -247,16 +253,31 @@ async fn follow(
         reader.shard.state.lock().progress = Some(progress);
     }
 
-    let max_seq_no = learn_new(reader, &starts, plan, term).await?;
-    reader.apply_deletions(&fields).await?;
-    let mut equal = true;
-    for (start, count) in starts.iter().zip(&counts) {
-        equal &= check(reader, start, *count, max_seq_no).await?;
-    }
+    let judged_up_to = starts.iter().map(|start| start.read_up_to).min().unwrap_or(-1);
+    reader.judged_up_to(judged_up_to);
+    let learn = async {
+        let max_seq_no = learn_new(reader, &starts, plan, term).await?;
+        reader.apply_deletions(&fields).await?;
+        let mut equal = true;
+        for (start, count) in starts.iter().zip(&counts) {
+            equal &= check(reader, start, *count, max_seq_no).await?;
+        }
+        Ok::<_, PullError>((max_seq_no, equal))
+    };
+    let judge = async {
+        reader.judge_above(&kept, judged_up_to).await;
+        Ok(())
+    };
+    let ((max_seq_no, equal), ()) = tokio::try_join!(learn, judge)?;
+    reader.judge_owed(&kept).await;
     // Where no mapping ignores values nobody looks, so a mapping that comes to do so finds "not known".
     let any_ignored = !reader.entry.info.load().may_ignore || reader.count("_ignored").await? > 0;
     reader.shard.any_ignored.store(any_ignored, Ordering::Release);
-    publish(reader, starts, plan, term, max_seq_no, equal).await
+    publish(reader, starts, plan, term, max_seq_no, equal).await?;
+    let all_built = reader.shard.state.lock().is_built();
+    reader.shard.filters.published(pulling, &kept, all_built);
+    reader.ctx.published.send_modify(|count| *count += 1);
+    Ok(())
 }
 
 /// Decides where to begin, and forgets what a fail-over may have lost.
@@ -418,6 +439,5 @@ async fn publish(
     }
     ctx.metrics.pulls.inc();
     ctx.upkeep.notify_one();
-    ctx.published.send_modify(|count| *count += 1);
     Ok(())
 }

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::filters::IndexFilters;
 use crate::shard::Shard;
 use crate::sleep::Activity;
 
@@ -57,6 +58,7 @@ pub(crate) struct IndexEntry {
     making_states: Mutex<()>,
     can_be_followed: AtomicBool,
     pub(crate) activity: Activity,
+    pub(crate) filters: IndexFilters,
     /// First builds are cancelled until somebody starts them again.
     pub(crate) build_cancelled: watch::Sender<bool>,
     /// What was open before the index was closed; a restore meanwhile may have made it worthless.
@@ -77,6 +79,7 @@ impl IndexEntry {
             making_states: Mutex::default(),
             can_be_followed: AtomicBool::new(false),
             activity: Activity::default(),
+            filters: IndexFilters::default(),
             build_cancelled: watch::channel(false).0,
             earlier: Mutex::default(),
             tasks: TaskTracker::new(),

@@ -15,6 +15,7 @@ use knn_types::{FieldSpec, IndexKey, KnnIndex};
 use parking_lot::Mutex;
 
 use crate::checkpoints::Checkpoints;
+use crate::filters::ShardFilters;
 use crate::poll::Primary;
 use crate::report::{AgreementReport, AuditReport};
 use crate::upkeep::Upkeep;
@@ -84,6 +85,7 @@ pub(crate) struct Shard {
     pub(crate) number: u32,
     pub(crate) state: Mutex<State>,
     pub(crate) written: Mutex<Written>,
+    pub(crate) filters: ShardFilters,
     /// Some document of the published state carries `_ignored`, or nobody has looked yet.
     pub(crate) any_ignored: AtomicBool,
 }
@@ -151,6 +153,7 @@ impl Shard {
             number,
             state: Mutex::default(),
             written: Mutex::default(),
+            filters: ShardFilters::default(),
             any_ignored: AtomicBool::new(true),
         }
     }
@@ -235,7 +238,8 @@ impl State {
         !asleep || !built || self.is_wanted() || self.again
     }
 
-    fn is_built(&self) -> bool {
+    /// Every field is learnt.
+    pub(crate) fn is_built(&self) -> bool {
         !self.fields.is_empty() && self.fields.values().all(|f| f.built.load(Ordering::Acquire))
     }
 

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use es_wire::{Acknowledged, Catalog, Resolved};
+use es_wire::{Acknowledged, Catalog, DocFilter, Resolved};
 use knn_types::{BuildState, KnnEngine, Upkeep};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use crate::build::Pace;
 use crate::catalog_watch::{self, Invalidations};
 use crate::config::SyncConfig;
 use crate::context::Context;
+use crate::filters::{FilterCache, Filtered};
 use crate::metrics::Metrics;
 use crate::node::NodeInfo;
 use crate::registry::{FieldState, IndexEntry, Registry};
@@ -26,7 +28,7 @@ use crate::restore::Losses;
 use crate::shard::{FieldIndex, Shard};
 use crate::upkeep::{self, Lane};
 use crate::upstream::Upstream;
-use crate::{acknowledged, feed, sleep};
+use crate::{acknowledged, feed, filters, sleep};
 
 /// Longest that shutdown waits for pulls to end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
@@ -55,7 +57,6 @@ impl Sync {
             engine,
             metrics: Metrics::register(registry, config.metric_indices),
             pace: Pace::new(config.build_rate),
-            config,
             node: ArcSwapOption::empty(),
             node_stale: AtomicBool::new(false),
             catalog: ArcSwap::from_pointee(Catalog::empty()),
@@ -65,6 +66,7 @@ impl Sync {
             losses: Losses::default(),
             barriers: Barriers::default(),
             acknowledgements,
+            filters: FilterCache::new(config.filter_memory, registry),
             poll_now: Notify::new(),
             reschedule: Notify::new(),
             published: watch::channel(0).0,
@@ -73,10 +75,13 @@ impl Sync {
             changes: Semaphore::new(places),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+            config,
         });
         ctx.tasks.spawn(catalog_watch::run(Arc::clone(&ctx)));
         ctx.tasks.spawn(feed::run(Arc::clone(&ctx)));
         ctx.tasks.spawn(acknowledged::run(Arc::clone(&ctx)));
+        ctx.tasks.spawn(filters::run(Arc::clone(&ctx)));
         for lane in [Lane::Maintenance, Lane::Files] {
             ctx.tasks.spawn(upkeep::run(Arc::clone(&ctx), lane));
         }
@@ -97,6 +102,17 @@ impl Sync {
     /// Whether a field can be searched. Cheap: two hash look-ups and the clone of an `Arc`.
     pub fn field(&self, index_uuid: &str, field: &str) -> FieldState {
         self.ctx.registry.field(index_uuid, field)
+    }
+
+    /// What may be searched of a field under a filter: its views, each with what the filter lets through. Where
+    /// that is not known yet it may be found out because of this question; it does not wait for that.
+    pub async fn filtered(&self, index_uuid: &str, field: &str, filter: &DocFilter) -> Filtered {
+        let (Some(entry), FieldState::Ready(indexes)) =
+            (self.ctx.registry.get(index_uuid), self.ctx.registry.field(index_uuid, field))
+        else {
+            return Filtered::Refused;
+        };
+        filters::ask(&self.ctx, &entry, &indexes, field, filter).await
     }
 
     /// A client searches this index now. True: it is asleep, and [`Sync::wake`] must be awaited

@@ -22,7 +22,7 @@ const STATE: &str = r#"{"version":57,"metadata":{"indices":{
    "future":{"type":"dense_vector","dims":4,"index":true,"similarity":"cosine","meta":{"outrigger.ivf":"magic=1"}},
    "off":{"type":"dense_vector","dims":4,"index":false,"meta":{"outrigger.ivf":"default"}}}}}},
  "x2":{"state":"close","settings":{"index.uuid":"u2","index.number_of_shards":"1","index.version.created":"8512000"},"mappings":{}},
- "x3":{"state":"open","settings":{"index":{"uuid":"u3","number_of_shards":"1","version":{"created":"8512000"}}},"mappings":{"_doc":{}}}}}}"#;
+ "x3":{"state":"open","settings":{"index":{"uuid":"u3","number_of_shards":"1","resize":{"source":{"uuid":"u0"}},"version":{"created":"8512000"}}},"mappings":{"_doc":{}}}}}}"#;
 
 const ALIASES: &str = r#"{"x1":{"aliases":{"al":{},"w":{"is_write_index":true},"both":{},"alf":{"filter":{"term":{"a":1}}},"rt":{"index_routing":"1","search_routing":"1"}}},"x2":{"aliases":{"shut":{}}},"x3":{"aliases":{"both":{}}}}"#;
 
@@ -38,9 +38,10 @@ fn reads_settings_nested_and_flat() {
     assert_eq!((&*x1.uuid, x1.shards, x1.open, x1.created), ("t7HGHl8jTEuu8XthDaETpg", 2, true, 9_039_001));
     assert!(x1.explicit_refresh && x1.has_nested);
     assert_eq!(x1.max_result_window, 500);
+    assert!(!x1.resized && catalog.index("x3").unwrap().resized);
     let x2 = catalog.by_uuid("u2").unwrap();
     assert_eq!((&*x2.name, x2.open, x2.created, x2.max_result_window), ("x2", false, 8_512_000, 10_000));
-    assert!(!x2.explicit_refresh && !x2.has_nested);
+    assert!(!x2.explicit_refresh && !x2.has_nested && !x2.resized);
 }
 
 #[test]

@@ -86,15 +86,23 @@ impl Filter {
         bits
     }
 
+    /// Whether a subset is known that searches of these lists can use.
+    pub(crate) fn has_subset(&self, store: &Store, lists: &Lists) -> bool {
+        self.subset.load().as_ref().is_some_and(|subset| self.fits(subset, store, lists))
+    }
+
+    fn fits(&self, subset: &Subset, store: &Store, lists: &Lists) -> bool {
+        let late = subset.up_to..self.decided(store).max(subset.up_to);
+        subset.generation == lists.generation.id
+            && self.allowed.range_cardinality(late) <= LATE.max(subset.len() as u64 / LATE_SHARE)
+    }
+
     /// What is known of the lists, made now if nothing fitting is known.
     pub(crate) fn subset(&self, store: &Store, lists: &Lists) -> Arc<Subset> {
         if let Some(subset) = self.subset.load_full()
-            && subset.generation == lists.generation.id
+            && self.fits(&subset, store, lists)
         {
-            let late = self.allowed.range_cardinality(subset.up_to..self.decided(store).max(subset.up_to));
-            if late <= LATE.max(subset.len() as u64 / LATE_SHARE) {
-                return subset;
-            }
+            return subset;
         }
         let subset = Arc::new(Subset::new(self, store, lists));
         self.subset.store(Some(Arc::clone(&subset)));

@@ -42,7 +42,7 @@ pub(crate) enum Expected {
 }
 
 /// Whether so few are allowed that all are compared exactly.
-fn is_exact(allowed: u64, k: usize) -> bool {
+pub(crate) fn is_exact(allowed: u64, k: usize) -> bool {
     allowed <= EXACT_ALLOWED.max(2 * k as u64)
 }
 

@@ -14,7 +14,7 @@ use crate::cost::Costs;
 use crate::effort::Effort;
 use crate::exact;
 use crate::filter::Filter;
-use crate::filtered::Expected;
+use crate::filtered::{Expected, is_exact};
 use crate::form::Probe;
 use crate::lists::Lists;
 use crate::search;
@@ -78,7 +78,9 @@ impl KnnView for View {
     }
 
     fn filter(&self, allow: Allow<'_>) -> Arc<dyn SlotFilter> {
-        Arc::new(Filter::new(&self.store, allow))
+        let filter = Filter::new(&self.store, allow);
+        self.prepare(&filter);
+        Arc::new(filter)
     }
 
     fn extend_filter(
@@ -86,7 +88,17 @@ impl KnnView for View {
         filter: &dyn SlotFilter,
         allow: Allow<'_>,
     ) -> Result<Arc<dyn SlotFilter>, EngineError> {
-        Ok(Arc::new(Filter::of(filter, &self.store)?.extended(&self.store, allow)))
+        let filter = Filter::of(filter, &self.store)?.extended(&self.store, allow);
+        self.prepare(&filter);
+        Ok(Arc::new(filter))
+    }
+
+    fn filter_debt(&self, filter: &dyn SlotFilter) -> Result<u64, EngineError> {
+        let filter = Filter::of(filter, &self.store)?;
+        let undecided = self.store.slots() as u64 - u64::from(filter.decided(&self.store));
+        let lacks_subset = |lists| !is_exact(filter.count(), 1) && !filter.has_subset(&self.store, lists);
+        let derived = if self.lists.as_ref().is_some_and(lacks_subset) { self.store.slots() } else { 0 };
+        Ok(undecided + derived as u64)
     }
 
     fn allowed(&self, filter: &dyn SlotFilter) -> Result<u64, EngineError> {
@@ -116,6 +128,15 @@ impl KnnView for View {
 }
 
 impl View {
+    /// Derives what searches want of a filter, unless it allows too little for that to be worth while.
+    fn prepare(&self, filter: &Filter) {
+        if let Some(lists) = &self.lists
+            && !is_exact(filter.count(), 1)
+        {
+            filter.subset(&self.store, lists);
+        }
+    }
+
     pub(crate) fn effort(&self, lists: &Lists, query: &Query<'_>) -> Effort {
         let (generation, options) = (&lists.generation, &self.spec.options);
         if let Some(nprobe) = query.nprobe {

@@ -152,14 +152,19 @@ fn random_history(seed: u64, metric: Metric, dims: usize) {
         for (share, seen, filter) in std::mem::take(&mut held) {
             // What is new since the filter was made is told by `_seq_no`.
             let new = case.seq_nos(share, seen);
+            let debt = view.filter_debt(&*filter);
             match view.extend_filter(&*filter, Allow::SeqNos(&new)) {
-                Ok(filter) => {
+                Ok(extended) => {
+                    assert!(debt.unwrap() > 0 || extended.up_to() == filter.up_to());
+                    assert_eq!(view.filter_debt(&*extended).unwrap(), 0);
+                    let filter = extended;
                     let (f, w) = case.check(&*view, &*filter, share);
                     (found, wanted) = (found + f, wanted + w);
                     held.push((share, case.next_seq_no, filter));
                 }
                 Err(error) => {
                     assert!(matches!(error, EngineError::StaleFilter));
+                    assert!(matches!(debt, Err(EngineError::StaleFilter)));
                     let query = Query {
                         vector: &vec![0.0; dims],
                         k: 1,
@@ -181,6 +186,7 @@ fn random_history(seed: u64, metric: Metric, dims: usize) {
             } else {
                 view.filter(Allow::Docs(&by_predicate))
             };
+            assert_eq!(view.filter_debt(&*filter).unwrap(), 0, "a new filter is ready");
             for _ in 0..2 {
                 let (f, w) = case.check(&*view, &*filter, share);
                 (found, wanted) = (found + f, wanted + w);
@@ -231,6 +237,26 @@ fn a_filter_of_another_index_is_refused_and_an_older_view_sees_only_its_own() {
     other.change(300, 0, 400);
     assert!(matches!(other.index.view().search(&query), Err(EngineError::StaleFilter)));
     assert!(matches!(other.index.view().allowed(&*filter), Err(EngineError::StaleFilter)));
+}
+
+/// What a search would otherwise make in passing is owed, and paid by extending.
+#[test]
+fn a_filter_owes_the_slots_it_lacks_and_what_lists_demand() {
+    let mut case = Case::new(6, Metric::L2, 16);
+    case.change(3_000, 0, 1_000_000);
+    let all = |_: &DocKey, _: SeqNo| true;
+    let filter = case.index.view().filter(Allow::Docs(&all));
+    case.change(70, 0, 1_000_000);
+    let view = case.index.view();
+    assert_eq!(view.filter_debt(&*filter).unwrap(), 70);
+    let filter = view.extend_filter(&*filter, Allow::Docs(&all)).unwrap();
+    assert_eq!(view.filter_debt(&*filter).unwrap(), 0);
+    while case.index.maintain().unwrap() {}
+    let trained = case.index.view();
+    assert!(trained.filter_debt(&*filter).unwrap() >= 3_000, "lists are new: all of it is looked at again");
+    let filter = trained.extend_filter(&*filter, Allow::Docs(&all)).unwrap();
+    assert_eq!(trained.filter_debt(&*filter).unwrap(), 0);
+    assert_eq!(view.filter_debt(&*filter).unwrap(), 0, "the view before knows no lists");
 }
 
 /// A wide filter is scanned by codes, a narrow one compared exactly: predictions follow the plan.

@@ -108,11 +108,14 @@ pub trait KnnView: Send + Sync {
         queries.iter().map(|query| self.search(query)).collect()
     }
 
-    /// A filter that lets through the documents of this view that `allow` names.
+    /// A filter that lets through the documents of this view that `allow` names. Takes time in proportion
+    /// to the documents, and to what is allowed: whatever searches of this view derive from the filter is
+    /// derived here.
     fn filter(&self, allow: Allow<'_>) -> Arc<dyn SlotFilter>;
 
-    /// The same filter with the slots that came after it, as far as `allow` names them. Documents
-    /// that it has decided are not asked about again.
+    /// The same filter with the slots that came after it, as far as `allow` names them, ready for searches
+    /// of this view as one from [`KnnView::filter`] is. Documents that it has decided are not asked about
+    /// again.
     ///
     /// # Errors
     /// [`EngineError::StaleFilter`] if slots were given new numbers since it was made.
@@ -121,6 +124,13 @@ pub trait KnnView: Send + Sync {
         filter: &dyn SlotFilter,
         allow: Allow<'_>,
     ) -> Result<Arc<dyn SlotFilter>, EngineError>;
+
+    /// How many slots must be looked at to make a filter ready for this view, about; 0: it is ready. A
+    /// search under a filter that lacks slots does not find what stands in them. Cheap.
+    ///
+    /// # Errors
+    /// [`EngineError::StaleFilter`] if slots were given new numbers since it was made.
+    fn filter_debt(&self, filter: &dyn SlotFilter) -> Result<u64, EngineError>;
 
     /// Number of documents of this view that a filter lets through.
     ///

@@ -2,7 +2,8 @@
 //!
 //! A search that is predicted to be cheaper than a hand-over to another thread runs where it is;
 //! others run on the blocking pool, as many at a time as there are cores. Now and then an answered
-//! search is sampled for its recall, on the blocking pool too.
+//! search is sampled for its recall, on the blocking pool too. What a filter lets through is known by the
+//! feed or not at all: no search waits here for Elasticsearch to tell it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +13,14 @@ use es_proxy::{
     BoxFuture, DocumentFate, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, RecallMeasure, RecallPoint,
 };
 use es_wire::{IndexInfo, IndexPatterns, Reach, Scoring};
-use knn_types::{DocKey, EngineError, Hit, KnnView, Query};
-use shard_sync::{FieldState, Sync};
+use knn_types::{DocKey, EngineError, Hit, KnnIndex, KnnView, Query};
+use shard_sync::{FieldState, Filtered, Sync};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::insight::{Measurement, fate};
 use crate::live_recall::{Answered, LiveRecall};
+use crate::searched::Searched;
 
 /// Nothing on an async thread may take longer.
 const IN_PLACE: Duration = Duration::from_micros(500);
@@ -57,30 +59,44 @@ impl EngineSource {
     }
 
     async fn search(&self, question: KnnQuestion<'_>) -> Result<Vec<KnnHit>, KnnUnavailable> {
-        if question.filter.is_some() {
-            return Err(KnnUnavailable::FilterRefused);
-        }
-        let (mut views, scoring) = self.views(question.index, question.field).await?;
+        let (mut shards, scoring) = self.searched(&question).await?;
         if let Some(numbers) = question.shards {
-            let wanted = |number: &u32| views.get(*number as usize).map(Arc::clone);
-            views = numbers.iter().map(wanted).collect::<Option<_>>().ok_or(KnnUnavailable::Absent)?;
+            let wanted = |number: &u32| shards.get(*number as usize).cloned();
+            shards = numbers.iter().map(wanted).collect::<Option<_>>().ok_or(KnnUnavailable::Absent)?;
         }
         let query =
             Query { num_candidates: question.num_candidates, ..Query::new(question.vector, question.k) };
-        let cost: Duration = views.iter().map(|view| view.predicted_cost(&query)).sum();
+        let cost: Duration =
+            shards.iter().map(|shard| shard.view.predicted_cost(&shard.query(&query))).sum();
         let found = if cost < IN_PLACE {
-            merged(&views, &query, question.reach, scoring)
+            merged(&shards, &query, question.reach, scoring)
         } else {
-            self.on_a_thread(&views, &query, question.reach, scoring).await?
+            self.on_a_thread(&shards, &query, question.reach, scoring).await?
         };
         let Found { mut hits, estimated } = found.map_err(failed)?;
         if let Some(numbers) = question.shards {
             hits.iter_mut().for_each(|hit| hit.shard = numbers[hit.shard as usize]);
         }
         if estimated && self.live_recall.claim() {
-            self.sample(question, views, scoring, &hits);
+            self.sample(question, shards, scoring, &hits);
         }
         Ok(hits)
+    }
+
+    /// What a question is about: what is published of each shard, under its filter.
+    async fn searched(
+        &self,
+        question: &KnnQuestion<'_>,
+    ) -> Result<(Vec<Searched>, Scoring), KnnUnavailable> {
+        let (indexes, scoring) = self.indexes(question.index, question.field).await?;
+        let Some(filter) = question.filter else {
+            return Ok((indexes.iter().map(|index| Searched::whole(index.view())).collect(), scoring));
+        };
+        match self.sync.filtered(&question.index.uuid, question.field, filter).await {
+            Filtered::Ready(shards) => Ok((shards.into_iter().map(Searched::from).collect(), scoring)),
+            Filtered::Unknown => Err(KnnUnavailable::FilterUnknown),
+            Filtered::Refused => Err(KnnUnavailable::FilterRefused),
+        }
     }
 
     /// What is published of each shard, and how the field is scored.
@@ -89,6 +105,16 @@ impl EngineSource {
         index: &IndexInfo,
         field: &str,
     ) -> Result<(Vec<Arc<dyn KnnView>>, Scoring), KnnUnavailable> {
+        let (indexes, scoring) = self.indexes(index, field).await?;
+        Ok((indexes.iter().map(|index| index.view()).collect(), scoring))
+    }
+
+    /// The index of each shard, awake and caught up as far as a search demands.
+    async fn indexes(
+        &self,
+        index: &IndexInfo,
+        field: &str,
+    ) -> Result<(Arc<[Arc<dyn KnnIndex>]>, Scoring), KnnUnavailable> {
         let shards = match self.sync.field(&index.uuid, field) {
             FieldState::Ready(shards) => shards,
             FieldState::Building => return Err(KnnUnavailable::Building),
@@ -102,7 +128,7 @@ impl EngineSource {
             return Err(KnnUnavailable::Overloaded);
         }
         let scoring = index.fields.get(field).ok_or(KnnUnavailable::Absent)?.scoring();
-        Ok((shards.iter().map(|shard| shard.view()).collect(), scoring))
+        Ok((shards, scoring))
     }
 
     async fn measured(&self, measure: RecallMeasure<'_>) -> Result<Vec<RecallPoint>, KnnUnavailable> {
@@ -127,13 +153,10 @@ impl EngineSource {
         question: KnnQuestion<'_>,
         doc: DocKey,
     ) -> Result<Option<DocumentFate>, KnnUnavailable> {
-        if question.filter.is_some() {
-            return Err(KnnUnavailable::FilterRefused);
-        }
-        let (views, scoring) = self.views(question.index, question.field).await?;
+        let (shards, scoring) = self.searched(&question).await?;
         let (vector, k, num_candidates) = (question.vector.to_vec(), question.k, question.num_candidates);
         let looked = self.pool.spawn_blocking(move || {
-            fate(&views, scoring, &Query { num_candidates, ..Query::new(&vector, k) }, &doc)
+            fate(&shards, scoring, &Query { num_candidates, ..Query::new(&vector, k) }, &doc)
         });
         looked.await.map_err(died)?.map_err(failed)
     }
@@ -145,18 +168,18 @@ impl EngineSource {
 
     async fn on_a_thread(
         &self,
-        views: &[Arc<dyn KnnView>],
+        shards: &[Searched],
         query: &Query<'_>,
         reach: Reach,
         scoring: Scoring,
     ) -> Result<Result<Found, EngineError>, KnnUnavailable> {
         let thread = tokio::time::timeout(THREAD_TIMEOUT, Arc::clone(&self.threads).acquire_owned()).await;
         let Ok(Ok(thread)) = thread else { return Err(KnnUnavailable::Overloaded) };
-        let (views, vector) = (views.to_vec(), query.vector.to_vec());
+        let (shards, vector) = (shards.to_vec(), query.vector.to_vec());
         let (k, num_candidates) = (query.k, query.num_candidates);
         let searched = self.pool.spawn_blocking(move || {
             let _thread = thread;
-            merged(&views, &Query { num_candidates, ..Query::new(&vector, k) }, reach, scoring)
+            merged(&shards, &Query { num_candidates, ..Query::new(&vector, k) }, reach, scoring)
         });
         searched.await.map_err(died)
     }
@@ -165,7 +188,7 @@ impl EngineSource {
     fn sample(
         &self,
         question: KnnQuestion<'_>,
-        views: Vec<Arc<dyn KnnView>>,
+        shards: Vec<Searched>,
         scoring: Scoring,
         hits: &[KnnHit],
     ) {
@@ -174,7 +197,7 @@ impl EngineSource {
             scoring,
             vector: question.vector.to_vec(),
             k: question.k,
-            views,
+            shards,
             scores: hits.iter().map(|hit| hit.score).collect(),
         };
         let live_recall = Arc::clone(&self.live_recall);
@@ -249,20 +272,20 @@ struct Found {
 /// Searches every shard and keeps the best `k` of all (or of each): by score, then by shard, then by
 /// age, as Elasticsearch's coordinator does.
 fn merged(
-    views: &[Arc<dyn KnnView>],
+    shards: &[Searched],
     query: &Query<'_>,
     reach: Reach,
     scoring: Scoring,
 ) -> Result<Found, EngineError> {
     let mut hits: Vec<(f32, usize, Hit)> =
-        Vec::with_capacity(query.k.saturating_mul(views.len()).min(10_000));
+        Vec::with_capacity(query.k.saturating_mul(shards.len()).min(10_000));
     let mut estimated = false;
-    for (number, view) in views.iter().enumerate() {
-        let found = view.search(query)?;
+    for (number, shard) in shards.iter().enumerate() {
+        let found = shard.view.search(&shard.query(query))?;
         estimated |= found.stats.lists > 0;
         hits.extend(found.hits.into_iter().map(|hit| (scoring.score(hit.value), number, hit)));
     }
-    if views.len() > 1 {
+    if shards.len() > 1 {
         hits.sort_by(|a, b| {
             b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.order.seq_no.cmp(&b.2.order.seq_no))
         });

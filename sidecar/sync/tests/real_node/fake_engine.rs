@@ -286,25 +286,49 @@ impl KnnView for FakeView {
         self.documents.len()
     }
 
-    /// Following needs no search; this one finds nothing.
-    fn search(&self, _: &Query<'_>) -> Result<Found, EngineError> {
-        Ok(Found::default())
+    /// Everything that is allowed, in the order of the keys: following needs no distances. What a filter
+    /// did not decide is not found, as in the engine.
+    fn search(&self, query: &Query<'_>) -> Result<Found, EngineError> {
+        let filter = query.filter.map(FakeFilter::of).transpose()?;
+        let allowed = |doc: &DocKey, order: SeqNo| {
+            filter.is_none_or(|filter| filter.decided(doc, order).unwrap_or(false))
+        };
+        let found = self.documents.iter().filter(|(doc, (order, _))| allowed(doc, *order));
+        let hit = |(doc, (order, vector)): (&DocKey, &(SeqNo, Vec<f32>))| Hit {
+            doc: doc.clone(),
+            order: *order,
+            value: vector.first().copied().unwrap_or(0.0),
+        };
+        Ok(Found { hits: found.map(hit).collect(), ..Found::default() })
     }
 
-    fn search_exactly(&self, _: &Query<'_>) -> Result<Found, EngineError> {
-        Ok(Found::default())
+    fn search_exactly(&self, query: &Query<'_>) -> Result<Found, EngineError> {
+        self.search(query)
     }
 
-    fn filter(&self, _: Allow<'_>) -> Arc<dyn SlotFilter> {
-        unreachable!("following needs no filter")
+    fn filter(&self, allow: Allow<'_>) -> Arc<dyn SlotFilter> {
+        Arc::new(FakeFilter::default().with(self, allow))
     }
 
-    fn extend_filter(&self, _: &dyn SlotFilter, _: Allow<'_>) -> Result<Arc<dyn SlotFilter>, EngineError> {
-        Err(EngineError::StaleFilter)
+    fn extend_filter(
+        &self,
+        filter: &dyn SlotFilter,
+        allow: Allow<'_>,
+    ) -> Result<Arc<dyn SlotFilter>, EngineError> {
+        Ok(Arc::new(FakeFilter::of(filter)?.with(self, allow)))
     }
 
-    fn allowed(&self, _: &dyn SlotFilter) -> Result<u64, EngineError> {
-        Err(EngineError::StaleFilter)
+    fn filter_debt(&self, filter: &dyn SlotFilter) -> Result<u64, EngineError> {
+        let filter = FakeFilter::of(filter)?;
+        let undecided = self.documents.iter().filter(|(doc, (order, _))| filter.decided(doc, *order).is_none());
+        Ok(undecided.count() as u64)
+    }
+
+    fn allowed(&self, filter: &dyn SlotFilter) -> Result<u64, EngineError> {
+        let filter = FakeFilter::of(filter)?;
+        let allowed =
+            self.documents.iter().filter(|(doc, (order, _))| filter.decided(doc, *order) == Some(true));
+        Ok(allowed.count() as u64)
     }
 
     fn explain(&self, _: &Query<'_>, _: &DocKey) -> Result<Option<Explanation>, EngineError> {
@@ -313,5 +337,49 @@ impl KnnView for FakeView {
 
     fn predicted_cost(&self, _: &Query<'_>) -> Duration {
         Duration::ZERO
+    }
+}
+
+/// Verdicts on versions of documents.
+#[derive(Clone, Debug, Default)]
+struct FakeFilter {
+    verdicts: HashMap<(DocKey, SeqNo), bool>,
+}
+
+impl FakeFilter {
+    fn of(filter: &dyn SlotFilter) -> Result<&Self, EngineError> {
+        let filter: &dyn std::any::Any = filter;
+        filter.downcast_ref().ok_or(EngineError::StaleFilter)
+    }
+
+    fn decided(&self, doc: &DocKey, order: SeqNo) -> Option<bool> {
+        self.verdicts.get(&(doc.clone(), order)).copied()
+    }
+
+    /// What is decided stays so, as slots of the engine are looked at once.
+    fn with(&self, view: &FakeView, allow: Allow<'_>) -> Self {
+        let mut verdicts = self.verdicts.clone();
+        for (doc, (order, _)) in &view.documents {
+            let verdict = || match allow {
+                Allow::SeqNos(numbers) => numbers.contains(order.seq_no),
+                Allow::Docs(predicate) => predicate(doc, *order),
+            };
+            verdicts.entry((doc.clone(), *order)).or_insert_with(verdict);
+        }
+        Self { verdicts }
+    }
+}
+
+impl SlotFilter for FakeFilter {
+    fn len(&self) -> u64 {
+        self.verdicts.values().filter(|allowed| **allowed).count() as u64
+    }
+
+    fn up_to(&self) -> u64 {
+        self.verdicts.len() as u64
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        64 * self.verdicts.len() as u64
     }
 }

@@ -1,0 +1,141 @@
+//! A filter in the engine's own form, one for each field of a shard: made from the numbers, and brought up
+//! to date by the first search of each new view.
+//!
+//! One task at a time does that, and others wait for it: a search may not take an older form, which would
+//! hide documents that the view shows. What may take longer than a search may hold its thread goes to the
+//! blocking pool.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use knn_types::{Allow, EngineError, KnnView, SlotFilter};
+use parking_lot::Mutex;
+use roaring::RoaringTreemap;
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
+
+use super::numbers::Numbers;
+
+/// Looking at so many slots takes about 100 µs.
+const SLOTS_IN_PLACE: u64 = 2_000;
+/// Extending copies a filter: of so many bytes at once.
+const BYTES_IN_PLACE: u64 = 64 << 10;
+
+/// The forms of one set of numbers, by field.
+#[derive(Debug, Default)]
+pub(super) struct Cells {
+    by_field: Mutex<Vec<(Arc<str>, Arc<Cell>)>>,
+}
+
+#[derive(Debug, Default)]
+struct Cell {
+    made: ArcSwapOption<Arc<dyn SlotFilter>>,
+    /// Held by whoever makes the next one.
+    making: tokio::sync::Mutex<()>,
+}
+
+/// A form that is ready.
+pub(super) struct Made {
+    pub(super) filter: Arc<dyn SlotFilter>,
+    /// It was made from nothing.
+    pub(super) is_new: bool,
+}
+
+/// Why there is no form.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CellError {
+    /// Documents share numbers, so that a number says nothing of either.
+    #[error("documents of the shard have the same _seq_no")]
+    SharedNumbers,
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("engine call ended badly: {0}")]
+    Blocking(#[from] JoinError),
+}
+
+impl Cells {
+    fn of(&self, field: &str) -> Arc<Cell> {
+        let mut by_field = self.by_field.lock();
+        if let Some((_, cell)) = by_field.iter().find(|(name, _)| **name == *field) {
+            return Arc::clone(cell);
+        }
+        let cell = Arc::<Cell>::default();
+        by_field.push((field.into(), Arc::clone(&cell)));
+        cell
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        let made = |cell: &Cell| cell.made.load().as_ref().map_or(0, |filter| filter.memory_bytes());
+        self.by_field.lock().iter().map(|(_, cell)| made(cell)).sum()
+    }
+}
+
+impl Numbers {
+    /// The filter as searches of `view` on this field want it; the numbers must be right for that view.
+    /// `check_shared`: the shard may have documents with equal numbers.
+    pub(super) async fn slots(
+        self: &Arc<Self>,
+        field: &str,
+        view: &Arc<dyn KnnView>,
+        check_shared: bool,
+        pool: &Handle,
+    ) -> Result<Made, CellError> {
+        let cell = self.cells.of(field);
+        if let Some(filter) = cell.ready_for(view) {
+            return Ok(Made { filter, is_new: false });
+        }
+        let _only_one = cell.making.lock().await;
+        let held = cell.made.load().as_deref().cloned();
+        let debt = held.as_ref().and_then(|held| view.filter_debt(&**held).ok());
+        let filter = match (held, debt) {
+            (Some(filter), Some(0)) => return Ok(Made { filter, is_new: false }),
+            (Some(held), Some(debt)) if debt <= SLOTS_IN_PLACE && self.set_bytes() <= BYTES_IN_PLACE => {
+                self.with(|numbers| view.extend_filter(&*held, Allow::SeqNos(numbers)))?
+            }
+            (held, debt) => {
+                let held = held.filter(|_| debt.is_some());
+                let (numbers, view) = (Arc::clone(self), Arc::clone(view));
+                let make = move || numbers.make(&*view, held.as_deref(), check_shared);
+                pool.spawn_blocking(make).await??
+            }
+        };
+        cell.made.store(Some(Arc::new(Arc::clone(&filter))));
+        Ok(Made { filter, is_new: debt.is_none() })
+    }
+
+    fn make(
+        &self,
+        view: &dyn KnnView,
+        held: Option<&dyn SlotFilter>,
+        check_shared: bool,
+    ) -> Result<Arc<dyn SlotFilter>, CellError> {
+        if let Some(held) = held {
+            return Ok(self.with(|numbers| view.extend_filter(held, Allow::SeqNos(numbers)))?);
+        }
+        if check_shared && shares_numbers(view) {
+            return Err(CellError::SharedNumbers);
+        }
+        Ok(self.with(|numbers| view.filter(Allow::SeqNos(numbers))))
+    }
+}
+
+impl Cell {
+    fn ready_for(&self, view: &Arc<dyn KnnView>) -> Option<Arc<dyn SlotFilter>> {
+        let made = self.made.load();
+        let filter: &Arc<dyn SlotFilter> = made.as_deref()?;
+        matches!(view.filter_debt(&**filter), Ok(0)).then(|| Arc::clone(filter))
+    }
+}
+
+/// Whether two documents of a view have one number, as after a shrink.
+fn shares_numbers(view: &dyn KnnView) -> bool {
+    let seen = Mutex::new((RoaringTreemap::new(), false));
+    let note = |_: &knn_types::DocKey, order: knn_types::SeqNo| {
+        let mut seen = seen.lock();
+        let new = seen.0.insert(order.seq_no);
+        seen.1 |= !new;
+        false
+    };
+    view.filter(Allow::Docs(&note));
+    seen.into_inner().1
+}
