@@ -57,7 +57,7 @@ pub struct IndexInfo {
     pub max_result_window: usize,
     /// `index.version.created`, e.g. 8512000.
     pub created: u64,
-    /// Made by shrinking, splitting or cloning another one: two documents of a shard may have one `_seq_no`.
+    /// May have been made by shrinking another one: then two documents of a shard may have one `_seq_no`.
     pub resized: bool,
     /// Some field is `nested`.
     pub has_nested: bool,
@@ -385,9 +385,8 @@ fn read_index(
         search_idle_after: setting(&index.settings, "search.idle.after").and_then(time_value),
         max_result_window,
         created,
-        resized: ["resize.source.uuid", "shrink.source.uuid"]
-            .iter()
-            .any(|key| setting(&index.settings, key).is_some()),
+        // Elasticsearch forgets the source of a resized index, but writes down this one for it alone.
+        resized: setting(&index.settings, "routing_partition_size").is_some(),
         has_nested: found.has_nested,
         may_ignore: found.may_ignore || settings_may_ignore(&index.settings),
         writes: WriteRules::read(index, shards, &found.ours),

@@ -25,7 +25,7 @@
 //! All of this is said of one incarnation of one copy: sets are forgotten when another one is followed, when a
 //! shard goes back in time, and while a field is learnt for the first time. Mapping and analysis are
 //! part of what a [`DocFilter`] is: where they change, it is another filter. After a shrink two
-//! documents of one shard may have one number; then no filter is kept ([`slots`]).
+//! documents of one shard may have one number; then no filter is kept.
 //!
 //! What is worth fetching decides [`admission`]; what stays, [`keeper`]. Nothing is written to disk.
 
@@ -59,9 +59,9 @@ pub(crate) use keeper::run;
 pub(crate) use metrics::FilterMetrics;
 pub(crate) use numbers::{Numbers, Pulling, ShardFilters};
 
-/// Filters that are read at the same time, and such as may wait for their turn.
+/// Shards of which filters are read at the same time, and filters that may be under way.
 const FETCHES: usize = 2;
-const WAITING_FETCHES: usize = 64;
+const MOST_UNDER_WAY: usize = 64;
 /// A set may be replaced, or become right, between two looks; then it is looked at again.
 const LOOKS: usize = 3;
 /// A filter that cannot be used for reasons that do not pass is refused for so long, in milliseconds.
@@ -104,7 +104,7 @@ pub(crate) struct FilterCache {
     hasher: RandomState,
     doorkeeper: Mutex<Doorkeeper>,
     fetches: Semaphore,
-    waiting: AtomicUsize,
+    under_way: AtomicUsize,
     /// Of the worth of filters, as bits; see [`Cached::worth`].
     floor: AtomicU64,
     /// Something was fetched or made.
@@ -120,7 +120,7 @@ impl FilterCache {
             hasher: RandomState::new(),
             doorkeeper: Mutex::default(),
             fetches: Semaphore::new(FETCHES),
-            waiting: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
             floor: AtomicU64::new(0),
             changed: Notify::new(),
             metrics: FilterMetrics::register(registry, budget),
@@ -195,8 +195,7 @@ async fn look_up(
         let Some((view, numbers)) = right_now(entry, &cached, shard, index) else {
             return if fetch(ctx, entry, &cached, None) { Filtered::Unknown } else { Filtered::Refused };
         };
-        let may_share = entry.info.load().resized;
-        match numbers.slots(field, &view, may_share, &ctx.runtime).await {
+        match numbers.slots(field, &view, &ctx.runtime).await {
             Ok(made) => {
                 if made.is_new {
                     cache.changed.notify_one();
@@ -263,7 +262,7 @@ impl Drop for Speculation {
 }
 
 /// Has what is wanted of a filter read in the background, unless that is under way. False where too many
-/// wait for that already.
+/// others are under way.
 fn fetch(
     ctx: &Arc<Context>,
     entry: &Arc<IndexEntry>,
@@ -274,8 +273,8 @@ fn fetch(
     if entry.cancel.is_cancelled() || !cached.begin_fetch() {
         return true;
     }
-    if cache.waiting.fetch_add(1, Ordering::AcqRel) >= WAITING_FETCHES {
-        cache.waiting.fetch_sub(1, Ordering::AcqRel);
+    if cache.under_way.fetch_add(1, Ordering::AcqRel) >= MOST_UNDER_WAY {
+        cache.under_way.fetch_sub(1, Ordering::AcqRel);
         cached.end_fetch(None);
         return false;
     }
@@ -283,20 +282,19 @@ fn fetch(
     let runtime = ctx.runtime.clone();
     let fetching = async move {
         tokio::select! {
-            () = fetch_in_turn(&ctx, &of_entry, &cached) => {}
+            () = fetch_now(&ctx, &of_entry, &cached) => {}
             () = of_entry.cancel.cancelled() => cached.end_fetch(None),
         }
         drop(speculation);
-        ctx.filters.waiting.fetch_sub(1, Ordering::AcqRel);
+        ctx.filters.under_way.fetch_sub(1, Ordering::AcqRel);
         ctx.filters.changed.notify_one();
     };
     entry.tasks.spawn_on(fetching, &runtime);
     true
 }
 
-async fn fetch_in_turn(ctx: &Arc<Context>, entry: &Arc<IndexEntry>, cached: &Cached) {
+async fn fetch_now(ctx: &Arc<Context>, entry: &Arc<IndexEntry>, cached: &Cached) {
     let cache = &ctx.filters;
-    let Ok(_turn) = cache.fetches.acquire().await else { return };
     let began = Instant::now();
     let fetched = fetch::run(ctx, entry, cached).await;
     let took = began.elapsed();

@@ -22,7 +22,7 @@ const STATE: &str = r#"{"version":57,"metadata":{"indices":{
    "future":{"type":"dense_vector","dims":4,"index":true,"similarity":"cosine","meta":{"outrigger.ivf":"magic=1"}},
    "off":{"type":"dense_vector","dims":4,"index":false,"meta":{"outrigger.ivf":"default"}}}}}},
  "x2":{"state":"close","settings":{"index.uuid":"u2","index.number_of_shards":"1","index.version.created":"8512000"},"mappings":{}},
- "x3":{"state":"open","settings":{"index":{"uuid":"u3","number_of_shards":"1","resize":{"source":{"uuid":"u0"}},"version":{"created":"8512000"}}},"mappings":{"_doc":{}}}}}}"#;
+ "x3":{"state":"open","settings":{"index":{"uuid":"u3","number_of_shards":"1","routing_partition_size":"1","version":{"created":"8512000"}}},"mappings":{"_doc":{}}}}}}"#;
 
 const ALIASES: &str = r#"{"x1":{"aliases":{"al":{},"w":{"is_write_index":true},"both":{},"alf":{"filter":{"term":{"a":1}}},"rt":{"index_routing":"1","search_routing":"1"}}},"x2":{"aliases":{"shut":{}}},"x3":{"aliases":{"both":{}}}}"#;
 

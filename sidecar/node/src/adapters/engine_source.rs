@@ -66,8 +66,7 @@ impl EngineSource {
         }
         let query =
             Query { num_candidates: question.num_candidates, ..Query::new(question.vector, question.k) };
-        let cost: Duration =
-            shards.iter().map(|shard| shard.view.predicted_cost(&shard.query(&query))).sum();
+        let cost: Duration = shards.iter().map(|shard| shard.view.predicted_cost(&shard.query(&query))).sum();
         let found = if cost < IN_PLACE {
             merged(&shards, &query, question.reach, scoring)
         } else {
@@ -84,10 +83,7 @@ impl EngineSource {
     }
 
     /// What a question is about: what is published of each shard, under its filter.
-    async fn searched(
-        &self,
-        question: &KnnQuestion<'_>,
-    ) -> Result<(Vec<Searched>, Scoring), KnnUnavailable> {
+    async fn searched(&self, question: &KnnQuestion<'_>) -> Result<(Vec<Searched>, Scoring), KnnUnavailable> {
         let (indexes, scoring) = self.indexes(question.index, question.field).await?;
         let Some(filter) = question.filter else {
             return Ok((indexes.iter().map(|index| Searched::whole(index.view())).collect(), scoring));
@@ -185,13 +181,7 @@ impl EngineSource {
     }
 
     /// Has the recall of an answered search measured in the background.
-    fn sample(
-        &self,
-        question: KnnQuestion<'_>,
-        shards: Vec<Searched>,
-        scoring: Scoring,
-        hits: &[KnnHit],
-    ) {
+    fn sample(&self, question: KnnQuestion<'_>, shards: Vec<Searched>, scoring: Scoring, hits: &[KnnHit]) {
         let answered = Answered {
             field: (Arc::clone(&question.index.uuid), question.field.into()),
             scoring,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use roaring::RoaringTreemap;
 use serde_json::json;
 use tokio::time::timeout;
@@ -12,6 +13,7 @@ use super::numbers::Numbers;
 use crate::context::Context;
 use crate::pages::all_of_text;
 use crate::pit::Pit;
+use crate::poll::Primary;
 use crate::registry::IndexEntry;
 use crate::response::{self, OrderHit, Search};
 use crate::shard::Shard;
@@ -19,6 +21,8 @@ use crate::upstream::{Format, UpstreamError};
 
 /// Documents per page, if the index allows so many.
 const PAGE: usize = 10_000;
+/// Numbers among which one search looks for equal ones.
+const NUMBERS_AT_ONCE: i64 = 200_000;
 /// Longest that one shard is read, and that its next publication is waited for.
 const LIMIT: Duration = Duration::from_secs(60);
 /// One set may take this part of the memory for all.
@@ -33,62 +37,83 @@ pub(super) enum FetchError {
     TooMany,
     #[error("it took too long")]
     TooSlow,
+    #[error("documents of the shard have the same _seq_no")]
+    SharedNumbers,
     #[error("the shard is not followed at the moment")]
     NotFollowed,
     #[error("reading ended badly: {0}")]
     Blocking(#[from] tokio::task::JoinError),
 }
 
-/// Fetches what is wanted of all shards. Returns how many documents were read.
+/// Fetches what is wanted of all shards, side by side. Returns how many documents were read.
 pub(super) async fn run(
     ctx: &Arc<Context>,
     entry: &Arc<IndexEntry>,
     cached: &Cached,
 ) -> Result<u64, FetchError> {
-    let mut documents = 0;
-    for shard in entry.shards.iter().filter(|shard| cached.wants(shard.number as usize)) {
-        let (copy, node) = {
-            let state = shard.state.lock();
-            let plan = state.plan().ok_or(FetchError::NotFollowed)?;
-            (plan.at.incarnation, plan.primary.node)
-        };
-        let numbers =
-            shard.filters.register(cached.filter(), copy).ok_or(FetchError::NotFollowed)?;
-        let fetched = timeout(LIMIT, one_shard(ctx, entry, shard, &node, &numbers)).await;
-        match fetched.unwrap_or(Err(FetchError::TooSlow)) {
-            Ok(found) => documents += found,
-            Err(error) => {
-                shard.filters.forget(&numbers);
-                return Err(error);
-            }
-        }
-        cached.put(shard, numbers);
-    }
-    Ok(documents)
+    let wanted = entry.shards.iter().filter(|shard| cached.wants(shard.number as usize));
+    // To the end, whatever becomes of the others: what is registered must be put in or forgotten.
+    let fetched = join_all(wanted.map(|shard| one_shard(ctx, entry, shard, cached))).await;
+    fetched.into_iter().sum()
 }
 
 async fn one_shard(
     ctx: &Arc<Context>,
     entry: &Arc<IndexEntry>,
     shard: &Arc<Shard>,
-    node: &str,
+    cached: &Cached,
+) -> Result<u64, FetchError> {
+    let plan = shard.state.lock().plan().ok_or(FetchError::NotFollowed)?;
+    let registered = shard.filters.register(cached.filter(), plan.at.incarnation);
+    let numbers = registered.ok_or(FetchError::NotFollowed)?;
+    let fetch = async {
+        let documents = read(ctx, entry, shard, &plan.primary, &numbers).await?;
+        until_right(ctx, shard, &numbers).await?;
+        Ok(documents)
+    };
+    let fetched = timeout(LIMIT, fetch).await.unwrap_or(Err(FetchError::TooSlow));
+    match &fetched {
+        Ok(_) => cached.put(shard, numbers),
+        Err(_) => shard.filters.forget(&numbers),
+    }
+    fetched
+}
+
+/// Reads what matches, when it is its turn.
+async fn read(
+    ctx: &Arc<Context>,
+    entry: &Arc<IndexEntry>,
+    shard: &Arc<Shard>,
+    primary: &Primary,
     numbers: &Arc<Numbers>,
 ) -> Result<u64, FetchError> {
-    let pit = Pit::open(ctx, &entry.info.load().name, shard.number, node).await?;
+    let _turn = ctx.filters.fetches.acquire().await.map_err(|_| FetchError::NotFollowed)?;
+    let pit = Pit::open(ctx, &entry.info.load().name, shard.number, &primary.node).await?;
     shard.filters.opened(numbers);
     // On its way while pages are read.
     ask_for_pull(ctx, shard);
     let pit = Arc::new(pit);
-    let found = all(ctx, entry, &pit, numbers.filter().query()).await;
+    let found = async {
+        if entry.info.load().resized && !shard.filters.numbers_are_unique() {
+            unique(&pit, primary.max_seq_no).await?;
+            shard.filters.found_unique(numbers);
+        }
+        all(ctx, entry, &pit, numbers.filter().query()).await
+    };
+    let found = found.await;
     ctx.tasks.spawn(async move { pit.close().await });
     let found = found?;
     shard.filters.fetched(numbers, &found);
+    Ok(found.len())
+}
 
+/// Waits for the publication from which on a set that was read is right.
+async fn until_right(ctx: &Context, shard: &Shard, numbers: &Numbers) -> Result<(), FetchError> {
     let mut published = ctx.published.subscribe();
     loop {
         published.mark_unchanged();
         if numbers.is_ready() {
-            return Ok(found.len());
+            return Ok(());
         }
         if numbers.is_forgotten() {
             return Err(FetchError::NotFollowed);
@@ -106,6 +131,27 @@ async fn one_shard(
 fn ask_for_pull(ctx: &Context, shard: &Shard) {
     shard.state.lock().pull_again();
     ctx.reschedule.notify_one();
+}
+
+/// Makes sure that no two documents have one number, as they may after a shrink, where a number says
+/// nothing of either. Numbers above `up_to` are given out once.
+async fn unique(pit: &Pit, up_to: i64) -> Result<(), FetchError> {
+    let mut from = 0;
+    while from <= up_to {
+        let range = json!({"range": {"_seq_no": {"gte": from, "lt": from + NUMBERS_AT_ONCE}}});
+        let shared = json!({"terms": {
+            "field": "_seq_no", "size": 1, "min_doc_count": 2, "order": {"_count": "desc"},
+        }});
+        let body = json!({
+            "size": 0, "track_total_hits": false, "query": range, "aggs": {"by_seq_no": shared},
+        });
+        let found = pit.search(body).await?.aggregations.map(|found| found.by_seq_no.buckets);
+        if found.is_none_or(|buckets| !buckets.is_empty()) {
+            return Err(FetchError::SharedNumbers);
+        }
+        from += NUMBERS_AT_ONCE;
+    }
+    Ok(())
 }
 
 async fn all(
@@ -155,7 +201,7 @@ pub(super) fn order_body(size: usize) -> serde_json::Value {
 /// How long the filter is refused after an error; `None`: it may be asked for again at once.
 pub(super) fn penalty(error: &FetchError) -> Option<Duration> {
     match error {
-        FetchError::TooMany => Some(Duration::from_secs(600)),
+        FetchError::TooMany | FetchError::SharedNumbers => Some(Duration::from_secs(600)),
         FetchError::TooSlow => Some(Duration::from_secs(60)),
         FetchError::Upstream(UpstreamError::Status { status, .. }) if status.is_client_error() => {
             Some(Duration::from_secs(60))
@@ -171,6 +217,7 @@ pub(super) fn outcome(result: &Result<u64, FetchError>) -> &'static str {
         Ok(_) => "done",
         Err(FetchError::TooMany) => "too_many",
         Err(FetchError::TooSlow) => "too_slow",
+        Err(FetchError::SharedNumbers) => "shared_numbers",
         Err(FetchError::NotFollowed) => "not_followed",
         Err(FetchError::Upstream(_) | FetchError::Blocking(_)) => "failed",
     }

@@ -59,7 +59,7 @@ impl FilterMetrics {
         );
         filters.register(
             "fetch_seconds",
-            "From the first page of a filter to its first use",
+            "From when a filter was wanted to when it could be used",
             metrics.fetch_seconds.clone(),
         );
         filters.register(

@@ -131,6 +131,8 @@ struct Inner {
     /// fields built, is published.
     copy: Option<u64>,
     kept: Vec<Arc<Numbers>>,
+    /// No two documents have one number. New ones get new numbers, so that it stays so.
+    numbers_are_unique: bool,
     /// Numbers that were staged and are not covered by what pulls ask of everything new.
     owed: RoaringTreemap,
 }
@@ -170,6 +172,16 @@ impl ShardFilters {
     pub(crate) fn fetched(&self, numbers: &Numbers, found: &RoaringTreemap) {
         numbers.add(found);
         numbers.advance(|progress| progress.fetched = Some(found.len()));
+    }
+
+    pub(crate) fn numbers_are_unique(&self) -> bool {
+        self.inner.lock().numbers_are_unique
+    }
+
+    /// It was looked at, while this set was fetched.
+    pub(crate) fn found_unique(&self, numbers: &Numbers) {
+        let mut inner = self.inner.lock();
+        inner.numbers_are_unique |= !numbers.is_forgotten();
     }
 
     pub(crate) fn forget(&self, numbers: &Arc<Numbers>) {
@@ -238,7 +250,123 @@ impl Inner {
 
     fn forget_all(&mut self) {
         self.copy = None;
+        self.numbers_are_unique = false;
         self.owed.clear();
         self.kept.drain(..).for_each(|numbers| numbers.forget());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COPY: u64 = 7;
+
+    /// A shard of which one pull is published.
+    fn followed() -> ShardFilters {
+        let filters = ShardFilters::default();
+        let pull = filters.begin_pull(COPY, true);
+        filters.published(&pull, &filters.kept(), true);
+        filters
+    }
+
+    fn register(filters: &ShardFilters) -> Arc<Numbers> {
+        filters.register(&DocFilter::new("{}"), COPY).expect("the shard is followed")
+    }
+
+    fn set(numbers: &[u64]) -> RoaringTreemap {
+        numbers.iter().copied().collect()
+    }
+
+    #[test]
+    fn a_set_is_right_from_the_first_pull_that_began_after_its_fetch() {
+        let filters = followed();
+        let numbers = register(&filters);
+        // Its point in time may be older than that of the fetch, though it is published later.
+        let early = filters.begin_pull(COPY, true);
+        let kept = filters.kept();
+        filters.opened(&numbers);
+        let late = filters.begin_pull(COPY, true);
+        filters.published(&early, &kept, true);
+        filters.fetched(&numbers, &set(&[1]));
+        assert!(!numbers.is_ready());
+        let before = filters.publications();
+        filters.published(&late, &filters.kept(), true);
+        assert!(numbers.is_ready());
+        assert!(!numbers.is_right_after(before), "a view that was loaded then may be older");
+        assert!(numbers.is_right_after(filters.publications()));
+    }
+
+    #[test]
+    fn pulls_during_a_fetch_count() {
+        let filters = followed();
+        let numbers = register(&filters);
+        filters.opened(&numbers);
+        let pull = filters.begin_pull(COPY, true);
+        numbers.add(&set(&[5]));
+        filters.published(&pull, &filters.kept(), true);
+        let first = filters.publications();
+        let pull = filters.begin_pull(COPY, true);
+        filters.published(&pull, &filters.kept(), true);
+        filters.fetched(&numbers, &set(&[1, 2]));
+        assert!(numbers.is_right_after(first), "the set holds what those pulls judged");
+        assert!(numbers.with(|numbers| *numbers == set(&[1, 2, 5])));
+    }
+
+    #[test]
+    fn another_copy_forgets_what_was_said_of_the_one_before() {
+        let filters = followed();
+        let numbers = register(&filters);
+        filters.opened(&numbers);
+        filters.owe([3].into_iter());
+        let pull = filters.begin_pull(COPY + 1, true);
+        assert!(numbers.is_forgotten() && filters.kept().is_empty() && filters.owed().is_empty());
+        assert!(filters.register(&DocFilter::new("{}"), COPY).is_none(), "that copy is gone");
+        assert!(filters.register(&DocFilter::new("{}"), COPY + 1).is_none(), "nothing of it is published");
+        filters.published(&pull, &filters.kept(), true);
+        assert!(filters.register(&DocFilter::new("{}"), COPY + 1).is_some());
+        // What was under way ends as if nothing had been.
+        filters.fetched(&numbers, &set(&[1]));
+        assert!(!numbers.is_ready() && !numbers.is_right_after(u64::MAX));
+    }
+
+    #[test]
+    fn while_a_field_is_learnt_nothing_is_kept() {
+        let filters = followed();
+        let numbers = register(&filters);
+        let pull = filters.begin_pull(COPY, false);
+        assert!(numbers.is_forgotten());
+        filters.published(&pull, &filters.kept(), false);
+        assert!(filters.register(&DocFilter::new("{}"), COPY).is_none());
+        let pull = filters.begin_pull(COPY, false);
+        filters.published(&pull, &filters.kept(), true);
+        assert!(filters.register(&DocFilter::new("{}"), COPY).is_some());
+    }
+
+    #[test]
+    fn what_is_owed_outlives_a_failed_pull() {
+        let filters = followed();
+        register(&filters);
+        filters.begin_pull(COPY, true);
+        filters.owe([3, 9].into_iter());
+        filters.begin_pull(COPY, true);
+        filters.owe([4].into_iter());
+        let owed = filters.owed();
+        assert_eq!(owed, set(&[3, 4, 9]));
+        filters.owe([12].into_iter());
+        filters.settled(&owed);
+        assert_eq!(filters.owed(), set(&[12]));
+    }
+
+    #[test]
+    fn a_set_with_many_new_numbers_has_grown() {
+        let filters = followed();
+        let numbers = register(&filters);
+        numbers.add(&(0..3 * GROWTH).collect());
+        assert!(!numbers.has_grown(), "nothing is known of one that is not fetched");
+        filters.fetched(&numbers, &(0..GROWTH).collect());
+        assert!(!numbers.has_grown());
+        numbers.add(&(0..=3 * GROWTH).collect());
+        assert!(numbers.has_grown());
     }
 }

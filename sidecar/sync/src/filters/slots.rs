@@ -10,7 +10,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use knn_types::{Allow, EngineError, KnnView, SlotFilter};
 use parking_lot::Mutex;
-use roaring::RoaringTreemap;
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
@@ -44,9 +43,6 @@ pub(super) struct Made {
 /// Why there is no form.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CellError {
-    /// Documents share numbers, so that a number says nothing of either.
-    #[error("documents of the shard have the same _seq_no")]
-    SharedNumbers,
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("engine call ended badly: {0}")]
@@ -72,12 +68,10 @@ impl Cells {
 
 impl Numbers {
     /// The filter as searches of `view` on this field want it; the numbers must be right for that view.
-    /// `check_shared`: the shard may have documents with equal numbers.
     pub(super) async fn slots(
         self: &Arc<Self>,
         field: &str,
         view: &Arc<dyn KnnView>,
-        check_shared: bool,
         pool: &Handle,
     ) -> Result<Made, CellError> {
         let cell = self.cells.of(field);
@@ -95,7 +89,7 @@ impl Numbers {
             (held, debt) => {
                 let held = held.filter(|_| debt.is_some());
                 let (numbers, view) = (Arc::clone(self), Arc::clone(view));
-                let make = move || numbers.make(&*view, held.as_deref(), check_shared);
+                let make = move || numbers.make(&*view, held.as_deref());
                 pool.spawn_blocking(make).await??
             }
         };
@@ -107,15 +101,11 @@ impl Numbers {
         &self,
         view: &dyn KnnView,
         held: Option<&dyn SlotFilter>,
-        check_shared: bool,
-    ) -> Result<Arc<dyn SlotFilter>, CellError> {
-        if let Some(held) = held {
-            return Ok(self.with(|numbers| view.extend_filter(held, Allow::SeqNos(numbers)))?);
+    ) -> Result<Arc<dyn SlotFilter>, EngineError> {
+        match held {
+            Some(held) => self.with(|numbers| view.extend_filter(held, Allow::SeqNos(numbers))),
+            None => Ok(self.with(|numbers| view.filter(Allow::SeqNos(numbers)))),
         }
-        if check_shared && shares_numbers(view) {
-            return Err(CellError::SharedNumbers);
-        }
-        Ok(self.with(|numbers| view.filter(Allow::SeqNos(numbers))))
     }
 }
 
@@ -125,17 +115,4 @@ impl Cell {
         let filter: &Arc<dyn SlotFilter> = made.as_deref()?;
         matches!(view.filter_debt(&**filter), Ok(0)).then(|| Arc::clone(filter))
     }
-}
-
-/// Whether two documents of a view have one number, as after a shrink.
-fn shares_numbers(view: &dyn KnnView) -> bool {
-    let seen = Mutex::new((RoaringTreemap::new(), false));
-    let note = |_: &knn_types::DocKey, order: knn_types::SeqNo| {
-        let mut seen = seen.lock();
-        let new = seen.0.insert(order.seq_no);
-        seen.1 |= !new;
-        false
-    };
-    view.filter(Allow::Docs(&note));
-    seen.into_inner().1
 }

@@ -320,7 +320,8 @@ impl KnnView for FakeView {
 
     fn filter_debt(&self, filter: &dyn SlotFilter) -> Result<u64, EngineError> {
         let filter = FakeFilter::of(filter)?;
-        let undecided = self.documents.iter().filter(|(doc, (order, _))| filter.decided(doc, *order).is_none());
+        let undecided =
+            self.documents.iter().filter(|(doc, (order, _))| filter.decided(doc, *order).is_none());
         Ok(undecided.count() as u64)
     }
 

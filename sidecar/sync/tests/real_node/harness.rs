@@ -203,6 +203,14 @@ impl Follower {
         text.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |value| value.parse().unwrap())
     }
 
+    /// A number as `/metrics` would show it, by its full name and labels; 0 where there is none.
+    pub(crate) fn number(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let line = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        text.lines().find_map(line).unwrap_or(0)
+    }
+
     pub(crate) fn uuid(&self, index: &str) -> String {
         self.sync.catalog().index(index).expect("the index is in the catalog").uuid.to_string()
     }

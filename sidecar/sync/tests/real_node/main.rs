@@ -3,6 +3,7 @@
 
 mod builds;
 mod fake_engine;
+mod filters;
 mod harness;
 mod held;
 mod life;
@@ -50,6 +51,10 @@ scenarios!(
     held::acknowledged_deletions_need_no_audit,
     held::an_earlier_primary_is_not_believed,
     held::writers_through_and_around_us_race,
+    filters::a_filter_is_fetched_once_and_kept_up,
+    filters::no_search_sees_a_wrong_set,
+    filters::filters_stay_within_their_limits,
+    filters::a_filter_is_forgotten_where_numbers_mean_something_else,
     refresh::without_automatic_refresh_nothing_shows_early,
     refresh::an_automatic_refresh_shows_soon,
     refresh::an_idle_index_sleeps_and_wakes,
