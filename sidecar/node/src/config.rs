@@ -245,7 +245,7 @@ impl Config {
                 defaults.snapshot_interval,
                 "snapshot_interval",
             )?,
-            filter_memory: layer.filter_memory.map_or(defaults.filter_memory, |word| word.0.0 as u64),
+            filter_memory: layer.filter_memory.map_or(defaults.filter_memory, |word| word.0.0),
             build_rate: match layer.build_rate {
                 Some(0) => bail!("build_rate must be at least 1"),
                 rate => rate,
