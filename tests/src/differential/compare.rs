@@ -12,6 +12,9 @@ const VOLATILE: &[&str] =
 /// Relative.
 const TOLERANCE: f64 = 1e-5;
 
+/// Scores are float32 around 1, whose last digit weighs more in `(1 + cosine) / 2` near 0.
+const LEAST_TOLERANCE: f64 = 3e-7;
+
 /// What is said of the first place where two answers differ.
 type Difference = Result<(), String>;
 
@@ -147,7 +150,8 @@ fn near(a: &Value, b: &Value) -> bool {
         (Value::Number(x), Value::Number(y)) => {
             let (x, y) = (x.as_f64().unwrap_or(f64::NAN), y.as_f64().unwrap_or(f64::NAN));
             // Both or none with a fraction: `1` is not `1.0` to every client.
-            a.is_f64() == b.is_f64() && (x - y).abs() <= TOLERANCE * x.abs().max(y.abs()).max(1e-4)
+            a.is_f64() == b.is_f64()
+                && (x - y).abs() <= (TOLERANCE * x.abs().max(y.abs())).max(LEAST_TOLERANCE)
         }
         _ => a == b,
     }

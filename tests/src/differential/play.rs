@@ -47,6 +47,8 @@ pub struct Report {
     pub shapes: BTreeMap<&'static str, BTreeMap<String, usize>>,
     /// Requests that Elasticsearch itself answered in two ways.
     pub unsteady: usize,
+    /// Requests that passed, and that Elasticsearch answered by the estimates of the type that our field has there.
+    pub estimated: usize,
     /// What differed, made as small as could be, for people.
     pub differences: Vec<String>,
     /// How long it took.
@@ -101,11 +103,11 @@ async fn ask(pair: &Pair<'_>, world: &World, options: &Options, first: u64, repo
         }
         *report.ways.entry(exchange.way).or_default() += 1;
         let Some(difference) = exchange.difference else { continue };
-        if exchange.unsteady {
-            report.unsteady += 1;
-            continue;
+        match exchange.excuse {
+            Some(Excuse::Unsteady) => report.unsteady += 1,
+            Some(Excuse::Estimated) => report.estimated += 1,
+            None => different.push((number, difference, request)),
         }
-        different.push((number, difference, request));
     }
     for (number, difference, request) in different {
         eprintln!("world {}, request {number}, {:?}: {difference}", world.number, request.made_of);
@@ -128,8 +130,24 @@ async fn ask(pair: &Pair<'_>, world: &World, options: &Options, first: u64, repo
 pub(super) struct Exchange {
     pub(super) way: String,
     pub(super) difference: Option<String>,
+    pub(super) excuse: Option<Excuse>,
+}
+
+/// Why a difference is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excuse {
     /// Elasticsearch answers this in two ways itself, one of which is ours.
-    pub(super) unsteady: bool,
+    Unsteady,
+    /// It passed, and Elasticsearch says the same of our index when it is asked directly: the fields have a
+    /// quantised type there, which may miss one of the nearest where few are wanted.
+    Estimated,
+}
+
+impl Exchange {
+    /// A difference that is ours.
+    pub(super) fn fault(self) -> Option<String> {
+        self.difference.filter(|_| self.excuse.is_none())
+    }
 }
 
 /// Asks both sides, and compares.
@@ -141,21 +159,28 @@ pub(super) async fn exchange(pair: &Pair<'_>, request: &Request) -> Exchange {
     let (ours, theirs) = match (ours, theirs) {
         (Some(ours), Some(theirs)) => (ours, theirs),
         // A connection that closes on both sides is an answer too.
-        (None, None) => return Exchange { way: "none".to_owned(), difference: None, unsteady: false },
+        (None, None) => return Exchange { way: "none".to_owned(), difference: None, excuse: None },
         (ours, _) => {
             let who = if ours.is_none() { "we" } else { "Elasticsearch" };
             let difference = Some(format!("{who} gave no response"));
-            return Exchange { way: "none".to_owned(), difference, unsteady: false };
+            return Exchange { way: "none".to_owned(), difference, excuse: None };
         }
     };
     let way = ours[0].way.clone();
     let differ = |theirs: &[Answer]| compare::difference((&ours, &pair.ours), (theirs, &pair.twin));
     let Some(difference) = differ(&theirs) else {
-        return Exchange { way, difference: None, unsteady: false };
+        return Exchange { way, difference: None, excuse: None };
     };
     let again = request.ask(&pair.sides.direct, &pair.twin).await;
-    let unsteady = again.is_some_and(|again| differ(&again).is_none());
-    Exchange { way, difference: Some(difference), unsteady }
+    let mut excuse = again.filter(|again| differ(again).is_none()).map(|_| Excuse::Unsteady);
+    let both_succeeded = ours.iter().chain(&theirs).all(|answer| answer.status == 200);
+    if excuse.is_none() && both_succeeded && way.starts_with("pass") && exists((8, 19)) {
+        let passed = request.ask(&pair.sides.direct, &pair.ours).await;
+        let same = passed
+            .is_some_and(|passed| compare::difference((&ours, &pair.ours), (&passed, &pair.ours)).is_none());
+        excuse = same.then_some(Excuse::Estimated);
+    }
+    Exchange { way, difference: Some(difference), excuse }
 }
 
 fn exists(since: Since) -> bool {

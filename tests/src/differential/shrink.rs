@@ -1,6 +1,8 @@
 //! Making a difference small: parts of the request are left out as long as the answers still differ, then changes and
 //! documents of the world.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use super::format::{Format, method};
@@ -9,9 +11,9 @@ use super::play::exchange;
 use super::request::{Body, Request};
 use super::world::{World, Write};
 
-/// Requests and pairs of indices that a shrinking may cost.
+/// What a shrinking may cost.
 const MAX_REQUESTS: usize = 600;
-const MAX_PAIRS: usize = 40;
+const MAX_TIME: Duration = Duration::from_secs(90);
 
 /// The smallest form of a difference, as calls to make.
 pub(super) async fn smallest(
@@ -51,8 +53,7 @@ pub(super) async fn smallest(
 }
 
 async fn differs(pair: &Pair<'_>, request: &Request) -> bool {
-    let exchange = exchange(pair, request).await;
-    exchange.difference.is_some() && !exchange.unsteady
+    exchange(pair, request).await.fault().is_some()
 }
 
 async fn smaller_request(pair: &Pair<'_>, mut request: Request) -> Request {
@@ -173,11 +174,12 @@ async fn smaller_world(
         world.documents.iter().map(|(id, document)| (id.clone(), document.clone())).collect();
     let mut made = 0;
     let mut said = on_new_pair(pair, world, request, &documents, &mut made).await?;
+    let started = Instant::now();
     let mut part = documents.len().div_ceil(2);
-    while part > 0 && made < MAX_PAIRS {
+    while part > 0 && started.elapsed() < MAX_TIME {
         let mut changed = false;
         let mut start = 0;
-        while start < documents.len() && made < MAX_PAIRS {
+        while start < documents.len() && started.elapsed() < MAX_TIME {
             let mut fewer = documents.clone();
             fewer.drain(start..(start + part).min(documents.len()));
             match on_new_pair(pair, world, request, &fewer, &mut made).await {
@@ -209,7 +211,7 @@ async fn on_new_pair(
     new.learnt().await;
     let exchange = exchange(&new, request).await;
     new.drop().await;
-    exchange.difference.filter(|_| !exchange.unsteady)
+    exchange.fault()
 }
 
 fn lines(documents: &[(String, Value)]) -> Vec<Value> {
