@@ -63,6 +63,25 @@ async fn people_can_ask_how_good_searches_are_and_what_became_of_a_document() {
         assert!((told["score"].as_f64().unwrap() - score).abs() < 1e-6, "{told}");
         assert_eq!(told["_seq_no"], told["elasticsearch"]["_seq_no"], "{told}");
     }
+    for (body, part) in [
+        (json!({"knn": knn, "profile": true}), "dfs"),
+        (json!({"knn": knn, "query": {"match_all": {}}, "profile": true}), "dfs"),
+    ] {
+        let profiled = through.post("/i/_search", body.clone()).await;
+        assert_eq!(profiled.way, "splice; reason=ok", "{body}");
+        let shards = profiled.body["profile"]["shards"].as_array().unwrap();
+        assert_eq!(shards.len(), 2, "{}", profiled.text);
+        for shard in shards {
+            let ours = &shard[part]["ivf"][0];
+            assert_eq!((&ours["field"], &ours["plan"]), (&json!("v"), &json!("exact")), "{shard}");
+            assert_eq!(ours["compared"], ours["documents"], "{shard}");
+            assert!(shard[part]["knn"].is_array() || part != "dfs", "{shard}");
+        }
+    }
+    for (url, way) in [("?ivf_nprobe=3", "answer; reason=ok"), ("?ivf_nprobe=0", "pass; reason=nprobe")] {
+        let found = through.post(&format!("/i/_search{url}"), json!({"knn": knn, "_source": false})).await;
+        assert_eq!((found.status, &*found.way), (200, way), "{}", found.text);
+    }
     let other = (0..400).map(|n| n.to_string()).find(|id| !ids.contains(id)).unwrap();
     let told = through.call("GET", "/_ivf/i/_explain", Some(json!({"id": other, "knn": knn}))).await.ok();
     assert_eq!((&told["matched"], &told["lost"]), (&json!(false), &json!("nearer_ones")), "{told}");

@@ -1,5 +1,7 @@
 //! What can be asked about searches: how good they are, and what became of one document.
 
+use std::time::Duration;
+
 use knn_types::{DocKey, SeqNo};
 
 /// A query whose recall is measured.
@@ -30,6 +32,27 @@ pub struct RecallPoint {
     pub compared: f64,
     /// Time of a query on one thread.
     pub microseconds: f64,
+}
+
+/// What was done on one shard for one knn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardWork {
+    /// Shard number.
+    pub shard: u32,
+    /// Documents with a vector.
+    pub documents: usize,
+    /// Documents that the filter lets through, about; `None` without one.
+    pub allowed: Option<u64>,
+    /// Lists visited; 0: every vector that may be found was compared.
+    pub lists: usize,
+    /// Entries whose distance was estimated.
+    pub scanned: usize,
+    /// Vectors compared in full.
+    pub compared: usize,
+    /// Documents found.
+    pub hits: usize,
+    /// How long that took.
+    pub took: Duration,
 }
 
 /// What became of a document in a search.

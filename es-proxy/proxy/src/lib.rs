@@ -37,11 +37,11 @@ mod upstream;
 
 pub use accept::{Server, bind};
 pub use config::{PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
-pub use insight::{DocumentFate, Lost, RecallPoint, RecallQuery, SeenList};
+pub use insight::{DocumentFate, Lost, RecallPoint, RecallQuery, SeenList, ShardWork};
 pub use mode::{Mode, Modes};
 pub use ports::{
     BoxFuture, BuildCommand, Cluster, KnnAnswer, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, NodeFacts,
-    RecallMeasure, Scope,
+    ProfiledAnswer, RecallMeasure, Scope,
 };
 pub use proxy::Proxy;
 pub use telemetry::Telemetry;

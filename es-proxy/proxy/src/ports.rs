@@ -7,7 +7,7 @@ use es_wire::{Acknowledged, Catalog, DocFilter, IndexInfo, Reach};
 use es_wire::{Capabilities, EsVersion};
 use knn_types::{DocKey, SeqNo};
 
-use crate::insight::{DocumentFate, RecallPoint, RecallQuery};
+use crate::insight::{DocumentFate, RecallPoint, RecallQuery, ShardWork};
 
 /// A boxed future, so that ports are object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -93,6 +93,8 @@ pub struct KnnQuestion<'a> {
     pub filter: Option<&'a DocFilter>,
     /// Only these shards, ascending; `None`: all.
     pub shards: Option<&'a [u32]>,
+    /// Lists to visit in each shard, whatever the effort; `None`: as the effort demands.
+    pub nprobe: Option<usize>,
 }
 
 /// One hit of a [`KnnQuestion`].
@@ -110,6 +112,9 @@ pub struct KnnHit {
 
 /// What a [`KnnSource`] answers.
 pub type KnnAnswer = Result<Vec<KnnHit>, KnnUnavailable>;
+
+/// A [`KnnAnswer`] with what was done for it on each shard that was searched.
+pub type ProfiledAnswer = Result<(Vec<KnnHit>, Vec<ShardWork>), KnnUnavailable>;
 
 /// Why a source has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +182,11 @@ pub trait KnnSource: Send + Sync + 'static {
             }
             answers
         })
+    }
+
+    /// [`KnnSource::knn`], and what was done for it on each shard that was searched.
+    fn profiled<'a>(&'a self, question: KnnQuestion<'a>) -> BoxFuture<'a, ProfiledAnswer> {
+        Box::pin(async move { Ok((self.knn(question).await?, Vec::new())) })
     }
 
     /// Number of vectors that an exact scan of the field would compare; 0 when unknown.

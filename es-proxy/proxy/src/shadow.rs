@@ -48,6 +48,7 @@ pub(crate) fn compare(shared: &Arc<Proxy>, plan: &Plan) {
             reach: shadowed.reach,
             filter: shadowed.filter.as_ref(),
             shards: None,
+            nprobe: None,
         };
         let (ours, theirs) = tokio::join!(proxy.engine.knn(question), proxy.upstream_source.knn(question));
         if let (Ok(ours), Ok(theirs)) = (ours, theirs) {

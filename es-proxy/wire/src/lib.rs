@@ -49,9 +49,9 @@ pub use profile::{ShardProfile, with_profiles};
 pub use routing::Routing;
 pub use score::{BadVector, Scoring, Similarity};
 pub use search::{
-    DocFilter, KnnSearch, KnnSite, MsearchHeader, MsearchItem, MsearchUrl, NotOurs, Reach, TrackTotal,
-    as_msearch_response, find_knn, msearch_responses, parse_search, push_msearch_lines, read_filter,
-    read_filters, read_msearch, with_ids,
+    DocFilter, FoundKnn, KnnSearch, KnnSite, MsearchHeader, MsearchItem, MsearchUrl, NotOurs, Reach,
+    TrackTotal, as_msearch_response, find_knn, msearch_responses, parse_search, push_msearch_lines,
+    read_filter, read_filters, read_msearch, with_ids,
 };
 pub use version::{Capabilities, EsVersion, Mode};
 pub use wildcard::matches_wildcard;

@@ -18,7 +18,7 @@ pub use msearch::{
     MsearchHeader, MsearchItem, MsearchUrl, as_msearch_response, msearch_responses, push_msearch_lines,
     read_msearch,
 };
-pub use splice::{KnnSite, find_knn, with_ids};
+pub use splice::{FoundKnn, KnnSite, find_knn, with_ids};
 
 use crate::filter_path::FilterPath;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use es_proxy::{DocumentFate, Lost, RecallPoint, RecallQuery, SeenList};
+use es_proxy::{DocumentFate, Lost, RecallPoint, RecallQuery, SeenList, ShardWork};
 use es_wire::Scoring;
 use knn_types::{DocKey, EngineError, Explanation, Fate, KnnView, Query, SearchStats};
 
@@ -119,6 +119,25 @@ impl Measurement {
 pub(crate) fn share(found: &[f32], truth: &[f32]) -> f64 {
     let Some(&last) = truth.last() else { return 1.0 };
     found.iter().filter(|score| **score >= last).count().min(truth.len()) as f64 / truth.len() as f64
+}
+
+/// What a search does on each shard, found out by searching once more.
+pub(crate) fn works(shards: &[Searched], query: &Query<'_>) -> Result<Vec<ShardWork>, EngineError> {
+    let work = |(number, shard): (usize, &Searched)| {
+        let started = Instant::now();
+        let found = shard.view.search(&shard.query(query))?;
+        Ok(ShardWork {
+            shard: number as u32,
+            documents: shard.view.len(),
+            allowed: shard.filter.as_ref().map(|filter| filter.len()),
+            lists: found.stats.lists,
+            scanned: found.stats.scanned,
+            compared: found.stats.reranked,
+            hits: found.hits.len(),
+            took: started.elapsed(),
+        })
+    };
+    shards.iter().enumerate().map(work).collect()
 }
 
 /// What became of a document; `None` if no shard holds a vector of it.

@@ -215,6 +215,7 @@ async fn explained(worker: &Worker, target: &str, parts: &Parts, text: &str) -> 
         reach: search.reach,
         filter: filter.as_ref(),
         shards: None,
+        nprobe: None,
     };
     let doc = DocKey { id: id.as_str().into(), routing: routing.as_deref().map(Into::into) };
     let fate = worker.shared.engine.explain(question, doc).await;

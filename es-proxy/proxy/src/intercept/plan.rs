@@ -8,6 +8,7 @@ use es_wire::{Capabilities, Catalog, DocFilter, IndexInfo, KnnSearch, NotOurs, P
 use es_wire::{ScoredHit, Scoring, Target, TargetOptions, VectorField, parse_search, read_filters};
 use http::HeaderMap;
 
+use crate::intercept::nprobe;
 use crate::mode::{Mode, says_pass};
 use crate::ports::{KnnAnswer, KnnHit, KnnQuestion, KnnUnavailable};
 use crate::proxy::{Proxy, Worker};
@@ -19,6 +20,8 @@ pub(crate) struct Asker<'a> {
     pub(crate) caps: Capabilities,
     /// What the caller may see is Elasticsearch's to say.
     pub(crate) security: bool,
+    /// Lists to visit, where the request says so.
+    pub(crate) nprobe: Option<usize>,
 }
 
 /// A search that can be answered here.
@@ -33,6 +36,7 @@ pub(crate) struct Plan {
     /// Elasticsearch must confirm each hit under the caller's credentials.
     pub(crate) verify: bool,
     pub(crate) mode: Mode,
+    nprobe: Option<usize>,
 }
 
 impl<'a> Asker<'a> {
@@ -44,7 +48,8 @@ impl<'a> Asker<'a> {
         }
         let node = shared.cluster.node().ok_or(NotOurs("upstream_unknown"))?;
         let caps = node.capabilities.ok_or(NotOurs("version_unknown"))?;
-        Ok(Self { shared, catalog, caps, security: shared.config.security.is_on(&node) })
+        let security = shared.config.security.is_on(&node);
+        Ok(Self { shared, catalog, caps, security, nprobe: nprobe::wanted(headers)? })
     }
 
     /// Decides whether a search can be answered here; without side effects.
@@ -66,7 +71,7 @@ impl<'a> Asker<'a> {
             return Err(NotOurs("security"));
         }
         let (scoring, mode) = (field.scoring(), self.mode(&targets));
-        Ok(Plan { search, targets, filters, scoring, verify: self.security, mode })
+        Ok(Plan { search, targets, filters, scoring, verify: self.security, mode, nprobe: self.nprobe })
     }
 
     /// The indices that a request means, by name.
@@ -136,6 +141,7 @@ impl Plan {
             reach: self.search.reach,
             filter: filter.as_ref(),
             shards: target.shards.as_deref(),
+            nprobe: self.nprobe,
         })
     }
 

@@ -11,7 +11,7 @@ use http::request::Parts;
 use crate::intercept::fetch::{self, Documents, Fetched};
 use crate::intercept::pass_search::{pass_knn, understand};
 use crate::intercept::plan::{Asker, Plan, ask};
-use crate::intercept::splice;
+use crate::intercept::{nprobe, splice};
 use crate::mode::Mode;
 use crate::ports::{KnnHit, Scope};
 use crate::proxy::{ClientRequest, Reply, Worker};
@@ -24,6 +24,8 @@ pub(crate) async fn serve(worker: &Worker, names: &str, request: ClientRequest, 
     if catalog.adopted().next().is_none() {
         return pass::through(worker, request, Served::pass("nothing_adopted")).await;
     }
+    let mut request = request;
+    nprobe::take_from_url(&mut request.parts);
     let (request, text) = match understand(worker, request).await {
         Ok(read) => read,
         Err(reply) => return reply,

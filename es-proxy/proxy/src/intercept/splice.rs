@@ -6,13 +6,16 @@
 //! reason one list of ids serves several indices: what is named without need loses to what is nearer.
 
 use bytes::Bytes;
-use es_wire::{DocFilter, KnnSite, NotOurs, Params, Reach, Target, VectorField, find_knn, with_ids};
+use es_wire::{
+    DocFilter, FoundKnn, KnnSite, NotOurs, Params, Reach, Target, VectorField, find_knn, with_ids,
+};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use knn_types::Element;
 
 use crate::body::RequestBody;
 use crate::intercept::plan::{Asker, ask, filters_on, most_hits, one_field};
+use crate::intercept::profile;
 use crate::mode::Mode;
 use crate::pass;
 use crate::ports::{KnnHit, KnnQuestion};
@@ -31,6 +34,9 @@ pub(crate) struct Plan {
     filters: Vec<Vec<Option<DocFilter>>>,
     /// Documents asked for beyond the `k` of each site.
     spare: Vec<usize>,
+    nprobe: Option<usize>,
+    /// The answer shall say what was done.
+    profile: bool,
 }
 
 impl Asker<'_> {
@@ -40,7 +46,7 @@ impl Asker<'_> {
             // Of the documents that we find the caller may see only some, and then others should be found.
             return Err(NotOurs("security"));
         }
-        let mut sites = find_knn(text, params, &self.caps)?;
+        let FoundKnn { mut sites, profile } = find_knn(text, params, &self.caps)?;
         let targets = self.targets(names, params)?;
         if self.mode(&targets) != Mode::Serve {
             return Err(NotOurs("switched_off"));
@@ -64,7 +70,7 @@ impl Asker<'_> {
         }
         let of_site = |site: &KnnSite| filters_on(&targets, site.filters.iter().map(|raw| &**raw));
         let filters = sites.iter().map(of_site).collect::<Result<_, _>>()?;
-        Ok(Plan { targets, sites, filters, spare })
+        Ok(Plan { targets, sites, filters, spare, nprobe: self.nprobe, profile })
     }
 }
 
@@ -72,7 +78,7 @@ impl Plan {
     /// For each site one question for each target.
     pub(crate) fn questions(&self) -> impl Iterator<Item = KnnQuestion<'_>> {
         self.sites.iter().zip(&self.filters).zip(&self.spare).flat_map(|((site, filters), spare)| {
-            let k = site.k + spare;
+            let (k, nprobe) = (site.k + spare, self.nprobe);
             self.targets.iter().zip(filters).map(move |(target, filter)| KnnQuestion {
                 index: &target.index,
                 field: &site.field,
@@ -82,6 +88,7 @@ impl Plan {
                 reach: site.reach,
                 filter: filter.as_ref(),
                 shards: target.shards.as_deref(),
+                nprobe,
             })
         })
     }
@@ -110,13 +117,21 @@ pub(crate) async fn run(
     text: &[u8],
 ) -> Result<Reply, &'static str> {
     let questions: Vec<_> = plan.questions().collect();
-    let found = ask(worker, &questions).await.map_err(|unavailable| unavailable.reason())?;
+    let (found, profiles) = if plan.profile {
+        profile::ask(worker, &questions).await
+    } else {
+        ask(worker, &questions).await.map(|found| (found, Vec::new()))
+    }
+    .map_err(|unavailable| unavailable.reason())?;
     let body = plan.spliced(text, &found)?;
     let mut head = parts.clone();
     for name in [CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING] {
         head.headers.remove(name);
     }
     let request = ClientRequest { parts: head, body: RequestBody::full(Bytes::from(body)) };
+    if plan.profile {
+        return profile::added(worker, request, &profiles).await;
+    }
     let (response, served) = pass::through(worker, request, Served::new("splice", "ok")).await;
     if response.status().is_client_error() {
         // An error may point at a column of the body: of the client's, not of ours.

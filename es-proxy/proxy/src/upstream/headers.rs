@@ -11,6 +11,9 @@ pub(crate) const EXPLAIN: HeaderName = HeaderName::from_static("x-outrigger-expl
 /// Chooses the mode of one request.
 pub(crate) const MODE: HeaderName = HeaderName::from_static("x-outrigger-mode");
 
+/// Says how many lists a search visits in each shard, for experiments.
+pub(crate) const NPROBE: HeaderName = HeaderName::from_static("x-outrigger-nprobe");
+
 /// Removes what belongs to the connection that the message came on, in either direction.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
@@ -35,6 +38,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 pub(crate) fn strip_ours(headers: &mut HeaderMap) {
     headers.remove(EXPLAIN);
     headers.remove(MODE);
+    headers.remove(NPROBE);
 }
 
 #[cfg(test)]

@@ -47,6 +47,15 @@ pub struct KnnSite {
     place: Place,
 }
 
+/// All knn of a body, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundKnn {
+    /// At least one.
+    pub sites: Vec<KnnSite>,
+    /// Whether the answer shall say what was done.
+    pub profile: bool,
+}
+
 /// Where in the body a further filter goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -80,13 +89,14 @@ struct Walk<'a> {
     around: Vec<Box<str>>,
     /// The body makes fields of its own, which may stand before those of the mapping.
     makes_fields: bool,
+    profile: bool,
 }
 
 /// Every knn of a search body, or why the body must pass as it is.
 ///
 /// # Errors
 /// [`NotOurs`] with a label for metrics.
-pub fn find_knn(body: &[u8], params: &Params, caps: &Capabilities) -> Result<Vec<KnnSite>, NotOurs> {
+pub fn find_knn(body: &[u8], params: &Params, caps: &Capabilities) -> Result<FoundKnn, NotOurs> {
     let text = std::str::from_utf8(body).map_err(|_| NotOurs("malformed"))?;
     let url_size = read_url(params)?;
     let mut walk = Walk {
@@ -96,6 +106,7 @@ pub fn find_knn(body: &[u8], params: &Params, caps: &Capabilities) -> Result<Vec
         size: None,
         around: Vec::new(),
         makes_fields: false,
+        profile: false,
     };
     walk.body()?;
     if walk.makes_fields && walk.found.iter().any(|found| !found.filters.is_empty()) {
@@ -104,7 +115,8 @@ pub fn find_knn(body: &[u8], params: &Params, caps: &Capabilities) -> Result<Vec
     let body_size = walk.size;
     let sites: Result<Vec<KnnSite>, NotOurs> =
         walk.found.into_iter().map(|found| found.decided(body_size, url_size, caps)).collect();
-    sites.and_then(|sites| if sites.is_empty() { Err(NotOurs("no_knn")) } else { Ok(sites) })
+    let sites = sites?;
+    if sites.is_empty() { Err(NotOurs("no_knn")) } else { Ok(FoundKnn { sites, profile: walk.profile }) }
 }
 
 /// Stands for a `rescore_vector` that turns rescoring off: the scores of a type with a graph are exact all the same.
@@ -265,10 +277,10 @@ impl Walk<'_> {
             | "version"
             | "seq_no_primary_term"
             | "stats" => walk.other(),
-            "profile" => match walk.scanner.value()? {
-                "false" => Ok(()),
-                _ => Err(NotOurs("profile")),
-            },
+            "profile" => {
+                walk.profile = walk.scanner.value()?.parse().map_err(|_| NotOurs("value"))?;
+                Ok(())
+            }
             "pit" => Err(NotOurs("pit")),
             _ => Err(NotOurs("unknown_key")),
         })?;

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use es_proxy::{
-    BoxFuture, DocumentFate, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, RecallMeasure, RecallPoint,
+    BoxFuture, DocumentFate, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, ProfiledAnswer, RecallMeasure,
+    RecallPoint,
 };
 use es_wire::{IndexInfo, IndexPatterns, Reach, Scoring};
 use knn_types::{DocKey, EngineError, Hit, KnnIndex, KnnView, Query};
@@ -18,7 +19,7 @@ use shard_sync::{FieldState, Filtered, Sync};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::insight::{Measurement, fate};
+use crate::insight::{Measurement, fate, works};
 use crate::live_recall::{Answered, LiveRecall};
 use crate::searched::Searched;
 
@@ -59,13 +60,8 @@ impl EngineSource {
     }
 
     async fn search(&self, question: KnnQuestion<'_>) -> Result<Vec<KnnHit>, KnnUnavailable> {
-        let (mut shards, scoring) = self.searched(&question).await?;
-        if let Some(numbers) = question.shards {
-            let wanted = |number: &u32| shards.get(*number as usize).cloned();
-            shards = numbers.iter().map(wanted).collect::<Option<_>>().ok_or(KnnUnavailable::Absent)?;
-        }
-        let query =
-            Query { num_candidates: question.num_candidates, ..Query::new(question.vector, question.k) };
+        let (shards, scoring) = self.searched(&question).await?;
+        let query = query_of(&question);
         let cost: Duration = shards.iter().map(|shard| shard.view.predicted_cost(&shard.query(&query))).sum();
         let found = if cost < IN_PLACE {
             merged(&shards, &query, question.reach, scoring)
@@ -85,14 +81,18 @@ impl EngineSource {
     /// What a question is about: what is published of each shard, under its filter.
     async fn searched(&self, question: &KnnQuestion<'_>) -> Result<(Vec<Searched>, Scoring), KnnUnavailable> {
         let (indexes, scoring) = self.indexes(question.index, question.field).await?;
-        let Some(filter) = question.filter else {
-            return Ok((indexes.iter().map(|index| Searched::whole(index.view())).collect(), scoring));
+        let shards: Vec<Searched> = match question.filter {
+            None => indexes.iter().map(|index| Searched::whole(index.view())).collect(),
+            Some(filter) => match self.sync.filtered(&question.index.uuid, question.field, filter).await {
+                Filtered::Ready(shards) => shards.into_iter().map(Searched::from).collect(),
+                Filtered::Unknown => return Err(KnnUnavailable::FilterUnknown),
+                Filtered::Refused => return Err(KnnUnavailable::FilterRefused),
+            },
         };
-        match self.sync.filtered(&question.index.uuid, question.field, filter).await {
-            Filtered::Ready(shards) => Ok((shards.into_iter().map(Searched::from).collect(), scoring)),
-            Filtered::Unknown => Err(KnnUnavailable::FilterUnknown),
-            Filtered::Refused => Err(KnnUnavailable::FilterRefused),
-        }
+        let Some(numbers) = question.shards else { return Ok((shards, scoring)) };
+        let wanted = |number: &u32| shards.get(*number as usize).cloned();
+        let shards = numbers.iter().map(wanted).collect::<Option<_>>();
+        Ok((shards.ok_or(KnnUnavailable::Absent)?, scoring))
     }
 
     /// What is published of each shard, and how the field is scored.
@@ -150,11 +150,24 @@ impl EngineSource {
         doc: DocKey,
     ) -> Result<Option<DocumentFate>, KnnUnavailable> {
         let (shards, scoring) = self.searched(&question).await?;
-        let (vector, k, num_candidates) = (question.vector.to_vec(), question.k, question.num_candidates);
-        let looked = self.pool.spawn_blocking(move || {
-            fate(&shards, scoring, &Query { num_candidates, ..Query::new(&vector, k) }, &doc)
-        });
+        let asked = Owned::of(&query_of(&question));
+        let looked = self.pool.spawn_blocking(move || fate(&shards, scoring, &asked.query(), &doc));
         looked.await.map_err(died)?.map_err(failed)
+    }
+
+    async fn profile(&self, question: KnnQuestion<'_>) -> ProfiledAnswer {
+        let (shards, scoring) = self.searched(&question).await?;
+        let (asked, reach) = (Owned::of(&query_of(&question)), question.reach);
+        let profiled = self.pool.spawn_blocking(move || {
+            let found = merged(&shards, &asked.query(), reach, scoring)?;
+            Ok((found.hits, works(&shards, &asked.query())?))
+        });
+        let (mut hits, mut works) = profiled.await.map_err(died)?.map_err(failed)?;
+        if let Some(numbers) = question.shards {
+            hits.iter_mut().for_each(|hit| hit.shard = numbers[hit.shard as usize]);
+            works.iter_mut().for_each(|work| work.shard = numbers[work.shard as usize]);
+        }
+        Ok((hits, works))
     }
 
     /// Waits until everything that Elasticsearch shows now is published. Concurrent searches share one look.
@@ -171,11 +184,10 @@ impl EngineSource {
     ) -> Result<Result<Found, EngineError>, KnnUnavailable> {
         let thread = tokio::time::timeout(THREAD_TIMEOUT, Arc::clone(&self.threads).acquire_owned()).await;
         let Ok(Ok(thread)) = thread else { return Err(KnnUnavailable::Overloaded) };
-        let (shards, vector) = (shards.to_vec(), query.vector.to_vec());
-        let (k, num_candidates) = (query.k, query.num_candidates);
+        let (shards, asked) = (shards.to_vec(), Owned::of(query));
         let searched = self.pool.spawn_blocking(move || {
             let _thread = thread;
-            merged(&shards, &Query { num_candidates, ..Query::new(&vector, k) }, reach, scoring)
+            merged(&shards, &asked.query(), reach, scoring)
         });
         searched.await.map_err(died)
     }
@@ -198,6 +210,10 @@ impl EngineSource {
 impl KnnSource for EngineSource {
     fn knn<'a>(&'a self, question: KnnQuestion<'a>) -> BoxFuture<'a, Result<Vec<KnnHit>, KnnUnavailable>> {
         Box::pin(self.search(question))
+    }
+
+    fn profiled<'a>(&'a self, question: KnnQuestion<'a>) -> BoxFuture<'a, ProfiledAnswer> {
+        Box::pin(self.profile(question))
     }
 
     fn recall<'a>(
@@ -226,6 +242,35 @@ impl KnnSource for EngineSource {
             .flat_map(|field| &field.shards)
             .map(|s| s.progress.map_or(s.docs, |progress| progress.total))
             .sum()
+    }
+}
+
+/// The engine's question, without a shard's filter.
+fn query_of<'a>(question: &KnnQuestion<'a>) -> Query<'a> {
+    Query {
+        num_candidates: question.num_candidates,
+        nprobe: question.nprobe,
+        ..Query::new(question.vector, question.k)
+    }
+}
+
+/// A question that goes to another thread.
+struct Owned {
+    vector: Vec<f32>,
+    k: usize,
+    num_candidates: usize,
+    nprobe: Option<usize>,
+}
+
+impl Owned {
+    fn of(query: &Query<'_>) -> Self {
+        let Query { k, num_candidates, nprobe, .. } = *query;
+        Self { vector: query.vector.to_vec(), k, num_candidates, nprobe }
+    }
+
+    fn query(&self) -> Query<'_> {
+        let Self { num_candidates, nprobe, .. } = *self;
+        Query { num_candidates, nprobe, ..Query::new(&self.vector, self.k) }
     }
 }
 

@@ -10,7 +10,7 @@ fn find(body: &str, version: &str) -> Result<Vec<KnnSite>, NotOurs> {
 
 fn find_with(body: &str, url: &str, version: &str) -> Result<Vec<KnnSite>, NotOurs> {
     let caps = Capabilities::of(version.parse().unwrap()).unwrap();
-    find_knn(body.as_bytes(), &Params::parse(url).unwrap(), &caps)
+    find_knn(body.as_bytes(), &Params::parse(url).unwrap(), &caps).map(|found| found.sites)
 }
 
 const KNN: &str = r#"{"field":"v","query_vector":[1,2],"k":3,"num_candidates":7}"#;
@@ -137,7 +137,7 @@ fn what_is_not_known_passes() {
         ),
         (r#"{"knn":{"field":"v","query_vector_builder":{}}}"#.to_owned(), "unknown_key"),
         (format!(r#"{{"knn":{KNN},"knn":{KNN}}}"#), "duplicate_key"),
-        (format!(r#"{{"knn":{KNN},"profile":true}}"#), "profile"),
+        (format!(r#"{{"knn":{KNN},"profile":"true"}}"#), "value"),
         (format!(r#"{{"knn":{KNN},"new_thing":1}}"#), "unknown_key"),
         (r#"{"retriever":{"knn":{"field":"v","query_vector":[1],"k":1}}}"#.to_owned(), "k"),
         (format!(r#"{{"knn":{KNN}"#), "malformed"),
