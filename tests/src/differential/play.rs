@@ -152,7 +152,7 @@ impl Exchange {
 
 /// Asks both sides, and compares.
 pub(super) async fn exchange(pair: &Pair<'_>, request: &Request) -> Exchange {
-    let (ours, theirs) = futures_util::join!(
+    let (ours, theirs) = tokio::join!(
         request.ask(&pair.sides.through, &pair.ours),
         request.ask(&pair.sides.direct, &pair.twin)
     );
