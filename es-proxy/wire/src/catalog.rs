@@ -74,13 +74,15 @@ pub struct IndexInfo {
     pub writes: WriteRules,
 }
 
-/// A field that is ours: searchable, with known dims, not below `nested`.
+/// A field that is ours: searchable, with known dims.
 #[derive(Clone, Debug)]
 pub struct VectorField {
     /// What the engine must know.
     pub spec: FieldSpec,
     /// How scores are computed.
     pub similarity: Similarity,
+    /// The `nested` object that it stands below, if it does: documents have several vectors then.
+    pub nested: Option<Arc<str>>,
     /// Our options as stored in the field's `meta`.
     pub stored: Box<str>,
     /// Its vectors can be read back. Elasticsearch before 8.17 returns them out of `_source` alone,
@@ -151,7 +153,7 @@ impl VectorField {
     /// Whether both are the same field, whoever indexes it with whatever options.
     pub fn is_same_field(&self, other: &Self) -> bool {
         let identity = |field: &Self| (field.spec.element, field.spec.dims, field.similarity);
-        identity(self) == identity(other)
+        identity(self) == identity(other) && self.nested == other.nested
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod change;
 mod existing;
+mod nesting;
 mod options;
 mod read_back;
 mod show;
@@ -11,6 +12,7 @@ mod translate;
 
 pub use change::{KeyChange, change_key};
 pub use existing::existing_fields;
+pub(crate) use nesting::Nesting;
 pub use options::META_KEY;
 pub(crate) use options::{Key, shown_options};
 pub(crate) use read_back::can_read_back;

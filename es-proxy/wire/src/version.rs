@@ -73,6 +73,8 @@ pub struct Capabilities {
     pub index_options: &'static str,
     /// `index_options` that an `ivf` field of bytes or bits gets.
     pub byte_index_options: &'static str,
+    /// `index_options` that an `ivf` field below a `nested` object gets.
+    pub nested_index_options: &'static str,
     /// Top-level `knn` must name `k` and `num_candidates`.
     pub k_required: bool,
     /// A `dense_vector` that does not say `index` is searchable.
@@ -149,6 +151,9 @@ mod tests {
         assert!(of("9.0.8").unwrap().docvalue_vectors);
         assert!(!of("8.16.6").unwrap().docvalue_vectors);
         assert!(of("8.17.0").unwrap().docvalue_vectors);
+        for (text, graph) in [("8.12.0", true), ("8.15.3", false), ("9.1.0", false), ("9.2.0", true)] {
+            assert_eq!(of(text).unwrap().nested_index_options.contains("hnsw"), graph, "{text}");
+        }
         for text in ["8.19.8", "9.1.0", "9.2.2"] {
             assert!(of(text).unwrap().index_options.contains("\"oversample\":3.0"), "{text}");
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use knn_types::{Change, ChangeKind, DocKey, SeqNo};
 use serde_json::json;
 
-use crate::pages::{Fields, PullError, Reader, all_of, any_of, exists, seq_nos};
+use crate::pages::{Fields, PullError, Reader, all_of, any_of, seq_nos};
 use crate::shard::FieldIndex;
 
 /// Ranges of the first, coarse look.
@@ -71,9 +71,9 @@ struct Suspect {
 }
 
 impl Reader {
-    /// Number of visible documents that have the field.
-    pub(crate) async fn count(&self, field: &str) -> Result<u64, PullError> {
-        let body = json!({"size": 0, "track_total_hits": true, "query": all_of(vec![exists(field)])});
+    /// Number of visible documents that match `query`.
+    pub(crate) async fn count(&self, query: serde_json::Value) -> Result<u64, PullError> {
+        let body = json!({"size": 0, "track_total_hits": true, "query": all_of(vec![query])});
         Ok(self.pit.search(body).await?.hits.total.map_or(0, |total| total.value))
     }
 
@@ -161,7 +161,7 @@ impl Reader {
         let body = json!({
             "size": 0,
             "track_total_hits": false,
-            "query": all_of(vec![exists(&field.key.field), seq_nos(range)]),
+            "query": all_of(vec![field.present(), seq_nos(range)]),
             "aggs": {"by_seq_no": histogram},
         });
         let answer = self.pit.search(body).await?;
@@ -216,7 +216,7 @@ impl Reader {
         let ranges = merged(absent.iter().map(|suspect| suspect.range.clone()));
         for ranges in ranges.chunks(RANGES_AT_ONCE) {
             let clauses = ranges.iter().map(seq_nos).collect();
-            let query = all_of(vec![exists(&field.key.field), any_of(clauses)]);
+            let query = all_of(vec![field.present(), any_of(clauses)]);
             missing += self.learn(query, &fields).await?.documents;
         }
         Ok(Differences { missing, ..Differences::default() })
@@ -229,7 +229,7 @@ impl Reader {
     ) -> Result<Differences, PullError> {
         let ranges = merged(suspects.into_iter().map(|suspect| suspect.range));
         let clauses = ranges.iter().map(seq_nos).collect();
-        let shown = self.list(all_of(vec![exists(&field.key.field), any_of(clauses)])).await?;
+        let shown = self.list(all_of(vec![field.present(), any_of(clauses)])).await?;
 
         let index = Arc::clone(&field.index);
         let compare = move || {

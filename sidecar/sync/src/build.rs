@@ -17,7 +17,7 @@ use knn_types::Epoch;
 use parking_lot::Mutex;
 use tokio::time::sleep_until;
 
-use crate::pages::{Fields, PullError, Reader, all_of, any_of, exists, seq_nos};
+use crate::pages::{Fields, PullError, Reader, all_of, any_of, seq_nos};
 use crate::shard::Plan;
 
 /// Documents of a range, about.
@@ -153,7 +153,7 @@ impl Build<'_> {
 }
 
 fn any_field(fields: &Fields) -> serde_json::Value {
-    any_of(fields.iter().map(|field| exists(&field.key.field)).collect())
+    any_of(fields.iter().map(|field| field.present()).collect())
 }
 
 /// What is to be read, in order of `_seq_no`.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use es_wire::Similarity;
@@ -23,6 +23,8 @@ use crate::response::{self, Hit, Search};
 use crate::shard::{FieldIndex, Shard};
 use crate::upstream::{Format, UpstreamError};
 
+/// Vectors of a document below `nested`, until some were seen.
+const NESTED_VECTORS: usize = 16;
 /// Bytes of a hit besides its vectors, about.
 const HIT_BYTES: usize = 150;
 /// Time between two log lines of a first build.
@@ -64,6 +66,8 @@ pub(crate) struct Reader {
     pub(crate) pit: Pit,
     /// Whether vectors come as CBOR doc values (8.17 and later) or out of the JSON source.
     docvalues: bool,
+    /// Vectors that documents of the last page had below `nested`, in the mean.
+    nested_vectors: AtomicUsize,
     logged: Mutex<Instant>,
     /// Filters are asked about everything above; see [`crate::filters`].
     pub(crate) judged_up_to: AtomicI64,
@@ -92,6 +96,7 @@ impl Reader {
             shard: Arc::clone(shard),
             pit,
             docvalues,
+            nested_vectors: AtomicUsize::new(NESTED_VECTORS),
             logged: Mutex::new(Instant::now()),
             judged_up_to: AtomicI64::new(-1),
         })
@@ -100,13 +105,18 @@ impl Reader {
     /// Stages what `query` finds: the vector of each field, or its absence.
     pub(crate) async fn learn(self: &Arc<Self>, query: Value, fields: &Fields) -> Result<Learnt, PullError> {
         let format = if self.docvalues { Format::Cbor } else { Format::Json };
-        let size = self.page_size(fields);
+        let mut size = self.page_size(fields);
         let mut body = listing_body(query, size);
-        let names: Vec<&str> = fields.iter().map(|field| &*field.key.field).collect();
-        if self.docvalues {
-            body["docvalue_fields"] = json!(names);
-        } else {
-            body["_source"] = json!(names);
+        let names = |of_source: bool| -> Vec<&str> {
+            let chosen = fields.iter().filter(|field| self.is_in_source(field) == of_source);
+            chosen.map(|field| &*field.key.field).collect()
+        };
+        let (of_source, docvalues) = (names(true), names(false));
+        if !docvalues.is_empty() {
+            body["docvalue_fields"] = json!(docvalues);
+        }
+        if !of_source.is_empty() {
+            body["_source"] = json!(of_source);
         }
         let mut learnt = Learnt { documents: 0, max_seq_no: -1 };
         let mut bytes = self.pit.ask(body.clone(), format).await?;
@@ -121,6 +131,8 @@ impl Reader {
                 return Ok(learnt);
             };
             body["search_after"] = json!([after]);
+            size = self.page_size(fields);
+            body["size"] = json!(size);
             let (next, staged) = tokio::join!(self.pit.ask(body.clone(), format), staged);
             staged?;
             bytes = next?;
@@ -147,17 +159,29 @@ impl Reader {
     }
 
     pub(crate) fn page_size(&self, fields: &Fields) -> usize {
-        // A float takes 5 bytes in CBOR and about 12 in JSON, a small integer 2 and about 4.
+        // A float takes 5 bytes in CBOR (9 out of the source) and about 12 in JSON, a small integer 2 and
+        // about 4.
         let value_bytes = |field: &FieldIndex| match (field.spec.element, self.docvalues) {
+            (Element::Float, true) if field.nested.is_some() => 9,
             (Element::Float, true) => 5,
             (Element::Float, false) => 12,
             (_, true) => 2,
             (_, false) => 4,
         };
-        let vector_bytes = |field: &Arc<FieldIndex>| field.spec.values() * value_bytes(field);
+        let vector_bytes = |field: &Arc<FieldIndex>| {
+            let vectors =
+                if field.nested.is_some() { self.nested_vectors.load(Ordering::Relaxed) } else { 1 };
+            vectors * field.spec.values() * value_bytes(field)
+        };
         let hit = HIT_BYTES + fields.iter().map(vector_bytes).sum::<usize>();
         let window = self.entry.info.load().max_result_window.min(10_000);
         (self.ctx.config.page_bytes / hit).clamp(1, window.max(1))
+    }
+
+    /// Whether a field is read out of the source. Doc values do not tell which vectors belong to a document;
+    /// inner hits would, but only the first hundred.
+    fn is_in_source(&self, field: &FieldIndex) -> bool {
+        !self.docvalues || field.nested.is_some()
     }
 
     async fn digest(
@@ -172,7 +196,11 @@ impl Reader {
             .tasks
             .spawn_blocking(move || {
                 let hits = reader.hits(&bytes, format)?;
-                Ok(page_of(hits, &fields))
+                let page = page_of(hits, &fields);
+                if let Some(mean) = nested_vectors(&page, &fields) {
+                    reader.nested_vectors.store(mean, Ordering::Relaxed);
+                }
+                Ok(page)
             })
             .await?
     }
@@ -277,7 +305,11 @@ fn page_of(hits: Vec<Hit>, fields: &Fields) -> Page {
     };
     for hit in &hits {
         for (field, changes) in fields.iter().zip(&mut page.changes) {
-            let kind = match vector_of(hit, field) {
+            let vectors = match field.nested {
+                None => vector_of(hit, field),
+                Some(_) => vectors_of(hit, field),
+            };
+            let kind = match vectors {
                 Some(vector) => ChangeKind::Upsert(vector),
                 None => ChangeKind::Delete,
             };
@@ -287,11 +319,38 @@ fn page_of(hits: Vec<Hit>, fields: &Fields) -> Page {
     page
 }
 
+/// Vectors below `nested` that documents have in the mean, those with the most where there are several such
+/// fields; `None` where nothing tells.
+fn nested_vectors(page: &Page, fields: &Fields) -> Option<usize> {
+    let mean = |(field, changes): (&Arc<FieldIndex>, &Vec<Change>)| {
+        let count = |change: &Change| match &change.kind {
+            ChangeKind::Upsert(values) => values.len() / field.spec.values(),
+            ChangeKind::Delete => 0,
+        };
+        changes.iter().map(count).sum::<usize>().div_ceil(changes.len())
+    };
+    let nested = fields.iter().zip(&page.changes);
+    let nested = nested.filter(|(field, changes)| field.nested.is_some() && !changes.is_empty());
+    nested.map(mean).max().map(|mean| mean.max(1))
+}
+
+/// The vectors of a document's nested objects, end to end; those without one count nothing.
+fn vectors_of(hit: &Hit, field: &FieldIndex) -> Option<Vec<f32>> {
+    let mut vectors = Vec::new();
+    for vector in hit.source.as_ref()?.vectors(&field.key.field) {
+        vectors.extend(fitting(vector.to_vec(), hit, field).into_iter().flatten());
+    }
+    Some(vectors).filter(|vectors| !vectors.is_empty())
+}
+
 /// The vector as Lucene stores it. Doc values of cosine fields come multiplied by the magnitude that
 /// the client sent, as `_source` does, so both are scaled to unit length here.
 fn vector_of(hit: &Hit, field: &FieldIndex) -> Option<Vec<f32>> {
     let tree = hit.fields.as_ref().or(hit.source.as_ref())?;
-    let mut vector = tree.vector(&field.key.field)?.to_vec();
+    fitting(tree.vector(&field.key.field)?.to_vec(), hit, field)
+}
+
+fn fitting(mut vector: Vec<f32>, hit: &Hit, field: &FieldIndex) -> Option<Vec<f32>> {
     let element = field.spec.element;
     let unfit = if vector.len() != field.spec.values() {
         Some(format!("{} values", vector.len()))

@@ -17,7 +17,7 @@ use crate::audit::{Depth, Differences};
 use crate::build;
 use crate::context::Context;
 use crate::filters::Pulling;
-use crate::pages::{Fields, PullError, Reader};
+use crate::pages::{Fields, PullError, Reader, exists};
 use crate::pit::Pit;
 use crate::registry::IndexEntry;
 use crate::report::{AgreementReport, AuditReport};
@@ -220,6 +220,7 @@ async fn open_fields(
             key,
             spec,
             similarity: wanted.similarity,
+            nested: wanted.nested.clone(),
             index,
             built: AtomicBool::new(false),
             last_audit: Mutex::default(),
@@ -241,7 +242,7 @@ async fn follow(
     pulling: &Pulling,
 ) -> Result<(), PullError> {
     let kept = reader.shard.filters.kept();
-    let counts = try_join_all(fields.iter().map(|field| reader.count(&field.key.field))).await?;
+    let counts = try_join_all(fields.iter().map(|field| reader.count(field.present()))).await?;
     let mut starts = Vec::with_capacity(fields.len());
     for field in &fields {
         starts.push(prepare(reader, field, plan, term).await?);
@@ -271,7 +272,7 @@ async fn follow(
     let ((max_seq_no, equal), ()) = tokio::try_join!(learn, judge)?;
     reader.judge_owed(&kept).await;
     // Where no mapping ignores values nobody looks, so a mapping that comes to do so finds "not known".
-    let any_ignored = !reader.entry.info.load().may_ignore || reader.count("_ignored").await? > 0;
+    let any_ignored = !reader.entry.info.load().may_ignore || reader.count(exists("_ignored")).await? > 0;
     reader.shard.any_ignored.store(any_ignored, Ordering::Release);
     publish(reader, starts, plan, term, max_seq_no, equal).await?;
     let all_built = reader.shard.state.lock().is_built();

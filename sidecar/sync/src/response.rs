@@ -180,6 +180,29 @@ impl Tree {
         }
     }
 
+    /// All vectors at a full path, as arrays of objects have them, in their order.
+    pub(crate) fn vectors(&self, path: &str) -> Vec<&[f32]> {
+        let mut found = Vec::new();
+        self.collect(path, &mut found);
+        found
+    }
+
+    fn collect<'t>(&'t self, path: &str, found: &mut Vec<&'t [f32]>) {
+        match self {
+            Tree::Map(entries) => {
+                for (key, value) in entries {
+                    match path.strip_prefix(key.as_str()) {
+                        Some("") => found.extend(value.numbers()),
+                        Some(rest) if rest.starts_with('.') => value.collect(&rest[1..], found),
+                        _ => {}
+                    }
+                }
+            }
+            Tree::List(items) => items.iter().for_each(|item| item.collect(path, found)),
+            _ => {}
+        }
+    }
+
     fn numbers(&self) -> Option<&[f32]> {
         match self {
             Tree::Numbers(values) => Some(values),
@@ -290,6 +313,19 @@ mod tests {
             r#"{"o.v":[[1.0,2.5]]}"#,
         ] {
             assert_eq!(tree(document).vector("o.v"), Some(&[1.0f32, 2.5][..]), "{document}");
+        }
+    }
+
+    #[test]
+    fn arrays_of_objects_have_a_vector_each() {
+        for (document, vectors) in [
+            (r#"{"n":[{"v":[1,2]},{"t":"x"},{"v":null},{"v":[3,4]}]}"#, vec![[1.0f32, 2.0], [3.0, 4.0]]),
+            (r#"{"n":{"v":[1,2]},"m":{"v":[9,9]}}"#, vec![[1.0, 2.0]]),
+            (r#"{"n.v":[1,2]}"#, vec![[1.0, 2.0]]),
+            (r#"{"n":[[{"v":[1,2]}],{"v":"0304"}]}"#, vec![[1.0, 2.0], [3.0, 4.0]]),
+            (r#"{"n":[]}"#, vec![]),
+        ] {
+            assert_eq!(tree(document).vectors("n.v"), vectors, "{document}");
         }
     }
 

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use es_wire::Similarity;
 use knn_types::{FieldSpec, IndexKey, KnnIndex};
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use crate::checkpoints::Checkpoints;
 use crate::filters::ShardFilters;
+use crate::pages::exists;
 use crate::poll::Primary;
 use crate::report::{AgreementReport, AuditReport};
 use crate::upkeep::Upkeep;
@@ -45,6 +47,8 @@ pub(crate) struct FieldIndex {
     pub(crate) key: IndexKey,
     pub(crate) spec: FieldSpec,
     pub(crate) similarity: Similarity,
+    /// The `nested` object that the field stands below.
+    pub(crate) nested: Option<Arc<str>>,
     pub(crate) index: Arc<dyn KnnIndex>,
     /// Published since this process runs, and so fit to be searched.
     pub(crate) built: AtomicBool,
@@ -53,6 +57,17 @@ pub(crate) struct FieldIndex {
     pub(crate) upkeep: Mutex<Upkeep>,
     /// Held by the lane of upkeep that is at work here.
     pub(crate) attended: tokio::sync::Mutex<()>,
+}
+
+impl FieldIndex {
+    /// The query for documents that have the field.
+    pub(crate) fn present(&self) -> Value {
+        let exists = exists(&self.key.field);
+        match &self.nested {
+            None => exists,
+            Some(path) => json!({"nested": {"path": path, "query": exists}}),
+        }
+    }
 }
 
 impl fmt::Debug for FieldIndex {

@@ -246,7 +246,8 @@ WAYS = {
     "knn query": ("answer", {"query": {"knn": {"field": "dot", "query_vector": query("dot"), "num_candidates": WIDE}}, "source": False}),
     "hybrid": ("splice", {"knn": knn("mip"), "query": {"match": {"title": "sail"}}, "source": False}),
     "several": ("splice", {"knn": [knn("cos"), knn("l2")], "source": False}),
-    "nested": ("pass", {"knn": knn("kids.v"), "source": False}),
+    "nested": ("answer", {"knn": knn("kids.v"), "source": False}),
+    "inner hits": ("splice", {"knn": knn("kids.v", inner_hits={"_source": False}), "source": False}),
     "aggregation": ("splice", {"knn": knn("cos"), "size": 0, "aggs": {"tags": {"terms": {"field": "tag"}}}}),
 }
 

@@ -57,6 +57,10 @@ impl<'a> Asker<'a> {
         let mut search = parse_search(text, params, &self.caps)?;
         let targets = self.targets(names, params)?;
         let field = one_field(&targets, &search.field)?;
+        if search.reach == Reach::EachShard && field.nested.is_some() {
+            // Outside of a nested query it finds nothing, and that is Elasticsearch's to say.
+            return Err(NotOurs("nested"));
+        }
         let end = search.from.saturating_add(search.size);
         if targets.iter().any(|target| end > target.index.max_result_window) {
             return Err(NotOurs("result_window"));

@@ -54,6 +54,16 @@ impl Asker<'_> {
         let mut spare = Vec::with_capacity(sites.len());
         for site in &mut sites {
             let field = one_field(&targets, &site.field)?;
+            // Elsewhere a knn query finds nothing, and that is Elasticsearch's to say.
+            if site.reach == Reach::EachShard && site.nested.as_deref() != field.nested.as_deref() {
+                return Err(NotOurs("nested"));
+            }
+            let is_filtered =
+                !site.filters.is_empty() || targets.iter().any(|target| target.filter.is_some());
+            if site.nested.is_some() && is_filtered {
+                // Whether it is asked of a document or of its nested ones differs by version.
+                return Err(NotOurs("filter_nested"));
+            }
             if site.vector.len() != field.spec.values() || field.scoring().prepare(&mut site.vector).is_err()
             {
                 return Err(NotOurs("bad_vector"));

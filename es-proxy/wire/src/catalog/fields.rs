@@ -7,7 +7,7 @@ use knn_types::{Element, FieldSpec, IvfOptions};
 use serde_json::Value;
 
 use super::{ForeignField, Origin, VectorField};
-use crate::mapping::{Key, META_KEY, can_read_back};
+use crate::mapping::{Key, META_KEY, Nesting, can_read_back};
 use crate::score::Similarity;
 use crate::version::Capabilities;
 
@@ -27,10 +27,11 @@ pub(super) struct Found {
 pub(super) fn read(mappings: &Value, caps: &Capabilities, adopt: bool) -> Found {
     let mut found = Found::default();
     let mapping = mappings.get("_doc").unwrap_or(mappings);
-    walk(mapping, "", false, caps, &mut found);
+    walk(mapping, "", &Above::default(), caps, &mut found);
     let foreign = found.foreign.iter_mut().map(|(path, foreign)| (path, &mut foreign.field));
     for (path, field) in found.ours.iter_mut().chain(foreign) {
-        field.readable = can_read_back(mapping, path, caps);
+        let nesting = if field.nested.is_some() { Nesting::Once } else { Nesting::None };
+        field.readable = can_read_back(mapping, path, nesting, caps);
     }
     if adopt {
         let free = |_: &Arc<str>, foreign: &mut ForeignField| !foreign.released && foreign.field.readable;
@@ -41,14 +42,29 @@ pub(super) fn read(mappings: &Value, caps: &Capabilities, adopt: bool) -> Found 
     found
 }
 
-fn walk(parent: &Value, prefix: &str, below_nested: bool, caps: &Capabilities, found: &mut Found) {
+/// What stands above a field.
+#[derive(Clone)]
+struct Above {
+    nesting: Nesting,
+    /// The innermost nested object.
+    nested: Option<Arc<str>>,
+}
+
+impl Default for Above {
+    fn default() -> Self {
+        Self { nesting: Nesting::None, nested: None }
+    }
+}
+
+fn walk(parent: &Value, prefix: &str, above: &Above, caps: &Capabilities, found: &mut Found) {
     let Some(properties) = parent.get("properties").and_then(Value::as_object) else { return };
     for (name, definition) in properties {
         found.may_ignore |= may_ignore(definition);
         let path = format!("{prefix}{name}");
         match definition.get("type").and_then(Value::as_str) {
-            Some("dense_vector") if !below_nested => {
+            Some("dense_vector") if above.nesting != Nesting::Deeper => {
                 let Some(field) = vector_field(definition, caps) else { continue };
+                let field = VectorField { nested: above.nested.clone(), ..field };
                 match key_of(definition) {
                     None => drop(found.foreign.insert(path.into(), ForeignField { field, released: false })),
                     Some(Key::Released) => {
@@ -64,9 +80,12 @@ fn walk(parent: &Value, prefix: &str, below_nested: bool, caps: &Capabilities, f
                 }
             }
             kind => {
-                let nested = kind == Some("nested");
-                found.has_nested |= nested;
-                walk(definition, &format!("{path}."), below_nested || nested, caps, found);
+                let mut above = Above { nesting: above.nesting.below_value(definition), ..above.clone() };
+                if kind == Some("nested") {
+                    found.has_nested = true;
+                    above.nested = Some(path.as_str().into());
+                }
+                walk(definition, &format!("{path}."), &above, caps, found);
             }
         }
     }
@@ -116,6 +135,7 @@ fn vector_field(definition: &Value, caps: &Capabilities) -> Option<VectorField> 
             options: IvfOptions::default(),
         },
         similarity,
+        nested: None,
         readable: true,
         stored: Key::Adopted(IvfOptions::default()).text().into(),
         origin: Origin::Pattern,

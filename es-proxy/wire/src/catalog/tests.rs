@@ -48,10 +48,11 @@ fn reads_settings_nested_and_flat() {
 fn ours_are_searchable_vectors_with_known_dims() {
     let catalog = catalog();
     let fields = &catalog.index("x1").unwrap().fields;
-    assert_eq!(fields.keys().map(|name| &**name).collect::<Vec<_>>(), ["bits", "bytes", "o.w", "v"]);
+    assert_eq!(fields.keys().map(|name| &**name).collect::<Vec<_>>(), ["bits", "bytes", "n.v", "o.w", "v"]);
     let v = &fields["v"];
     assert_eq!((v.spec.dims, v.similarity, &*v.stored), (3, Similarity::L2Norm, "nlist=16 nprobe=4"));
     assert_eq!((v.spec.options.nlist, v.spec.options.nprobe), (Some(16), Some(4)));
+    assert_eq!((fields["n.v"].nested.as_deref(), &fields["o.w"].nested), (Some("n"), &None));
     let (bits, bytes) = (fields["bits"].spec, fields["bytes"].spec);
     assert_eq!((bits.element.name(), bits.dims, bits.values()), ("bit", 16, 2));
     assert_eq!((bytes.element.name(), bytes.dims, bytes.values()), ("byte", 4, 4));

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::options::{self, Key, META_KEY, bad_value};
 use super::translate::MAX_META_ENTRIES;
-use super::{MappingError, can_read_back};
+use super::{MappingError, Nesting, can_read_back};
 use crate::json::Object;
 use crate::version::Capabilities;
 
@@ -40,14 +40,19 @@ pub fn change_key(
     let answer: Value = serde_json::from_str(mapping).unwrap_or_default();
     let mapping = answer.as_object().and_then(|indices| indices.values().next()?.get("mappings"));
     let mapping = mapping.unwrap_or(&Value::Null);
-    let mut definition = find(mapping, path)?;
+    let Place { mut definition, nested } = find(mapping, path, "", Nesting::None)?;
+    let nesting = if nested.is_some() { Nesting::Once } else { Nesting::None };
     let old = definition.get("meta").and_then(|meta| meta.get(META_KEY)).and_then(Value::as_str);
     let old = old.map(str::to_owned);
     let new = match change {
         KeyChange::Adopt(wanted) => {
-            if !can_read_back(mapping, path, caps) {
+            if !can_read_back(mapping, path, nesting, caps) {
+                let without = match nesting {
+                    Nesting::None => " (Elasticsearch can tell them without from 8.17 on)",
+                    _ => "",
+                };
                 return Err(bad_value(format!(
-                    "field [{path}] cannot be adopted: its vectors can't be read back, because [_source] does not keep them (Elasticsearch can tell them without from 8.17 on)"
+                    "field [{path}] cannot be adopted: its vectors can't be read back, because [_source] does not keep them{without}"
                 )));
             }
             adopted(path, &definition, old.as_deref(), wanted)?
@@ -71,7 +76,14 @@ pub fn change_key(
             });
         }
     }
-    Ok(Some(json!({"properties": {path: definition}}).to_string()))
+    let properties = match nested {
+        None => json!({path: definition}),
+        Some(object) => {
+            let rest = &path[object.len() + 1..];
+            json!({object: {"type": "nested", "properties": {rest: definition}}})
+        }
+    };
+    Ok(Some(json!({"properties": properties}).to_string()))
 }
 
 fn adopted(
@@ -99,8 +111,16 @@ fn adopted(
     Ok(if is_ivf { Key::Ivf(options) } else { Key::Adopted(options) }.text())
 }
 
-/// The definition of a vector field, whether its path is nested or dotted.
-fn find(mapping: &Value, path: &str) -> Result<Map<String, Value>, MappingError> {
+/// A vector field in a mapping.
+struct Place {
+    definition: Map<String, Value>,
+    /// The nested object that it stands below.
+    nested: Option<String>,
+}
+
+/// The definition of a vector field, whether its path is nested or dotted. `above` is the path of `mapping`,
+/// an object.
+fn find(mapping: &Value, path: &str, above: &str, nesting: Nesting) -> Result<Place, MappingError> {
     let Some(properties) = mapping.get("properties").and_then(Value::as_object) else {
         return Err(no_such_field(path));
     };
@@ -109,7 +129,9 @@ fn find(mapping: &Value, path: &str) -> Result<Map<String, Value>, MappingError>
         let kind = definition.get("type").and_then(Value::as_str);
         if rest.is_empty() {
             return match (kind, definition.as_object()) {
-                (Some("dense_vector"), Some(definition)) => Ok(definition.clone()),
+                (Some("dense_vector"), Some(definition)) => {
+                    Ok(Place { definition: definition.clone(), nested: None })
+                }
                 _ => {
                     let kind = kind.unwrap_or("object");
                     Err(bad_value(format!("field [{path}] is of type [{kind}], not [dense_vector]")))
@@ -117,12 +139,14 @@ fn find(mapping: &Value, path: &str) -> Result<Map<String, Value>, MappingError>
             };
         }
         let Some(rest) = rest.strip_prefix('.') else { continue };
-        match find(definition, rest) {
-            Ok(_) if kind == Some("nested") => {
+        let (object, below) = (format!("{above}{name}"), nesting.below_value(definition));
+        match find(definition, rest, &format!("{object}."), below) {
+            Ok(_) if below == Nesting::Deeper => {
                 return Err(bad_value(format!(
-                    "field [{path}] cannot be adopted: it stands below the nested object [{name}]"
+                    "field [{path}] cannot be adopted: it stands below the nested object [{name}], which is nested itself or included in another"
                 )));
             }
+            Ok(place) if kind == Some("nested") => return Ok(Place { nested: Some(object), ..place }),
             Err(MappingError { kind: NO_SUCH_FIELD, .. }) => {}
             found => return found,
         }
@@ -147,7 +171,8 @@ mod tests {
         "a.b":{"type":"dense_vector","dims":2},
         "off":{"type":"dense_vector","dims":2,"index":false},
         "full":{"type":"dense_vector","dims":2,"meta":{"1":"1","2":"2","3":"3","4":"4","5":"5"}},
-        "n":{"type":"nested","properties":{"v":{"type":"dense_vector","dims":2}}}}}}}"#;
+        "n":{"type":"nested","properties":{"v":{"type":"dense_vector","dims":2},"m":{"type":"nested","properties":{"v":{"type":"dense_vector","dims":2}}}}},
+        "x":{"properties":{"n":{"type":"nested","properties":{"o":{"properties":{"v":{"type":"dense_vector","dims":2}}}}}}}}}}}"#;
 
     fn changed(path: &str, change: KeyChange<'_>) -> Result<Option<Value>, MappingError> {
         let caps = Capabilities::of("8.15.3".parse().unwrap()).unwrap();
@@ -179,14 +204,23 @@ mod tests {
     }
 
     #[test]
+    fn a_nested_object_stays_nested() {
+        let v = json!({"type": "dense_vector", "dims": 2, "meta": {META_KEY: "adopted"}});
+        let expected = json!({"properties": {"n": {"type": "nested", "properties": {"v": v}}}});
+        assert_eq!(changed("n.v", KeyChange::Adopt(None)), Ok(Some(expected)));
+        let expected = json!({"properties": {"x.n": {"type": "nested", "properties": {"o.v": v}}}});
+        assert_eq!(changed("x.n.o.v", KeyChange::Adopt(None)), Ok(Some(expected)));
+    }
+
+    #[test]
     fn what_cannot_be_adopted_says_why() {
         for (path, options, kind, reason) in [
-            ("x", None, NO_SUCH_FIELD, "no such field: [x]"),
+            ("y", None, NO_SUCH_FIELD, "no such field: [y]"),
             ("o.x", None, NO_SUCH_FIELD, "no such field"),
             ("o.t", None, "illegal_argument_exception", "is of type [text], not [dense_vector]"),
             ("o", None, "illegal_argument_exception", "is of type [object]"),
             ("o.w", None, "illegal_argument_exception", "can't be read back"),
-            ("n.v", None, "illegal_argument_exception", "below the nested object [n]"),
+            ("n.m.v", None, "illegal_argument_exception", "below the nested object [m]"),
             ("off", None, "illegal_argument_exception", "it is not indexed"),
             ("full", None, "mapper_parsing_exception", "has no room"),
             ("v", Some("[]"), "mapper_parsing_exception", "must be a JSON object"),

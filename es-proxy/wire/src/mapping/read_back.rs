@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
+use super::Nesting;
 use crate::version::Capabilities;
 use crate::wildcard::matches_wildcard;
 
-/// Doc values tell them from 8.17 on. Before, only `_source` does, where the mapping keeps it and the field in it.
-pub(crate) fn can_read_back(mapping: &Value, path: &str, caps: &Capabilities) -> bool {
-    if caps.docvalue_vectors {
+/// Doc values tell them from 8.17 on. Before, and below `nested`, only `_source` does, where the mapping keeps it
+/// and the field in it.
+pub(crate) fn can_read_back(mapping: &Value, path: &str, nesting: Nesting, caps: &Capabilities) -> bool {
+    if caps.docvalue_vectors && nesting == Nesting::None {
         return true;
     }
     let Some(source) = mapping.get("_source") else { return true };
@@ -50,8 +52,10 @@ mod tests {
             (r#"{"_source":{"includes":["o"]}}"#, true),
         ] {
             let mapping: Value = serde_json::from_str(source).unwrap();
-            assert_eq!(can_read_back(&mapping, "o.v", &caps("8.16.0")), readable, "{source}");
-            assert!(can_read_back(&mapping, "o.v", &caps("8.17.0")), "{source}");
+            let can = |nesting, version| can_read_back(&mapping, "o.v", nesting, &caps(version));
+            assert_eq!(can(Nesting::None, "8.16.0"), readable, "{source}");
+            assert_eq!(can(Nesting::Once, "9.2.0"), readable, "{source}");
+            assert!(can(Nesting::None, "8.17.0"), "{source}");
         }
     }
 }

@@ -31,7 +31,7 @@ fn reason_of(definition: &str) -> String {
     create(&with_field(definition)).unwrap_err().reason
 }
 
-const NESTED: &str = r#""index_options":{"type":"hnsw","m":16,"ef_construction":100}"#;
+const GRAPH: &str = r#""index_options":{"type":"hnsw","m":16,"ef_construction":100}"#;
 
 const THEIRS: &str = r#"{"type":"int8_flat","rescore_vector":{"oversample":3.0}}"#;
 
@@ -97,7 +97,7 @@ fn left_alone() {
         r#"{"type":"dense_vector","dims":3,"index":false}"#,
         r#"{"type":"dense_vector","dims":3,"element_type":"half"}"#,
         r#"{"type":"dense_vector","dims":3,"element_type":"byte","index_options":{"type":"hnsw"}}"#,
-        r#"{"type":"nested","properties":{"w":{"type":"dense_vector","dims":3}}}"#,
+        r#"{"type":"nested","include_in_root":true,"properties":{"w":{"type":"dense_vector","dims":3}}}"#,
         r#"{"type":"text","fields":{"w":{"type":"dense_vector","dims":3}}}"#,
         r#"{"type":"dense_vector","dims":3,"meta":{"a":"1","b":"1","c":"1","d":"1","e":"1"}}"#,
         r#"{"type":"dense_vector","dims":3,"dims":3}"#,
@@ -115,11 +115,26 @@ fn left_alone() {
 }
 
 #[test]
-fn explicit_ivf_works_below_nested() {
-    let body = with_field(
-        r#"{"type":"nested","properties":{"w":{"type":"dense_vector","index_options":{"type":"ivf"}}}}"#,
+fn ivf_works_below_nested() {
+    let explicit = r#"{"type":"dense_vector","index_options":{"type":"ivf"}}"#;
+    for field in [explicit, r#"{"type":"dense_vector","dims":3}"#] {
+        let body = with_field(&format!(r#"{{"type":"nested","properties":{{"w":{field}}}}}"#));
+        for (version, theirs) in [
+            ("8.12.0", GRAPH),
+            ("8.13.0", r#"{"type":"flat"}"#),
+            ("9.1.0", r#"{"type":"flat"}"#),
+            ("9.2.0", GRAPH),
+        ] {
+            let caps = caps(version);
+            let ctx = MappingContext { caps: &caps, unspecified_is_ivf: true, existing: &nothing_there };
+            let translated = translate_create(&body, &ctx).unwrap().unwrap();
+            assert!(translated.contains(theirs) && translated.contains(META_KEY), "{version}: {translated}");
+        }
+    }
+    let deeper = format!(
+        r#"{{"type":"nested","properties":{{"o":{{"type":"nested","properties":{{"w":{explicit}}}}}}}}}"#
     );
-    assert!(create(&body).unwrap().unwrap().contains(NESTED), "Elasticsearch keeps a graph there");
+    assert!(create(&with_field(&deeper)).unwrap().unwrap().contains(GRAPH), "not indexed here");
 }
 
 #[test]

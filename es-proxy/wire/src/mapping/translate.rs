@@ -5,7 +5,7 @@ use knn_types::{Element, IvfOptions};
 use serde_json::{Value, json};
 
 use super::options::{self, Key, META_KEY, bad_value};
-use super::{ExistingField, MappingContext, MappingError, can_read_back};
+use super::{ExistingField, MappingContext, MappingError, Nesting, can_read_back};
 use crate::json::{Object, Splice, push_json_string};
 use crate::scan::elements;
 
@@ -35,10 +35,9 @@ impl From<MappingError> for Stop {
 /// The path of what stands nowhere yet; no field can have it.
 const ANYWHERE: &str = "*.";
 
-/// What `ivf` below `nested` becomes: such fields are not answered here yet, and the types without a graph
-/// pick children by estimates or match every document (9.2), so Elasticsearch keeps its own graph. Old
-/// versions want both numbers.
-const NESTED: &str = r#"{"type":"hnsw","m":16,"ef_construction":100}"#;
+/// What `ivf` becomes where it is not answered here: Elasticsearch keeps its own graph. Old versions want both
+/// numbers.
+const GRAPH: &str = r#"{"type":"hnsw","m":16,"ef_construction":100}"#;
 
 /// Translates the body of `PUT /{index}` and of a rollover (`{"mappings":{…}}`). `None`: nothing to change.
 pub fn translate_create(body: &str, ctx: &MappingContext<'_>) -> Result<Option<String>, MappingError> {
@@ -81,7 +80,7 @@ struct Walk<'a> {
 struct Field<'f, 'a> {
     name: &'f str,
     path: &'f str,
-    below_nested: bool,
+    nesting: Nesting,
     definition: &'f Object<'a>,
 }
 
@@ -95,7 +94,7 @@ impl<'a> Walk<'a> {
             self.source = json!({"_source": serde_json::from_str::<Value>(source.get())?});
         }
         self.dynamic_templates(mapping)?;
-        self.properties_of(mapping, "", false)
+        self.properties_of(mapping, "", Nesting::None)
     }
 
     /// Fields that documents will bring: where they will stand is not known, so none exists yet.
@@ -106,29 +105,28 @@ impl<'a> Walk<'a> {
                 let Some(definition) = Object::parse(template.get())?.get("mapping") else { continue };
                 let definition = Object::parse(definition.get())?;
                 if text_of(&definition, "type").as_deref() == Some("dense_vector") {
-                    let field = Field { name, path: ANYWHERE, below_nested: false, definition: &definition };
+                    let nesting = Nesting::None;
+                    let field = Field { name, path: ANYWHERE, nesting, definition: &definition };
                     self.vector(&field)?;
                 } else {
-                    let below_nested = text_of(&definition, "type").as_deref() == Some("nested");
-                    self.properties_of(&definition, ANYWHERE, below_nested)?;
+                    self.properties_of(&definition, ANYWHERE, below(Nesting::None, &definition))?;
                 }
             }
         }
         Ok(())
     }
 
-    fn properties_of(&mut self, parent: &Object<'a>, prefix: &str, below_nested: bool) -> Result<(), Stop> {
+    fn properties_of(&mut self, parent: &Object<'a>, prefix: &str, nesting: Nesting) -> Result<(), Stop> {
         let Some(properties) = parent.get("properties") else { return Ok(()) };
         for (name, raw) in &Object::parse(properties.get())?.entries {
             let definition = Object::parse(raw.get())?;
             let path = format!("{prefix}{name}");
             match text_of(&definition, "type").as_deref() {
                 Some("dense_vector") => {
-                    self.vector(&Field { name, path: &path, below_nested, definition: &definition })?;
+                    self.vector(&Field { name, path: &path, nesting, definition: &definition })?;
                 }
-                kind @ (None | Some("object" | "nested" | "passthrough")) => {
-                    let below_nested = below_nested || kind == Some("nested");
-                    self.properties_of(&definition, &format!("{path}."), below_nested)?;
+                None | Some("object" | "nested" | "passthrough") => {
+                    self.properties_of(&definition, &format!("{path}."), below(nesting, &definition))?;
                 }
                 Some(_) => {}
             }
@@ -199,7 +197,7 @@ impl<'a> Walk<'a> {
             ))
             .into()),
             None if self.ctx.unspecified_is_ivf
-                && !field.below_nested
+                && field.nesting != Nesting::Deeper
                 && meta_has_room(definition)?
                 && self.can_read_back(field) =>
             {
@@ -210,7 +208,7 @@ impl<'a> Walk<'a> {
     }
 
     fn can_read_back(&self, field: &Field<'_, 'a>) -> bool {
-        can_read_back(&self.source, field.path, self.ctx.caps)
+        can_read_back(&self.source, field.path, field.nesting, self.ctx.caps)
     }
 
     /// Puts Elasticsearch's `index_options` (`kept`, or what the version has for `ivf`) and our `meta` entry
@@ -218,7 +216,8 @@ impl<'a> Walk<'a> {
     fn write(&mut self, field: &Field<'_, 'a>, stored: &str, kept: Option<&str>) -> Result<(), Stop> {
         let definition = field.definition;
         let of_version = match text_of(definition, "element_type").as_deref() {
-            _ if field.below_nested => NESTED,
+            _ if field.nesting == Nesting::Deeper => GRAPH,
+            _ if field.nesting == Nesting::Once => self.ctx.caps.nested_index_options,
             Some("byte" | "bit") => self.ctx.caps.byte_index_options,
             _ => self.ctx.caps.index_options,
         };
@@ -253,6 +252,11 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+/// How fields below an object stand to nested ones.
+fn below(nesting: Nesting, object: &Object<'_>) -> Nesting {
+    nesting.below(|key| object.get(key).map(|value| value.get().trim_matches('"')))
 }
 
 /// The last value of a definition. There is one: without `type` nobody asks.

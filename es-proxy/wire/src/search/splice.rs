@@ -44,6 +44,9 @@ pub struct KnnSite {
     pub rescores: bool,
     /// Where a `rescore_vector` stands that would show estimates.
     estimates: Option<Range<usize>>,
+    /// The path of the `nested` query that it stands in. A knn query on a field below `nested` finds nothing
+    /// elsewhere; the section and the retriever need none.
+    pub nested: Option<String>,
     place: Place,
 }
 
@@ -78,6 +81,7 @@ struct Found {
     rescores: bool,
     estimates: Option<Range<usize>>,
     place: Place,
+    nested: Option<String>,
 }
 
 struct Walk<'a> {
@@ -90,6 +94,14 @@ struct Walk<'a> {
     /// The body makes fields of its own, which may stand before those of the mapping.
     makes_fields: bool,
     profile: bool,
+    /// The path of the `nested` query that is walked.
+    nested: Option<String>,
+    /// Some hit need not match what is walked: it is one of several clauses.
+    optional: bool,
+    /// Clauses of the body that bring hits by themselves.
+    sources: usize,
+    /// Some knn has `inner_hits`; see [`Walk::inner_hits`].
+    inner_hits: bool,
 }
 
 /// Every knn of a search body, or why the body must pass as it is.
@@ -107,8 +119,15 @@ pub fn find_knn(body: &[u8], params: &Params, caps: &Capabilities) -> Result<Fou
         around: Vec::new(),
         makes_fields: false,
         profile: false,
+        nested: None,
+        optional: false,
+        sources: 0,
+        inner_hits: false,
     };
     walk.body()?;
+    if walk.inner_hits && walk.sources + usize::from(params.0.iter().any(|(name, _)| name == "q")) > 1 {
+        return Err(NotOurs("inner_hits"));
+    }
     if walk.makes_fields && walk.found.iter().any(|found| !found.filters.is_empty()) {
         return Err(NotOurs("runtime_mappings"));
     }
@@ -241,8 +260,14 @@ impl Walk<'_> {
             return Err(NotOurs("no_knn"));
         }
         self.object(|walk, key| match key {
-            "knn" => walk.one_or_more(|walk| walk.site(Form::Section)),
-            "query" => walk.query(0),
+            "knn" => walk.one_or_more(|walk| {
+                walk.sources += 1;
+                walk.site(Form::Section)
+            }),
+            "query" => {
+                walk.sources += 1;
+                walk.query(0)
+            }
             "retriever" => walk.retriever(0),
             "size" => {
                 walk.size = Some(integer(walk.scanner.value()?)?);
@@ -336,15 +361,34 @@ impl Walk<'_> {
         self.object(|walk, name| match name {
             "knn" => walk.site(Form::Query),
             "bool" => walk.object(|walk, key| match key {
-                "must" | "should" | "filter" | "must_not" => walk.one_or_more(|walk| walk.query(depth + 1)),
+                "must" | "filter" => walk.one_or_more(|walk| walk.query(depth + 1)),
+                "should" | "must_not" => {
+                    walk.optionally(|walk| walk.one_or_more(|walk| walk.query(depth + 1)))
+                }
                 _ => walk.other(),
             }),
-            "dis_max" => walk.parts(&["queries"], depth),
+            "dis_max" => walk.optionally(|walk| walk.parts(&["queries"], depth)),
             "constant_score" => walk.parts(&["filter"], depth),
-            "boosting" => walk.parts(&["positive", "negative"], depth),
+            "boosting" => walk.optionally(|walk| walk.parts(&["positive", "negative"], depth)),
             "function_score" | "script_score" => walk.parts(&["query"], depth),
+            "nested" => walk.nested(depth),
             _ => walk.other(),
         })
+    }
+
+    /// Inner hits are those of every hit, found by its knn or not: where some are not, the knn's filter would
+    /// take theirs away.
+    fn inner_hits(&mut self) -> Result<(), NotOurs> {
+        self.inner_hits = true;
+        if self.optional { Err(NotOurs("inner_hits")) } else { Ok(()) }
+    }
+
+    /// Walks what hits need not match.
+    fn optionally(&mut self, walk: impl FnOnce(&mut Self) -> Result<(), NotOurs>) -> Result<(), NotOurs> {
+        let before = std::mem::replace(&mut self.optional, true);
+        walk(self)?;
+        self.optional = before;
+        Ok(())
     }
 
     /// A compound query whose members `queries` hold queries.
@@ -352,6 +396,22 @@ impl Walk<'_> {
         self.object(|walk, key| {
             if queries.contains(&key) { walk.one_or_more(|walk| walk.query(depth + 1)) } else { walk.other() }
         })
+    }
+
+    /// A `nested` query. Which documents a knn inside stands for is decided before anything else in it.
+    fn nested(&mut self, depth: usize) -> Result<(), NotOurs> {
+        let members = crate::scan::members(self.scanner.clone().value()?)?;
+        let path = members.iter().find(|member| member.key == r#""path""#).ok_or(NotOurs("nested"))?;
+        let path = unquote(path.value)?.into_owned();
+        if self.nested.replace(path).is_some() {
+            return Err(NotOurs("nested"));
+        }
+        if members.iter().any(|member| member.key == r#""inner_hits""#) {
+            self.inner_hits()?;
+        }
+        self.parts(&["query"], depth)?;
+        self.nested = None;
+        Ok(())
     }
 
     fn retriever(&mut self, depth: usize) -> Result<(), NotOurs> {
@@ -383,10 +443,12 @@ impl Walk<'_> {
 
     /// A retriever around others.
     fn compound(&mut self, depth: usize) -> Result<(), NotOurs> {
-        self.object(|walk, key| match key {
-            "retriever" => walk.retriever(depth + 1),
-            "retrievers" => walk.one_or_more(|walk| walk.weighted(depth + 1)),
-            _ => walk.other(),
+        self.optionally(|walk| {
+            walk.object(|walk, key| match key {
+                "retriever" => walk.retriever(depth + 1),
+                "retrievers" => walk.one_or_more(|walk| walk.weighted(depth + 1)),
+                _ => walk.other(),
+            })
         })
     }
 
@@ -445,6 +507,11 @@ impl Walk<'_> {
                     let raw = scanner.value()?;
                     filter = Some((raw, scanner.offset()));
                 }
+                // Of fields that are not below `nested` Elasticsearch ignores it.
+                "inner_hits" if form == Form::Section => {
+                    walk.inner_hits()?;
+                    return walk.other();
+                }
                 "inner_hits" => return Err(NotOurs("inner_hits")),
                 "rescore_vector" => {
                     rescores = true;
@@ -484,6 +551,7 @@ impl Walk<'_> {
             rescores,
             estimates,
             place,
+            nested: self.nested.clone(),
         });
         Ok(())
     }
@@ -518,6 +586,7 @@ impl Found {
             filters: self.filters,
             rescores: self.rescores,
             estimates: self.estimates,
+            nested: self.nested,
             place: self.place,
         })
     }

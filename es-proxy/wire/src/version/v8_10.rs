@@ -9,6 +9,7 @@ pub(super) fn capabilities(version: EsVersion) -> Capabilities {
         mode: Mode::Mirror,
         index_options: r#"{"type":"hnsw","m":16,"ef_construction":100}"#,
         byte_index_options: r#"{"type":"hnsw","m":16,"ef_construction":100}"#,
+        nested_index_options: r#"{"type":"hnsw","m":16,"ef_construction":100}"#,
         k_required: true,
         index_by_default: since_8_11,
         dims_optional: since_8_11,

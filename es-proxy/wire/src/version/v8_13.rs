@@ -10,6 +10,7 @@ pub(super) fn capabilities(version: EsVersion) -> Capabilities {
         mode: Mode::Offload,
         index_options: r#"{"type":"flat"}"#,
         byte_index_options: r#"{"type":"flat"}"#,
+        nested_index_options: r#"{"type":"flat"}"#,
         k_required: false,
         index_by_default: true,
         dims_optional: true,

@@ -1,4 +1,5 @@
-//! 8.19 and 9.1: rescoring in the mapping, so `int8_flat` prints exact scores and keeps to `k`.
+//! 8.19 and 9.1: rescoring in the mapping, so `int8_flat` prints exact scores and keeps to `k`. Not in inner
+//! hits, which are estimates: below `nested` stands plain `flat`, which keeps to `k` here, too.
 
 use super::{Capabilities, EsVersion, Mode};
 
@@ -8,6 +9,7 @@ pub(super) fn capabilities(version: EsVersion) -> Capabilities {
         mode: Mode::Offload,
         index_options: r#"{"type":"int8_flat","rescore_vector":{"oversample":3.0}}"#,
         byte_index_options: r#"{"type":"flat"}"#,
+        nested_index_options: r#"{"type":"flat"}"#,
         k_required: false,
         index_by_default: true,
         dims_optional: true,

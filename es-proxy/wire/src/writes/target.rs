@@ -62,7 +62,8 @@ impl Targets {
         }
         let mut fields = Fields::default();
         for index in ours() {
-            for (path, field) in &index.fields {
+            // Those below `nested` are left to the feed.
+            for (path, field) in index.fields.iter().filter(|(_, field)| field.nested.is_none()) {
                 fields.add(path, field.spec.values());
             }
         }

@@ -98,14 +98,19 @@ impl Build {
             Some(moved) => {
                 for old in now.died_since(&self.base) {
                     let slot = moved.slots[old as usize];
-                    moved.heads.remove(&self.store, &now.key(old));
+                    // All slots of a document die at once.
+                    if !now.is_follower(old) {
+                        moved.heads.remove(&self.store, &now.key(old));
+                    }
                     self.store.kill(slot);
                 }
                 for &slot in &new {
                     let alive = !now.is_dead(slot);
                     moved.slots.push(if alive {
-                        let to = self.store.push(&now.key(slot), now.order(slot), now.row(slot));
-                        moved.heads.insert(&self.store, to);
+                        let to = self.store.push_copy(now, slot);
+                        if !now.is_follower(slot) {
+                            moved.heads.insert(&self.store, to);
+                        }
                         to
                     } else {
                         PADDING
@@ -159,7 +164,7 @@ fn compacted(base: &Store) -> (Store, Option<Moved>) {
     let mut store = Store::new(*base.form());
     let mut slots = vec![PADDING; base.slots()];
     for slot in base.live_slots() {
-        slots[slot as usize] = store.push(&base.key(slot), base.order(slot), base.row(slot));
+        slots[slot as usize] = store.push_copy(base, slot);
     }
     let heads = Heads::of(&store);
     (store, Some(Moved { slots, heads }))

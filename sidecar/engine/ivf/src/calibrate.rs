@@ -210,7 +210,7 @@ impl Cost {
         let search = |scratch: &mut Scratch, sample: &Sample| {
             let query = store.form().stored(store.row(sample.slot));
             let started = Instant::now();
-            let (_, stats) = search::search(scratch, lists, store, &query, k, effort);
+            let (_, stats) = search::search(scratch, lists, store, &query, (k, k), effort);
             (stats, started.elapsed().as_secs_f32() * 1e6)
         };
         let readers = &samples[..samples.len().min(READERS)];

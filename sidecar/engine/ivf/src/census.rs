@@ -18,7 +18,7 @@ impl Index {
             let staged: Vec<(Box<[u8]>, SeqNo)> = writer
                 .staged
                 .iter()
-                .filter(|(_, change)| change.row.is_some() && range.contains(&change.order.seq_no))
+                .filter(|(_, change)| change.rows.is_some() && range.contains(&change.order.seq_no))
                 .map(|(key, change)| (key.clone(), change.order))
                 .collect();
             let heads = writer.staged.keys().filter_map(|key| writer.heads.get(&writer.store, key));

@@ -28,13 +28,13 @@ pub(crate) fn rank(metric: Metric, value: f32) -> f32 {
 pub(crate) fn offer(store: &Store, metric: Metric, query: &[u32], slot: Slot, best: &mut TopK) {
     let rank = rank(metric, store.form().value(metric, query, store.row(slot)));
     if rank <= best.limit() {
-        best.offer(Ranked { rank, seq_no: store.order(slot).seq_no, slot });
+        best.offer(Ranked { rank, seq_no: store.order(slot).seq_no, slot: store.head(slot) });
     }
 }
 
 /// Compares every live slot.
 pub(crate) fn scan(store: &Store, metric: Metric, query: &[u32], k: usize) -> Vec<Ranked> {
-    let mut best = TopK::new(k);
+    let mut best = TopK::over(store, k, false);
     for slot in store.live_slots() {
         offer(store, metric, query, slot, &mut best);
     }

@@ -74,6 +74,11 @@ impl Filter {
         slots.filter(|&slot| !store.is_dead(slot))
     }
 
+    /// Allowed documents of a view.
+    pub(crate) fn documents(&self, store: &Store) -> usize {
+        self.live(store, 0).filter(|&slot| !store.is_follower(slot)).count()
+    }
+
     /// The first slot of a view on which the filter says nothing.
     pub(crate) fn decided(&self, store: &Store) -> Slot {
         self.up_to.min(store.slots() as Slot)

@@ -49,6 +49,7 @@ pub(crate) fn is_exact(allowed: u64, k: usize) -> bool {
 impl View {
     /// The plan of [`View::search_allowed`], on the assumption that what is allowed lies in all lists alike.
     pub(crate) fn expected_under(&self, lists: &Lists, allowed: usize, query: &Query<'_>) -> Expected {
+        let query = &self.of_slots(query);
         if is_exact(allowed as u64, query.k) {
             return Expected::Exact;
         }
@@ -75,14 +76,20 @@ impl View {
         probe: &Probe<'_>,
     ) -> (Vec<Ranked>, SearchStats) {
         let Some(lists) = &self.lists else { return self.compare_allowed(filter, query, probe) };
-        if is_exact(filter.count(), query.k) {
+        let slots = self.of_slots(query);
+        if is_exact(filter.count(), slots.k) {
             return self.compare_allowed(filter, query, probe);
         }
         let subset = filter.subset(&self.store, lists);
-        let search = Filtered { view: self, lists, filter, subset: &subset, query, probe };
+        let search =
+            Filtered { view: self, lists, filter, subset: &subset, k: query.k, query: &slots, probe };
         let (best, stats) = search::with_scratch(|scratch| search.run(scratch));
         // Fewer than wanted: then all of them are hits, and estimates that are no numbers hid some.
-        if best.len() < query.k { self.compare_allowed(filter, query, probe) } else { (best, stats) }
+        if best.len() < query.k {
+            self.compare_allowed(filter, query, probe)
+        } else {
+            self.settled(best, stats, query, probe)
+        }
     }
 
     /// Compares everything that a filter allows.
@@ -92,7 +99,7 @@ impl View {
         query: &Query<'_>,
         probe: &Probe<'_>,
     ) -> (Vec<Ranked>, SearchStats) {
-        let mut best = TopK::new(query.k);
+        let mut best = TopK::over(&self.store, query.k, false);
         let slots = filter.live(&self.store, 0);
         let reranked = exact::compare(&self.store, self.spec.metric, &probe.row, slots, &mut best);
         (best.into_sorted(), SearchStats { lists: 0, scanned: 0, reranked })
@@ -105,6 +112,9 @@ struct Filtered<'a> {
     lists: &'a Lists,
     filter: &'a Filter,
     subset: &'a Subset,
+    /// Documents wanted.
+    k: usize,
+    /// By whose effort slots are searched; see [`View::of_slots`].
     query: &'a Query<'a>,
     probe: &'a Probe<'a>,
 }
@@ -120,7 +130,7 @@ impl Filtered<'_> {
             Entries::Copied { slots, .. } => self.scan_copied(scratch, slots),
             Entries::Marked(bits) => self.scan_marked(scratch, bits, effort.most_reads()),
         };
-        let mut best = self.lists.top(self.query.k);
+        let mut best = self.lists.top(self.store(), self.k);
         let late = self.filter.live(self.store(), self.subset.up_to);
         let late = self.compare(late, &mut best);
         let read = self.read(scratch, effort.depth, most, &mut best);

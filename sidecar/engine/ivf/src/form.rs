@@ -53,9 +53,33 @@ impl Form {
         }
     }
 
+    /// Numbers of a vector at the ports.
+    fn values(&self) -> usize {
+        if self.element == Element::Bit { self.dims / 8 } else { self.dims }
+    }
+
+    /// How many vectors the numbers of a document are.
+    pub(crate) fn count(&self, vectors: &[f32]) -> usize {
+        vectors.len() / self.values()
+    }
+
+    /// The vectors of a document one by one.
+    pub(crate) fn each<'a>(&self, vectors: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+        vectors.chunks_exact(self.values())
+    }
+
+    /// Whether the vectors of a document are some, and each has the right length and values.
+    pub(crate) fn check_all(&self, vectors: &[f32]) -> Result<(), EngineError> {
+        let want = self.values();
+        if vectors.is_empty() || !vectors.len().is_multiple_of(want) {
+            return Err(EngineError::Dims { got: vectors.len(), want });
+        }
+        self.each(vectors).try_for_each(|vector| self.check(vector))
+    }
+
     /// Whether a vector has the right length and values.
     pub(crate) fn check(&self, vector: &[f32]) -> Result<(), EngineError> {
-        let want = if self.element == Element::Bit { self.dims / 8 } else { self.dims };
+        let want = self.values();
         if vector.len() != want {
             return Err(EngineError::Dims { got: vector.len(), want });
         }
@@ -66,11 +90,12 @@ impl Form {
         }
     }
 
-    /// The row of a vector that was checked.
-    pub(crate) fn row(&self, vector: Vec<f32>) -> Vec<u32> {
+    /// The rows of vectors that were checked, end to end.
+    pub(crate) fn rows(&self, vectors: Vec<f32>) -> Vec<u32> {
         match self.element {
-            Element::Float => bytemuck::cast_vec(vector),
-            _ => self.packed(&vector),
+            Element::Float => bytemuck::cast_vec(vectors),
+            _ if vectors.len() == self.values() => self.packed(&vectors),
+            _ => self.each(&vectors).flat_map(|vector| self.packed(vector)).collect(),
         }
     }
 
@@ -214,14 +239,14 @@ mod tests {
     fn values_are_exact() {
         let bytes = |metric, a: [f32; 3], b: [f32; 3]| {
             let form = form(Element::Byte, 3, metric);
-            form.value(metric, &form.row(a.into()), &form.row(b.into()))
+            form.value(metric, &form.rows(a.into()), &form.rows(b.into()))
         };
         assert_eq!(bytes(Metric::L2, [127.0, 0.0, -128.0], [-128.0, 0.0, 127.0]), 130_050.0);
         assert_eq!(bytes(Metric::MaxInnerProduct, [1.0, -2.0, 3.0], [4.0, 5.0, -6.0]), -24.0);
         assert_eq!(bytes(Metric::Cosine, [2.0, 0.0, 0.0], [9.0, 0.0, 0.0]), 1.0);
         assert_eq!(bytes(Metric::Cosine, [0.0, 0.0, 0.0], [9.0, 0.0, 0.0]), 0.0);
         let form = form(Element::Bit, 24, Metric::L2);
-        let (a, b) = (form.row(vec![-1.0, 0.0, 1.0]), form.row(vec![0.0, 0.0, -128.0]));
+        let (a, b) = (form.rows(vec![-1.0, 0.0, 1.0]), form.rows(vec![0.0, 0.0, -128.0]));
         assert_eq!(form.value(Metric::L2, &a, &b), 10.0);
     }
 
@@ -235,6 +260,9 @@ mod tests {
             );
         }
         assert!(matches!(form.check(&[1.0]), Err(EngineError::Dims { got: 1, want: 2 })));
+        assert!(form.check_all(&[1.0; 6]).is_ok() && form.check(&[1.0; 6]).is_err());
+        assert!(form.check_all(&[]).is_err() && form.check_all(&[1.0; 5]).is_err());
+        assert!(matches!(form.check_all(&[1.0, 1.0, 0.5, 1.0]), Err(EngineError::NotAByte { at: 0, .. })));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Which slot a document lives in, and which orders deleted documents were deleted at.
+//! Which slot a document lives in (of several, the first), and which orders deleted documents were deleted at.
 //!
 //! The table holds slot numbers and a byte of each hash; the keys are those of the store. It grows by
 //! a quarter at a time, not twofold, so that a document costs six to seven bytes here at any size.
@@ -31,8 +31,8 @@ impl Heads {
     /// The table of all live slots.
     pub(crate) fn of(store: &Store) -> Self {
         let mut heads = Self::default();
-        heads.resize(store, places_for(store.live()));
-        for slot in store.live_slots() {
+        heads.resize(store, places_for(store.docs()));
+        for slot in store.live_slots().filter(|&slot| !store.is_follower(slot)) {
             heads.insert(store, slot);
         }
         heads

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use knn_types::{Change, ChangeKind, SeqNo};
 
 use crate::budget::{Budget, Share};
+use crate::form::Form;
 use crate::staged::StagedChange;
 
 /// Bytes of a held version besides its vector: its key, its code, and its place in the tree.
@@ -30,19 +31,19 @@ struct Version {
 
 impl Version {
     fn bytes(&self) -> u64 {
-        bytes(self.change.row.as_ref().map_or(0, |row| row.len() as u64 * 4))
+        bytes(self.change.rows.as_ref().map_or(0, |rows| rows.len() as u64 * 4))
     }
 }
 
-fn bytes(of_vector: u64) -> u64 {
-    VERSION_BYTES + of_vector
+fn bytes(of_vectors: u64) -> u64 {
+    VERSION_BYTES + of_vectors
 }
 
 /// How many of the changes, from the first one on, fit every budget.
-pub(crate) fn that_fit(changes: &[Change], words: usize, budgets: &[&Budget]) -> usize {
+pub(crate) fn that_fit(changes: &[Change], form: &Form, budgets: &[&Budget]) -> usize {
     let mut wanted = 0;
-    let size = |change: &Change| match change.kind {
-        ChangeKind::Upsert(_) => bytes(words as u64 * 4),
+    let size = |change: &Change| match &change.kind {
+        ChangeKind::Upsert(vectors) => bytes((form.count(vectors) * form.words() * 4) as u64),
         ChangeKind::Delete => bytes(0),
     };
     changes
@@ -109,8 +110,8 @@ mod tests {
     use super::*;
 
     fn change(seq_no: u64, primary_term: u64, words: usize) -> StagedChange {
-        let row = (words > 0).then(|| vec![0; words]);
-        StagedChange { order: SeqNo { primary_term, seq_no }, row, coded: None }
+        let rows = (words > 0).then(|| vec![0; words]);
+        StagedChange { order: SeqNo { primary_term, seq_no }, rows, coded: None }
     }
 
     #[test]
@@ -144,7 +145,7 @@ mod tests {
         let delete = Change { doc, order, kind: ChangeKind::Delete };
         let fit = |changes: &[&Change]| {
             let changes: Vec<Change> = changes.iter().map(|&change| change.clone()).collect();
-            that_fit(&changes, 10, &[&small, &large])
+            that_fit(&changes, &Form::floats(5), &[&small, &large])
         };
         assert_eq!(fit(&[&upsert, &upsert]), 1);
         assert_eq!(fit(&[&upsert, &delete, &delete]), 2);

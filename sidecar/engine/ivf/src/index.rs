@@ -133,7 +133,7 @@ impl Index {
 
     /// Bytes of what is staged and held, about.
     fn waiting_bytes(&self, writer: &Writer) -> u64 {
-        writer.staged.len() as u64 * (self.form.words() as u64 * 4 + 160) + writer.held.bytes()
+        writer.staged_bytes() + writer.held.bytes()
     }
 
     /// Makes sure that `more` bytes fit the budget, if need be by putting vectors into files.
@@ -248,10 +248,12 @@ impl Index {
         let mut rows = Vec::new();
         let view = self.published.load();
         for change in changes {
-            if let ChangeKind::Upsert(vector) = &change.kind {
-                self.form.check(vector)?;
+            if let ChangeKind::Upsert(vectors) = &change.kind {
+                self.form.check_all(vectors)?;
                 if view.lists.is_some() {
-                    rows.extend_from_slice(&self.form.probe(vector)?.floats);
+                    for vector in self.form.each(vectors) {
+                        rows.extend_from_slice(&self.form.probe(vector)?.floats);
+                    }
                 }
             }
         }
@@ -282,7 +284,11 @@ fn view_of(writer: &Writer, spec: &FieldSpec, costs: &Arc<Costs>, refused: Optio
 
 impl KnnIndex for Index {
     fn stage(&self, changes: Vec<Change>) -> Result<(), EngineError> {
-        let vectors = changes.iter().filter(|change| matches!(change.kind, ChangeKind::Upsert(_))).count();
+        let of_change = |change: &Change| match &change.kind {
+            ChangeKind::Upsert(vectors) => self.form.count(vectors),
+            ChangeKind::Delete => 0,
+        };
+        let vectors: usize = changes.iter().map(of_change).sum();
         if vectors > 0 {
             self.make_room((vectors * self.form.words() * size_of::<u32>()) as u64)?;
         }
@@ -296,7 +302,7 @@ impl KnnIndex for Index {
     fn hold(&self, mut changes: Vec<Change>) -> Result<(), EngineError> {
         let cursor = self.published.load().epoch.cursor;
         changes.retain(|change| change.order.seq_no as i64 > cursor);
-        let room = held::that_fit(&changes, self.form.words(), &[&self.holds, self.budget()]);
+        let room = held::that_fit(&changes, &self.form, &[&self.holds, self.budget()]);
         self.holds.note_refusals((changes.len() - room) as u64);
         changes.truncate(room);
         let coded = self.code(&changes)?;
@@ -387,7 +393,7 @@ impl KnnIndex for Index {
         };
         let default = Query::new(&[], 10);
         IndexStats {
-            docs: view.store.live() as u64,
+            docs: view.store.docs() as u64,
             staged,
             held,
             held_bytes,

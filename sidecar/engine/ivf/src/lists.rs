@@ -9,7 +9,7 @@ use ivf_kernels::{BLOCK, BlockShape, Line};
 
 use crate::coarse::ListNo;
 use crate::generation::Generation;
-use crate::store::Slot;
+use crate::store::{Slot, Store};
 use crate::topk::TopK;
 
 /// The name of entries that only fill up a block; no scan reports them.
@@ -171,8 +171,8 @@ impl Lists {
     }
 
     /// What collects the nearest of entries read from the lists.
-    pub(crate) fn top(&self, k: usize) -> TopK {
-        if self.generation.spill { TopK::distinct(k) } else { TopK::new(k) }
+    pub(crate) fn top(&self, store: &Store, k: usize) -> TopK {
+        TopK::over(store, k, self.generation.spill)
     }
 
     /// Mean squared residual of what was added since training, in units of that at training.

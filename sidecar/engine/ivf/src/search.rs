@@ -61,18 +61,21 @@ pub(crate) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with_borrow_mut(work)
 }
 
-/// Searches with an effort; fewer than `k` results mean that the lists visited hold no more.
+/// Searches with an effort; fewer than `k` results mean that the lists visited hold no more, or where
+/// documents have several slots, that those read belong to fewer documents. `slots` of them are taken to
+/// belong to `k` documents.
 pub(crate) fn search(
     scratch: &mut Scratch,
     lists: &Lists,
     store: &Store,
     query: &Probe<'_>,
-    k: usize,
+    (k, slots): (usize, usize),
     effort: Effort,
 ) -> (Vec<Ranked>, SearchStats) {
     scratch.prepare(&lists.generation, &query.floats);
     scratch.choose(effort.nprobe);
-    let mut reader = Reader { lists, store, query: &query.row, best: lists.top(k), k, read: 0 };
+    let best = lists.top(store, k);
+    let mut reader = Reader { lists, store, query: &query.row, best, wanted: slots, read: 0 };
     let scanned = scratch.scan(&mut reader, effort);
     let stats = SearchStats { lists: scratch.order.len(), scanned, reranked: reader.read };
     (reader.best.into_sorted(), stats)
@@ -84,7 +87,8 @@ struct Reader<'a> {
     store: &'a Store,
     query: &'a [u32],
     best: TopK,
-    k: usize,
+    /// Entries that are looked for.
+    wanted: usize,
     /// Vectors read so far.
     read: usize,
 }
@@ -188,8 +192,8 @@ impl Scratch {
             if anything_dead {
                 self.found.retain_from(held, |slot| !store.is_dead(slot));
             }
-            if at + 1 >= next_look && self.found.len() >= reader.k {
-                limit = limit.min(self.look(reader, reader.k));
+            if at + 1 >= next_look && self.found.len() >= reader.wanted {
+                limit = limit.min(self.look(reader, reader.wanted));
                 next_look = (at + 1) * LOOK_FACTOR;
             }
             if self.found.len() >= 2 * most {
@@ -198,7 +202,7 @@ impl Scratch {
         }
         // In rounds, since the first ones may let the rest go unsorted.
         while !self.found.is_empty() && (reader.read < most || reader.best.is_short()) {
-            let round = (most - reader.read.min(most)).max(reader.k).min(READ_ROUND.max(reader.k));
+            let round = (most - reader.read.min(most)).max(reader.wanted).min(READ_ROUND.max(reader.wanted));
             self.look(reader, round);
         }
         scanned

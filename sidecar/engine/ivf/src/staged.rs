@@ -9,10 +9,17 @@ use crate::lists::Entry;
 /// The newest staged change of one document.
 pub(crate) struct StagedChange {
     pub(crate) order: SeqNo,
-    /// `None`: the document goes.
-    pub(crate) row: Option<Vec<u32>>,
-    /// The vector's code, and the generation that it belongs to.
-    pub(crate) coded: Option<(u64, Entry)>,
+    /// Its vectors as rows end to end. `None`: the document goes.
+    pub(crate) rows: Option<Vec<u32>>,
+    /// The code of each row, and the generation that they belong to.
+    pub(crate) coded: Option<(u64, Box<[Entry]>)>,
+}
+
+impl StagedChange {
+    /// Words of its rows.
+    pub(crate) fn words(&self) -> usize {
+        self.rows.as_ref().map_or(0, Vec::len)
+    }
 }
 
 /// Staged changes by encoded key.

@@ -1,6 +1,9 @@
 //! Slots: every vector that was published, with its document and order, in append-only chunks that
 //! all views share. A slot never changes; it only dies.
 //!
+//! A document with several vectors has as many slots in a row. The first one stands for it; the others
+//! are marked as *followers*, by bits that chunks without any do not have.
+//!
 //! A change to a chunk that a view also holds copies that chunk first, so a publish costs what it
 //! touches: the last chunk for new rows, and a few words per chunk in which something died. Chunks
 //! of a snapshot keep their vectors in its files.
@@ -38,6 +41,10 @@ pub(crate) struct Store {
     chunks: Vec<Arc<Chunk>>,
     slots: usize,
     live: usize,
+    /// Documents that live.
+    docs: usize,
+    /// Some document has several slots, or had.
+    grouped: bool,
     /// Stores with the same lineage have the same slots, as far as both reach.
     lineage: u64,
     /// What is wrong with mapped rows, if anything is.
@@ -52,6 +59,8 @@ struct Chunk {
     docs: Arc<Docs>,
     /// One bit per slot.
     dead: Box<[u64]>,
+    /// One bit per slot: it belongs to the document of the slot before it. Empty where none does.
+    followers: Box<[u64]>,
 }
 
 /// The vectors of a chunk.
@@ -71,7 +80,8 @@ impl Store {
         let lineage = LINEAGES.fetch_add(1, Ordering::Relaxed);
         let words = form.words();
         let (shift, damage, reads) = (chunk_slots(words).ilog2(), Arc::default(), Arc::default());
-        Self { form, words, shift, chunks: Vec::new(), slots: 0, live: 0, lineage, damage, reads }
+        let (chunks, slots, live, docs, grouped) = (Vec::new(), 0, 0, 0, false);
+        Self { form, words, shift, chunks, slots, live, docs, grouped, lineage, damage, reads }
     }
 
     /// The store of a snapshot: a file of rows and the documents of its chunks for each group, and
@@ -100,10 +110,32 @@ impl Store {
                 store.slots += held;
                 store.live += held.checked_sub(dead.iter().map(|word| word.count_ones() as usize).sum())?;
                 let rows = Arc::new(Rows::Mapped { file: Arc::clone(&file), start, len });
-                store.chunks.push(Arc::new(Chunk { rows, docs: Arc::new(docs), dead }));
+                let followers = Box::default();
+                store.chunks.push(Arc::new(Chunk { rows, docs: Arc::new(docs), dead, followers }));
             }
         }
+        store.docs = store.live;
         (store.slots == slots).then_some(store)
+    }
+
+    /// Says of a restored store which slots are followers, chunk by chunk as [`Store::follower_bits`]
+    /// gave them. `None` if that cannot be.
+    pub(crate) fn restore_followers(&mut self, bits: &[u64]) -> Option<()> {
+        let words = chunk_words(self.words);
+        let first_follows = bits.first().is_some_and(|word| word & 1 == 1);
+        if bits.len() != self.chunks.len() * words || first_follows {
+            return None;
+        }
+        self.docs = 0;
+        for (chunk, followers) in self.chunks.iter_mut().zip(bits.chunks_exact(words)) {
+            let heads = |at: &usize| !bit(&chunk.dead, *at) && !bit(followers, *at);
+            self.docs += (0..chunk.docs.len()).filter(heads).count();
+            if followers.iter().any(|&word| word != 0) {
+                Arc::make_mut(chunk).followers = followers.into();
+                self.grouped = true;
+            }
+        }
+        Some(())
     }
 
     /// How vectors are stored and compared.
@@ -127,8 +159,52 @@ impl Store {
         self.slots
     }
 
+    /// Slots that are not dead.
     pub(crate) fn live(&self) -> usize {
         self.live
+    }
+
+    /// Documents that live: as many as slots, but for those that have several.
+    pub(crate) fn docs(&self) -> usize {
+        self.docs
+    }
+
+    /// Whether some document has several slots, or had.
+    #[inline]
+    pub(crate) fn is_grouped(&self) -> bool {
+        self.grouped
+    }
+
+    /// Whether a slot is not the first one of its document.
+    #[inline]
+    pub(crate) fn is_follower(&self, slot: Slot) -> bool {
+        if !self.grouped {
+            return false;
+        }
+        let (chunk, at) = self.place(slot);
+        let followers = &self.chunks[chunk].followers;
+        !followers.is_empty() && bit(followers, at)
+    }
+
+    /// The first slot of the document that a slot belongs to.
+    pub(crate) fn head(&self, slot: Slot) -> Slot {
+        if !self.grouped {
+            return slot;
+        }
+        let (mut chunk, mut at) = self.place(slot);
+        loop {
+            match last_unset(&self.chunks[chunk].followers, at) {
+                Some(head) => return ((chunk << self.shift) + head) as Slot,
+                // The first chunk begins with a document.
+                None => (chunk, at) = (chunk - 1, self.mask()),
+            }
+        }
+    }
+
+    /// The slots of the document that begins with `head`.
+    pub(crate) fn slots_from(&self, head: Slot) -> impl Iterator<Item = Slot> + use<'_> {
+        let rest = head + 1..self.slots as Slot;
+        std::iter::once(head).chain(rest.take_while(|&slot| self.is_follower(slot)))
     }
 
     pub(crate) fn lineage(&self) -> u64 {
@@ -146,7 +222,36 @@ impl Store {
         if self.damage.found() { Err(EngineError::Damaged(self.damage.what())) } else { Ok(()) }
     }
 
+    /// Adds a document with its vector, or the first one of several.
     pub(crate) fn push(&mut self, key: &[u8], order: SeqNo, row: &[u32]) -> Slot {
+        self.docs += 1;
+        self.append(key, order, row)
+    }
+
+    /// Adds another vector of the document that was pushed last.
+    pub(crate) fn push_follower(&mut self, key: &[u8], order: SeqNo, row: &[u32]) -> Slot {
+        let slot = self.append(key, order, row);
+        let (at, words) = (slot as usize & self.mask(), chunk_words(self.words));
+        let chunk = Arc::make_mut(self.chunks.last_mut().expect("just pushed to"));
+        if chunk.followers.is_empty() {
+            chunk.followers = vec![0; words].into();
+        }
+        chunk.followers[at / 64] |= 1 << (at % 64);
+        self.grouped = true;
+        slot
+    }
+
+    /// Adds a copy of the slot of another store, as what it is there.
+    pub(crate) fn push_copy(&mut self, from: &Store, slot: Slot) -> Slot {
+        let (key, order, row) = (from.key(slot), from.order(slot), from.row(slot));
+        if from.is_follower(slot) {
+            self.push_follower(&key, order, row)
+        } else {
+            self.push(&key, order, row)
+        }
+    }
+
+    fn append(&mut self, key: &[u8], order: SeqNo, row: &[u32]) -> Slot {
         assert_eq!(row.len(), self.words);
         // The last number is the name of padding.
         assert!(self.slots < Slot::MAX as usize, "fewer than 2^32 - 1 slots");
@@ -170,6 +275,17 @@ impl Store {
         debug_assert!(!bit(dead, at), "slot {slot} dies twice");
         dead[at / 64] |= 1 << (at % 64);
         self.live -= 1;
+        self.docs -= usize::from(!self.is_follower(slot));
+    }
+
+    /// Marks all slots of the document that begins with `head` dead.
+    pub(crate) fn kill_document(&mut self, head: Slot) {
+        self.kill(head);
+        let mut slot = head + 1;
+        while (slot as usize) < self.slots && self.is_follower(slot) {
+            self.kill(slot);
+            slot += 1;
+        }
     }
 
     #[inline]
@@ -234,7 +350,8 @@ impl Store {
         })
     }
 
-    /// Slots that are not dead, ascending, with their orders, as far as these lie in a range of `_seq_no`.
+    /// First slots of living documents, ascending, with their orders, as far as these lie in a range of
+    /// `_seq_no`.
     pub(crate) fn live_between<'a>(
         &'a self,
         range: &'a Range<u64>,
@@ -244,6 +361,7 @@ impl Store {
             let first = (number << self.shift) as Slot;
             (0..chunk.docs.len())
                 .filter(|&at| !bit(&chunk.dead, at))
+                .filter(|&at| chunk.followers.is_empty() || !bit(&chunk.followers, at))
                 .map(move |at| (first + at as Slot, chunk.docs.order(at)))
                 .filter(|(_, order)| range.contains(&order.seq_no))
         })
@@ -258,6 +376,16 @@ impl Store {
     /// Which slots are dead, chunk by chunk.
     pub(crate) fn dead_bits(&self) -> impl Iterator<Item = &u64> + '_ {
         self.chunks.iter().flat_map(|chunk| &*chunk.dead)
+    }
+
+    /// Which slots are followers, chunk by chunk as [`Store::dead_bits`].
+    pub(crate) fn follower_bits(&self) -> Vec<u64> {
+        let words = chunk_words(self.words);
+        let mut bits = vec![0; self.chunks.len() * words];
+        for (chunk, bits) in self.chunks.iter().zip(bits.chunks_exact_mut(words)) {
+            bits[..chunk.followers.len()].copy_from_slice(&chunk.followers);
+        }
+        bits
     }
 
     /// Number of groups of chunks, and whether no slot can be added to one.
@@ -330,7 +458,8 @@ impl Store {
         const SHARED: usize = 3 * 16 + 8;
         let fixed = SHARED + size_of::<Chunk>() + size_of::<Rows>();
         let chunks = self.chunks.iter().map(|chunk| {
-            fixed + chunk.rows.held_bytes() + chunk.docs.memory_bytes() + size_of_val(&*chunk.dead)
+            let bits = size_of_val(&*chunk.dead) + size_of_val(&*chunk.followers);
+            fixed + chunk.rows.held_bytes() + chunk.docs.memory_bytes() + bits
         });
         chunks.sum::<usize>() as u64
     }
@@ -361,10 +490,23 @@ fn bit(words: &[u64], at: usize) -> bool {
     words[at / 64] >> (at % 64) & 1 == 1
 }
 
+/// The last position up to `at` whose bit is not set; no words are bits that are not set.
+fn last_unset(words: &[u64], at: usize) -> Option<usize> {
+    if words.is_empty() {
+        return Some(at);
+    }
+    let upto = !words[at / 64] & (u64::MAX >> (63 - at % 64));
+    let before = words[..at / 64].iter().enumerate().rev().map(|(number, word)| (number, !word));
+    let mut words = std::iter::once((at / 64, upto)).chain(before);
+    let (number, unset) = words.find(|&(_, unset)| unset != 0)?;
+    Some(number * 64 + 63 - unset.leading_zeros() as usize)
+}
+
 impl Chunk {
     fn empty(width: usize) -> Self {
         let rows = Arc::new(Rows::Held(Vec::new()));
-        Self { rows, docs: Arc::default(), dead: vec![0; chunk_words(width)].into() }
+        let dead = vec![0; chunk_words(width)].into();
+        Self { rows, docs: Arc::default(), dead, followers: Box::default() }
     }
 }
 
@@ -438,5 +580,38 @@ mod tests {
         assert_eq!(store.live_slots().count(), 4_999);
         assert_eq!(store.died_since(&before), [17, 4_999]);
         assert_eq!((store.row(5_000), &*store.key(5_000)), (&[1; 3][..], &b"late"[..]));
+    }
+
+    /// Documents of one to 400 slots, beyond the borders of words and chunks.
+    #[test]
+    fn slots_of_a_document_stay_together() {
+        let order = |seq_no| SeqNo { primary_term: 1, seq_no };
+        // Sixty-four slots to a chunk.
+        let mut store = Store::new(Form::floats(4_096));
+        let mut heads = Vec::new();
+        for (n, vectors) in [1, 3, 64, 1, 130, 62, 1, 1, 400, 2].into_iter().enumerate() {
+            let key = [n as u8];
+            heads.push((store.push(&key, order(n as u64), &[0; 4_096]), vectors));
+            for _ in 1..vectors {
+                store.push_follower(&key, order(n as u64), &[0; 4_096]);
+            }
+        }
+        assert!(store.chunks.len() > 8);
+        for &(head, vectors) in &heads {
+            assert!(store.slots_from(head).eq(head..head + vectors));
+            assert!((head..head + vectors).all(|slot| store.head(slot) == head));
+        }
+        assert_eq!((store.docs(), store.live()), (10, 665));
+        let before = store.clone();
+        store.kill_document(heads[4].0);
+        store.kill_document(heads[9].0);
+        assert_eq!((store.docs(), store.live(), before.docs()), (8, 533, 10));
+        assert_eq!(store.died_since(&before).len(), 132);
+        assert_eq!(store.live_between(&(0..u64::MAX)).count(), 8);
+        let mut copy = Store::new(Form::floats(4_096));
+        for slot in store.live_slots() {
+            copy.push_copy(&store, slot);
+        }
+        assert_eq!((copy.docs(), copy.live(), copy.slots()), (8, 533, 533));
     }
 }

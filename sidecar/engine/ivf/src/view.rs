@@ -19,7 +19,7 @@ use crate::form::Probe;
 use crate::lists::Lists;
 use crate::search;
 use crate::store::Store;
-use crate::topk::Ranked;
+use crate::topk::{Ranked, TopK};
 
 /// All that an effort depends on.
 #[derive(Clone, Copy, PartialEq)]
@@ -52,6 +52,10 @@ impl KnnView for View {
     }
 
     fn len(&self) -> usize {
+        self.store.docs()
+    }
+
+    fn vectors(&self) -> usize {
         self.store.live()
     }
 
@@ -102,7 +106,7 @@ impl KnnView for View {
     }
 
     fn allowed(&self, filter: &dyn SlotFilter) -> Result<u64, EngineError> {
-        Ok(Filter::of(filter, &self.store)?.live(&self.store, 0).count() as u64)
+        Ok(Filter::of(filter, &self.store)?.documents(&self.store) as u64)
     }
 
     fn explain(&self, query: &Query<'_>, doc: &DocKey) -> Result<Option<Explanation>, EngineError> {
@@ -118,7 +122,7 @@ impl KnnView for View {
             },
             (None, None) => self.costs.exact(self.store.live()),
             (Some(lists), None) => {
-                let effort = self.effort(lists, query);
+                let effort = self.effort(lists, &self.of_slots(query));
                 let scanned = effort.nprobe * self.store.live() / lists.nlist();
                 let expected = SearchStats { lists: effort.nprobe, scanned, reranked: effort.depth };
                 self.costs.lists(lists.nlist(), &expected)
@@ -166,22 +170,55 @@ impl View {
         query: &Query<'_>,
         probe: &Probe<'_>,
     ) -> (Vec<Ranked>, SearchStats) {
-        let wanted = query.k.min(self.store.live());
-        let mut effort = self.effort(lists, query);
+        let wanted = query.k.min(self.store.docs());
+        let slots = self.of_slots(query);
+        let mut effort = self.effort(lists, &slots);
         loop {
             let started = Instant::now();
             let (best, stats) = search::with_scratch(|scratch| {
-                search::search(scratch, lists, &self.store, probe, query.k, effort)
+                search::search(scratch, lists, &self.store, probe, (query.k, slots.k), effort)
             });
             self.costs.lists_took(lists.nlist(), &stats, started.elapsed());
             if best.len() >= wanted {
-                return (best, stats);
+                return self.settled(best, stats, query, probe);
             }
             if effort.nprobe >= lists.nlist() {
                 return self.scan(query, probe);
             }
             effort.nprobe = (effort.nprobe * 4).min(lists.nlist());
+            if self.store.is_grouped() {
+                // What was read belongs to few documents.
+                effort.depth = effort.depth.saturating_mul(4);
+            }
         }
+    }
+
+    /// Hits by the nearest of all their vectors, where documents have several: a search may have met others.
+    pub(crate) fn settled(
+        &self,
+        found: Vec<Ranked>,
+        mut stats: SearchStats,
+        query: &Query<'_>,
+        probe: &Probe<'_>,
+    ) -> (Vec<Ranked>, SearchStats) {
+        if !self.store.is_grouped() {
+            return (found, stats);
+        }
+        let mut best = TopK::over(&self.store, query.k, false);
+        let slots = found.iter().flat_map(|entry| self.store.slots_from(entry.slot));
+        stats.reranked += exact::compare(&self.store, self.spec.metric, &probe.row, slots, &mut best);
+        (best.into_sorted(), stats)
+    }
+
+    /// The query for slots by whose effort documents are found: where those have several, the `k` nearest
+    /// documents lie among as many times more slots, if they are not unlike others.
+    pub(crate) fn of_slots<'a>(&self, query: &Query<'a>) -> Query<'a> {
+        if !self.store.is_grouped() {
+            return *query;
+        }
+        let (slots, docs) = (self.store.live(), self.store.docs().max(1));
+        let times = |number: usize| number.saturating_mul(slots).div_ceil(docs);
+        Query { k: times(query.k), num_candidates: times(query.num_candidates), ..*query }
     }
 
     /// Compares everything.

@@ -35,6 +35,8 @@ pub(crate) struct Writer {
     pub(crate) held: Held,
     /// Documents that publishing what is staged would add, less those it would remove.
     staged_growth: i64,
+    /// Words of all staged rows.
+    staged_words: usize,
 }
 
 impl Writer {
@@ -46,12 +48,28 @@ impl Writer {
         held: Held,
     ) -> Self {
         let (heads, staged) = (Heads::of(&store), Staged::new());
-        Self { epoch, version: 0, store, lists, heads, tombstones, staged, held, staged_growth: 0 }
+        Self {
+            epoch,
+            version: 0,
+            store,
+            lists,
+            heads,
+            tombstones,
+            staged,
+            held,
+            staged_growth: 0,
+            staged_words: 0,
+        }
     }
 
     /// Documents with a vector, as if everything staged were published.
     pub(crate) fn live(&self) -> u64 {
-        (self.store.live() as i64 + self.staged_growth).max(0) as u64
+        (self.store.docs() as i64 + self.staged_growth).max(0) as u64
+    }
+
+    /// Bytes of what is staged, about.
+    pub(crate) fn staged_bytes(&self) -> u64 {
+        (self.staged_words * size_of::<u32>() + self.staged.len() * 160) as u64
     }
 
     /// Newest order of a document, as if everything staged were published.
@@ -59,12 +77,12 @@ impl Writer {
         let mut key = Vec::new();
         keys::encode(doc, &mut key);
         match self.staged.get(key.as_slice()) {
-            Some(staged) => staged.row.as_ref().map(|_| staged.order),
+            Some(staged) => staged.rows.as_ref().map(|_| staged.order),
             None => self.heads.get(&self.store, &key).map(|slot| self.store.order(slot)),
         }
     }
 
-    /// Stages changes; `coded` has an entry for each upsert among them, in order, or none at all.
+    /// Stages changes; `coded` has an entry for each vector in them, in order, or none at all.
     pub(crate) fn stage(&mut self, changes: Vec<Change>, coded: CodedBatch) {
         self.take_in(changes, coded, |writer, key, change| {
             // Learnt in another way: nobody will confirm it.
@@ -104,12 +122,16 @@ impl Writer {
         let mut entries = coded.entries.into_iter();
         for change in changes {
             keys::encode(&change.doc, &mut key);
-            let (row, entry) = match change.kind {
-                ChangeKind::Upsert(vector) => (Some(self.store.form().row(vector)), entries.next()),
-                ChangeKind::Delete => (None, None),
+            let (rows, entries) = match change.kind {
+                ChangeKind::Upsert(vectors) => {
+                    let entries: Box<[Entry]> =
+                        entries.by_ref().take(self.store.form().count(&vectors)).collect();
+                    (Some(self.store.form().rows(vectors)), entries)
+                }
+                ChangeKind::Delete => (None, Box::default()),
             };
-            let coded = entry.map(|entry| (coded.generation, entry));
-            take(self, &key, StagedChange { order: change.order, row, coded });
+            let coded = (!entries.is_empty()).then_some((coded.generation, entries));
+            take(self, &key, StagedChange { order: change.order, rows, coded });
         }
     }
 
@@ -123,12 +145,13 @@ impl Writer {
     }
 
     fn stage_one(&mut self, key: &[u8], change: StagedChange) {
-        let deletes = change.row.is_none();
+        let (deletes, words) = (change.rows.is_none(), change.words());
         let published = self.heads.get(&self.store, key);
         if let Some(held) = self.staged.get_mut(key) {
-            let had_vector = held.row.is_some();
+            let had_vector = held.rows.is_some();
             if replaces(change.order, deletes, held.order, had_vector) {
                 self.staged_growth += i64::from(!deletes) - i64::from(had_vector);
+                self.staged_words = self.staged_words + words - held.words();
                 *held = change;
             }
             return;
@@ -139,6 +162,7 @@ impl Writer {
         };
         if newer {
             self.staged_growth += i64::from(!deletes) - i64::from(published.is_some());
+            self.staged_words += words;
             self.staged.insert(key.into(), change);
         }
     }
@@ -153,23 +177,35 @@ impl Writer {
         }
         for (key, change) in changes {
             if let Some(old) = self.heads.remove(&self.store, &key) {
-                self.store.kill(old);
+                self.store.kill_document(old);
             }
-            match change.row {
-                Some(row) => {
+            match &change.rows {
+                Some(rows) => {
                     self.tombstones.remove(&key);
-                    let slot = self.store.push(&key, change.order, &row);
-                    self.heads.insert(&self.store, slot);
-                    if let (Some(lists), Some((_, entry))) = (&mut self.lists, &change.coded) {
-                        lists.push(slot, entry);
-                    }
+                    self.add(&key, &change, rows);
                 }
                 None => self.tombstones.insert(key, change.order),
             }
         }
-        self.staged_growth = 0;
+        (self.staged_growth, self.staged_words) = (0, 0);
         self.epoch = epoch;
         self.held.let_go_to(epoch.cursor);
+    }
+
+    /// Gives a document slots for its rows.
+    fn add(&mut self, key: &[u8], change: &StagedChange, rows: &[u32]) {
+        for (number, row) in rows.chunks_exact(self.store.words()).enumerate() {
+            let slot = if number == 0 {
+                let slot = self.store.push(key, change.order, row);
+                self.heads.insert(&self.store, slot);
+                slot
+            } else {
+                self.store.push_follower(key, change.order, row)
+            };
+            if let (Some(lists), Some((_, entries))) = (&mut self.lists, &change.coded) {
+                lists.push(slot, &entries[number]);
+            }
+        }
     }
 
     /// See [`knn_types::KnnIndex::rollback_above`].
@@ -190,12 +226,13 @@ impl Writer {
             self.store.kill(slot);
         }
         self.staged_growth = self.count_staged_growth();
+        self.staged_words = self.staged.values().map(StagedChange::words).sum();
         self.epoch.cursor = self.epoch.cursor.min(order.seq_no as i64);
         self.epoch.max_seq_no = self.epoch.max_seq_no.min(highest);
     }
 
     fn count_staged_growth(&self) -> i64 {
-        let grows = self.staged.values().filter(|change| change.row.is_some()).count();
+        let grows = self.staged.values().filter(|change| change.rows.is_some()).count();
         let published = self.staged.keys().filter(|key| self.heads.get(&self.store, key).is_some()).count();
         grows as i64 - published as i64
     }
@@ -208,13 +245,17 @@ fn recode(form: &Form, generation: &Generation, changes: &mut [(Box<[u8]>, Stage
     let mut stale: Vec<&mut StagedChange> = changes
         .iter_mut()
         .map(|(_, change)| change)
-        .filter(|change| change.row.is_some() && !fits(change))
+        .filter(|change| change.rows.is_some() && !fits(change))
         .collect();
     for batch in stale.chunks_mut(RECODED) {
         let mut rows = Vec::with_capacity(batch.len() * form.dims());
-        batch.iter().filter_map(|change| change.row.as_deref()).for_each(|row| form.expand(row, &mut rows));
-        for (change, entry) in batch.iter_mut().zip(generation.encode_entries(&mut rows)) {
-            change.coded = Some((generation.id, entry));
+        let each = |change: &&mut StagedChange| change.words() / form.words();
+        let counts: Vec<usize> = batch.iter().map(each).collect();
+        let all = batch.iter().filter_map(|change| change.rows.as_deref());
+        all.flat_map(|all| all.chunks_exact(form.words())).for_each(|row| form.expand(row, &mut rows));
+        let mut entries = generation.encode_entries(&mut rows).into_iter();
+        for (change, count) in batch.iter_mut().zip(counts) {
+            change.coded = Some((generation.id, entries.by_ref().take(count).collect()));
         }
     }
 }

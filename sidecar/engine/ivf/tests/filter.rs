@@ -18,7 +18,10 @@ struct Case {
     rng: Xoshiro256Plus,
     metric: Metric,
     dims: usize,
+    /// The most vectors that a document has.
+    most_vectors: usize,
     index: Arc<dyn KnnIndex>,
+    /// `_seq_no` and vectors, end to end.
     docs: HashMap<u64, (u64, Vec<f32>)>,
     next_seq_no: u64,
 }
@@ -45,7 +48,7 @@ impl Case {
         let spec = FieldSpec { element: Element::Float, dims, metric, options: IvfOptions::default() };
         let index = Engine::open(config).unwrap().open(&key, &spec).unwrap();
         let rng = Xoshiro256Plus::seed_from_u64(seed);
-        Self { rng, metric, dims, index, docs: HashMap::new(), next_seq_no: 0 }
+        Self { rng, metric, dims, most_vectors: 1, index, docs: HashMap::new(), next_seq_no: 0 }
     }
 
     /// Small whole numbers around a few centres: sums are exact, so that brute force gives equal bits.
@@ -65,7 +68,8 @@ impl Case {
             let seq_no = self.next_seq_no;
             self.next_seq_no += 1;
             let kind = if number < upserts {
-                let vector = self.vector();
+                let count = self.rng.gen_range(1..=self.most_vectors);
+                let vector: Vec<f32> = (0..count).flat_map(|_| self.vector()).collect();
                 self.docs.insert(doc, (seq_no, vector.clone()));
                 ChangeKind::Upsert(vector)
             } else {
@@ -85,11 +89,16 @@ impl Case {
         allowed.map(|(_, (seq_no, _))| *seq_no).collect()
     }
 
-    fn rank(&self, a: &[f32], b: &[f32]) -> f32 {
-        match self.metric {
-            Metric::L2 => a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum(),
-            _ => -a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>(),
-        }
+    /// Of the nearest vector.
+    fn rank(&self, query: &[f32], vectors: &[f32]) -> f32 {
+        let rank = |vector: &[f32]| -> f32 {
+            let pairs = query.iter().zip(vector);
+            match self.metric {
+                Metric::L2 => pairs.map(|(x, y)| (x - y) * (x - y)).sum(),
+                _ => -pairs.map(|(x, y)| x * y).sum::<f32>(),
+            }
+        };
+        vectors.chunks_exact(self.dims).map(rank).fold(f32::INFINITY, f32::min)
     }
 
     /// Asks with a filter; returns hits that are among the true nearest, and how many there could be.
@@ -132,8 +141,8 @@ impl Case {
     }
 }
 
-fn random_history(seed: u64, metric: Metric, dims: usize) {
-    let mut case = Case::new(seed, metric, dims);
+fn random_history(seed: u64, metric: Metric, dims: usize, most_vectors: usize) {
+    let mut case = Case { most_vectors, ..Case::new(seed, metric, dims) };
     let (mut found, mut wanted) = (0, 0);
     let mut held: Vec<(Share, u64, Arc<dyn SlotFilter>)> = Vec::new();
     let mut stale = 0;
@@ -206,10 +215,17 @@ fn random_history(seed: u64, metric: Metric, dims: usize) {
 fn filtered_search_equals_brute_force() {
     for (seed, metric, dims) in [(1, Metric::L2, 16), (2, Metric::Dot, 40), (3, Metric::MaxInnerProduct, 24)]
     {
-        random_history(seed, metric, dims);
+        random_history(seed, metric, dims, 1);
     }
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    random_history(seed, Metric::L2, 12);
+    random_history(seed, Metric::L2, 12, 1);
+}
+
+#[test]
+fn documents_with_several_vectors_are_filtered_as_documents() {
+    for (seed, metric, dims) in [(11, Metric::L2, 16), (12, Metric::Dot, 32)] {
+        random_history(seed, metric, dims, 6);
+    }
 }
 
 #[test]

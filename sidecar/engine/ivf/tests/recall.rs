@@ -140,6 +140,57 @@ fn clustered_data_of_every_metric() {
     }
 }
 
+/// As passages of texts are: up to 15 vectors of a document lie around one of their own.
+#[test]
+fn documents_with_several_vectors() {
+    let (dims, metric) = (48, Metric::L2);
+    let mut mixture = Mixture::new(dims, metric, 5);
+    let passages = |mixture: &mut Mixture, n: usize| -> Vec<f32> {
+        let topic = mixture.vector();
+        let rng = &mut mixture.rng;
+        let spread = 0.1 + 0.1 * (n % 4) as f32;
+        (0..1 + n % 15)
+            .flat_map(|_| topic.iter().map(|x| x + spread * normal(rng)).collect::<Vec<_>>())
+            .collect()
+    };
+    let documents: Vec<Vec<f32>> = (0..3_000).map(|n| passages(&mut mixture, n)).collect();
+    let queries: Vec<Vec<f32>> = (0..200).map(|_| passages(&mut mixture, 0)).collect();
+    let index = open(dims, metric, IvfOptions::default());
+    publish(&*index, 1, 0, &documents);
+    while index.maintain().unwrap() {}
+    assert_eq!((index.stats().state, index.live()), (BuildState::Lists, 3_000));
+    let view = index.view();
+    // Two hundred queries for one hit each tell a recall to two hundredths.
+    for (k, num_candidates, floor) in [(10, 15, 0.95), (10, 100, 0.985), (100, 150, 0.95), (1, 2, 0.92)] {
+        let (mut found, mut scanned) = (0, 0);
+        for query in &queries {
+            let rank = |vectors: &Vec<f32>| {
+                let ranks = vectors.chunks_exact(dims).map(|vector| ivf_kernels::l2_squared(query, vector));
+                ranks.fold(f32::INFINITY, f32::min)
+            };
+            let mut ranks: Vec<f32> = documents.iter().map(rank).collect();
+            ranks.select_nth_unstable_by(k - 1, f32::total_cmp);
+            let last = ranks[k - 1] * (1.0 + 1e-5);
+            let query = Query { vector: query, k, num_candidates, nprobe: None, filter: None };
+            let answer = view.search(&query).unwrap();
+            assert_eq!(answer.hits.len(), k);
+            let mut ids: Vec<&str> = answer.hits.iter().map(|hit| &*hit.doc.id).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(ids.len(), k, "a document is found once");
+            found += answer.hits.iter().filter(|hit| hit.value <= last).count();
+            scanned += answer.stats.scanned;
+            let exactly: Vec<f32> =
+                view.search_exactly(&query).unwrap().hits.iter().map(|h| h.value).collect();
+            assert!(exactly.iter().all(|value| *value <= last) && exactly.len() == k);
+        }
+        let got = found as f64 / (queries.len() * k) as f64;
+        eprintln!("k {k} num_candidates {num_candidates}: {got:.4}, {} scanned", scanned / queries.len());
+        assert!(got >= floor, "recall@{k} at {num_candidates} is {got}, not {floor}");
+        assert!(scanned / queries.len() < 24_000 || num_candidates > 15, "lists are of use");
+    }
+}
+
 #[test]
 fn the_recall_option_picks_the_lists() {
     let mut mixture = Mixture::new(64, Metric::L2, 9);

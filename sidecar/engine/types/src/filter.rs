@@ -23,7 +23,8 @@ pub enum Allow<'a> {
 /// Allowed slots of one index, in the engine's own form. Made, extended and counted by
 /// [`crate::KnnView`]; never changes but for what it learns to search faster.
 pub trait SlotFilter: Any + Debug + Send + Sync {
-    /// Slots allowed, counting documents that were deleted or replaced since: an upper bound.
+    /// Slots allowed (one for each vector), counting documents that were deleted or replaced since: an upper
+    /// bound.
     fn len(&self) -> u64;
 
     /// Whether no slot is allowed.

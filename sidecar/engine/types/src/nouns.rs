@@ -125,7 +125,8 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChangeKind {
     /// The document now has this vector: [`FieldSpec::values`] numbers as [`Element`] says; floats are
-    /// finite, and normalised for [`Metric::Cosine`].
+    /// finite, and normalised for [`Metric::Cosine`]. Or several vectors, end to end, as a field below a
+    /// `nested` object has them: a search finds the document by the nearest one.
     Upsert(Vec<f32>),
     /// The document is gone, or no longer has a vector in this field.
     Delete,

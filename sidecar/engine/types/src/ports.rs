@@ -51,7 +51,7 @@ pub trait KnnIndex: Send + Sync {
     /// The newest published state. Cheap; hold it for the length of one search.
     fn view(&self) -> Arc<dyn KnnView>;
 
-    /// Number of documents with a vector, counting what is staged as if it were published.
+    /// Number of documents with a vector, or several, counting what is staged as if it were published.
     fn live(&self) -> u64;
 
     /// The newest order that is known for a document, staged included; `None` if it has no vector here.
@@ -95,8 +95,13 @@ pub trait KnnView: Send + Sync {
         self.len() == 0
     }
 
+    /// Number of vectors that these documents have.
+    fn vectors(&self) -> usize {
+        self.len()
+    }
+
     /// The `query.k` nearest documents, nearest first, equal values by ascending `_seq_no`. Values
-    /// are exact: computed from the stored float32 vectors.
+    /// are exact: computed from the stored float32 vectors, of several the nearest one's.
     fn search(&self, query: &Query<'_>) -> Result<Found, EngineError>;
 
     /// The same by comparing every vector that may be found, whatever the effort: the truth that

@@ -233,7 +233,7 @@ impl KnnSource for EngineSource {
 
     fn vectors(&self, index: &IndexInfo, field: &str) -> u64 {
         if let FieldState::Ready(shards) = self.sync.field(&index.uuid, field) {
-            return shards.iter().map(|shard| shard.view().len() as u64).sum();
+            return shards.iter().map(|shard| shard.view().vectors() as u64).sum();
         }
         // Not learnt yet: as many as Elasticsearch is known to show.
         let report = self.sync.stats(&index.name);

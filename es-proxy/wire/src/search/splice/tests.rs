@@ -120,7 +120,7 @@ fn what_is_not_known_passes() {
     for (body, reason) in [
         (r#"{"query":{"match_all":{}}}"#.to_owned(), "no_knn"),
         (format!(r#"{{"knn":{KNN},"aggs":{{"f":{{"filter":{{"knn":{KNN}}}}}}}}}"#), "knn_elsewhere"),
-        (format!(r#"{{"query":{{"nested":{{"path":"n","query":{{"knn":{KNN}}}}}}}}}"#), "knn_elsewhere"),
+        (format!(r#"{{"query":{{"has_child":{{"type":"n","query":{{"knn":{KNN}}}}}}}}}"#), "knn_elsewhere"),
         (
             format!(r#"{{"knn":{KNN},"rescore":{{"query":{{"rescore_query":{{"\u006bnn":{KNN}}}}}}}}}"#),
             "knn_elsewhere",
@@ -215,4 +215,48 @@ fn where_nothing_was_found_an_id_is_named_that_no_document_has() {
     let whole: Value = serde_json::from_slice(&whole).unwrap();
     let ids = whole["knn"]["filter"]["ids"]["values"].as_array().unwrap();
     assert!(ids.len() == 1 && ids[0].as_str().unwrap().len() > 512);
+}
+
+#[test]
+fn knn_in_a_nested_query_knows_its_path() {
+    let nested = |inside: &str| {
+        format!(
+            r#"{{"query":{{"bool":{{"must":{{"nested":{{"query":{inside},"path":"p.q","score_mode":"max","inner_hits":{{"size":2}}}}}},"should":{{"knn":{KNN}}}}}}}}}"#
+        )
+    };
+    let knn = format!(r#"{{"knn":{KNN}}}"#);
+    let sites = find(&nested(&knn), "9.2.0").unwrap();
+    let paths: Vec<_> = sites.iter().map(|site| site.nested.as_deref()).collect();
+    assert_eq!(paths, [Some("p.q"), None]);
+    let spliced = with_ids(nested(&knn).as_bytes(), &sites, &[vec!["1"], vec!["2"]]);
+    let spliced: Value = serde_json::from_slice(&spliced).unwrap();
+    let inside = &spliced["query"]["bool"]["must"]["nested"]["query"]["knn"];
+    assert_eq!(inside["filter"], json!({"ids": {"values": ["1"]}}));
+    assert_eq!(
+        find(&nested(&format!(r#"{{"nested":{{"path":"p","query":{knn}}}}}"#)), "9.2.0"),
+        Err(NotOurs("nested"))
+    );
+    let without_path = format!(r#"{{"query":{{"nested":{{"query":{knn}}}}}}}"#);
+    assert_eq!(find(&without_path, "9.2.0"), Err(NotOurs("nested")));
+    let section = KNN.replace("}", r#","inner_hits":{"_source":false}}"#);
+    assert_eq!(find(&format!(r#"{{"knn":{section}}}"#), "8.15.3").unwrap().len(), 1);
+    assert_eq!(find(&format!(r#"{{"query":{{"knn":{section}}}}}"#), "8.15.3"), Err(NotOurs("inner_hits")));
+    let hidden = KNN.replace("}", r#","inner_hits":{"sort":{"knn":1}}}"#);
+    assert_eq!(find(&format!(r#"{{"knn":{hidden}}}"#), "8.15.3"), Err(NotOurs("knn_elsewhere")));
+    // Hits that are there for another reason have inner hits, too.
+    let with_inner = format!(r#"{{"nested":{{"path":"p","query":{knn},"inner_hits":{{}}}}}}"#);
+    let plain = r#"{"match":{"t":"x"}}"#;
+    for (body, ours) in [
+        (format!(r#"{{"query":{with_inner}}}"#), true),
+        (format!(r#"{{"query":{{"bool":{{"filter":[{with_inner},{plain}],"should":{knn}}}}}}}"#), true),
+        (format!(r#"{{"query":{{"bool":{{"should":[{with_inner},{plain}]}}}}}}"#), false),
+        (format!(r#"{{"query":{{"dis_max":{{"queries":[{with_inner},{plain}]}}}}}}"#), false),
+        (format!(r#"{{"query":{with_inner},"knn":{KNN}}}"#), false),
+        (format!(r#"{{"query":{plain},"knn":{section}}}"#), false),
+        (format!(r#"{{"knn":[{section},{KNN}]}}"#), false),
+    ] {
+        let found = find(&body, "9.2.0");
+        assert!(if ours { found.is_ok() } else { found == Err(NotOurs("inner_hits")) }, "{body}: {found:?}");
+    }
+    assert_eq!(find_with(&format!(r#"{{"knn":{section}}}"#), "q=x", "9.2.0"), Err(NotOurs("inner_hits")));
 }

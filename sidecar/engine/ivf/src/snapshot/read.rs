@@ -156,9 +156,9 @@ fn load_parts(directory: &Path, manifest: &Manifest, spec: &FieldSpec) -> Result
     }
     let state = checked(directory, manifest, STATE_NAME)?;
     let mut reader = Reader(&state);
-    let (store, tombstones) = read_state(&mut reader, Form::of(spec), manifest.slots, groups, damage)
-        .filter(|_| reader.is_at_end())
-        .ok_or("the state does not fit its file")?;
+    let read = read_state(&mut reader, Form::of(spec), manifest.slots, groups, damage)
+        .and_then(|(store, tombstones)| Some((with_followers(&mut reader, store)?, tombstones)));
+    let (store, tombstones) = read.filter(|_| reader.is_at_end()).ok_or("the state does not fit its file")?;
     let lists = match &manifest.trained {
         None => None,
         Some(trained) => {
@@ -283,6 +283,15 @@ pub(super) fn read_state(
         tombstones.insert(key.into(), (*order.first()?).into());
     }
     Some((store, tombstones))
+}
+
+/// The store, told which slots belong to the document before, if the file says so.
+fn with_followers(reader: &mut Reader<'_>, mut store: Store) -> Option<Store> {
+    if !reader.is_at_end() {
+        let followers: Vec<u64> = reader.run()?;
+        store.restore_followers(&followers)?;
+    }
+    Some(store)
 }
 
 pub(super) fn read_generation(

@@ -321,7 +321,8 @@ fn write_state(writer: &mut Writer, state: &State) -> io::Result<()> {
         writer.run(key)?;
         writer.values(&[Order::from(*order)])?;
     }
-    Ok(())
+    // Only where documents have several vectors; most fields end here.
+    if state.store.is_grouped() { writer.run(&state.store.follower_bits()) } else { Ok(()) }
 }
 
 fn write_list(writer: &mut Writer, generation: &Generation, list: &List) -> io::Result<()> {
