@@ -92,14 +92,16 @@ impl Numbers {
         read(&self.numbers.read())
     }
 
-    /// Of the set alone.
-    pub(crate) fn set_bytes(&self) -> u64 {
-        self.numbers.read().serialized_size() as u64
+    /// As [`Numbers::with`], where nobody would have to be waited for.
+    pub(crate) fn try_with<T>(&self, read: impl FnOnce(&RoaringTreemap) -> T) -> Option<T> {
+        self.numbers.try_read().map(|numbers| read(&numbers))
     }
 
     /// Of all that it holds.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        size_of::<Self>() as u64 + self.set_bytes() + self.cells.memory_bytes()
+        size_of::<Self>() as u64
+            + self.with(RoaringTreemap::serialized_size) as u64
+            + self.cells.memory_bytes()
     }
 
     fn forget(&self) {

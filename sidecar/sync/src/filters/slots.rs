@@ -81,20 +81,32 @@ impl Numbers {
         let _only_one = cell.making.lock().await;
         let held = cell.made.load().as_deref().cloned();
         let debt = held.as_ref().and_then(|held| view.filter_debt(&**held).ok());
-        let filter = match (held, debt) {
-            (Some(filter), Some(0)) => return Ok(Made { filter, is_new: false }),
-            (Some(held), Some(debt)) if debt <= SLOTS_IN_PLACE && self.set_bytes() <= BYTES_IN_PLACE => {
-                self.with(|numbers| view.extend_filter(&*held, Allow::SeqNos(numbers)))?
+        if let (Some(held), Some(debt)) = (&held, debt) {
+            if debt == 0 {
+                return Ok(Made { filter: Arc::clone(held), is_new: false });
             }
-            (held, debt) => {
-                let held = held.filter(|_| debt.is_some());
-                let (numbers, view) = (Arc::clone(self), Arc::clone(view));
-                let make = move || numbers.make(&*view, held.as_deref());
-                pool.spawn_blocking(make).await??
+            if debt <= SLOTS_IN_PLACE
+                && let Some(filter) = self.extend_in_place(&**view, &**held)
+            {
+                return Ok(cell.keep(filter?, false));
             }
-        };
-        cell.made.store(Some(Arc::new(Arc::clone(&filter))));
-        Ok(Made { filter, is_new: debt.is_none() })
+        }
+        let held = held.filter(|_| debt.is_some());
+        let (numbers, of_view) = (Arc::clone(self), Arc::clone(view));
+        let make = move || numbers.make(&*of_view, held.as_deref());
+        Ok(cell.keep(pool.spawn_blocking(make).await??, debt.is_none()))
+    }
+
+    /// `None` where that may take long, or the numbers are in use elsewhere.
+    fn extend_in_place(
+        &self,
+        view: &dyn KnnView,
+        held: &dyn SlotFilter,
+    ) -> Option<Result<Arc<dyn SlotFilter>, EngineError>> {
+        self.try_with(|numbers| {
+            let small = numbers.serialized_size() as u64 <= BYTES_IN_PLACE;
+            small.then(|| view.extend_filter(held, Allow::SeqNos(numbers)))
+        })?
     }
 
     fn make(
@@ -110,6 +122,11 @@ impl Numbers {
 }
 
 impl Cell {
+    fn keep(&self, filter: Arc<dyn SlotFilter>, is_new: bool) -> Made {
+        self.made.store(Some(Arc::new(Arc::clone(&filter))));
+        Made { filter, is_new }
+    }
+
     fn ready_for(&self, view: &Arc<dyn KnnView>) -> Option<Arc<dyn SlotFilter>> {
         let made = self.made.load();
         let filter: &Arc<dyn SlotFilter> = made.as_deref()?;
