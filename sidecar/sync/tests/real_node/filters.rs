@@ -128,13 +128,13 @@ pub(crate) async fn no_search_sees_a_wrong_set(node: &Node) {
     follower.ready().await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut writers = tokio::task::JoinSet::new();
-    for writer in 0..3u64 {
+    for writer in 0..4u64 {
         let stop = Arc::clone(&stop);
         let node = Node::at(&node.url, &node.version.to_string());
         writers.spawn(async move {
             let mut random = Random(writer + 50);
-            // Fast enough to race, slow enough that Elasticsearch has time for the rest.
-            let mut pace = tokio::time::interval(Duration::from_millis(15));
+            // In bursts: fast enough to race, seldom enough that Elasticsearch has time for the rest.
+            let mut pace = tokio::time::interval(Duration::from_millis(250));
             while !stop.load(Ordering::Relaxed) {
                 let line = |random: &mut Random| {
                     let id = format!("d{}", random.below(3_000));
@@ -143,12 +143,16 @@ pub(crate) async fn no_search_sees_a_wrong_set(node: &Node) {
                         _ => index_line(&id, &document(random)),
                     }
                 };
-                let lines: Vec<_> = (0..15).map(|_| line(&mut random)).collect();
                 pace.tick().await;
-                node.bulk("t-flips", &lines, false).await;
+                for _ in 0..8 {
+                    let lines: Vec<_> = (0..15).map(|_| line(&mut random)).collect();
+                    node.bulk("t-flips", &lines, false).await;
+                }
             }
         });
     }
+    // Documents whose numbers lie below others that were shown before them.
+    let late = || follower.number(r#"outrigger_feed_audit_differences_total{kind="missing"}"#);
     let (mut answered, mut asked) = (0, 0);
     // Every round asks in words of its own, so that the filters are other ones.
     for round in 0.. {
@@ -174,15 +178,13 @@ pub(crate) async fn no_search_sees_a_wrong_set(node: &Node) {
             }
         }
         assert!(enough(answered), "{} of {asked} were answered", answered - before);
-        if round == 3 {
+        if round == 3 || round > 0 && late() > 2 {
             break;
         }
     }
     stop.store(true, Ordering::Relaxed);
     writers.join_all().await;
-    let late = follower.number("outrigger_feed_gap_checks_total");
-    eprintln!("{answered} of {asked} questions were answered; {late} looks at gaps");
-    assert!(late > 0, "writers did not race");
+    eprintln!("{answered} of {asked} questions were answered; {} documents came late", late());
     node.refresh("t-flips").await;
     follower.assert_equal(node, "t-flips", "v", Similarity::L2Norm).await;
     let last = colour(1);
