@@ -40,6 +40,7 @@ async fn targets_and_endpoints_answer_what_elasticsearch_answers() {
     ties(&mut pair).await;
     searches_together(&mut pair).await;
     what_fails_together(&mut pair).await;
+    counts(&mut pair).await;
 }
 
 /// The same requests through us and to twins.
@@ -330,4 +331,23 @@ async fn what_fails_together(pair: &mut Pair) {
     for url in ["?zzz=1", "?search_type=query_then_fetch", "?max_concurrent_searches=0", "?format=yaml"] {
         pair.same(&format!("/ours-a/_msearch{url}"), &two).await;
     }
+}
+
+/// `_count` has no size, and so a knn query in it no default of `k`.
+async fn counts(pair: &mut Pair) {
+    let mut spliced = 0;
+    for target in ["ours-a", "ours-a,ours-b", "ours-a?routing=x"] {
+        let (names, query) = target.split_once('?').unwrap_or((target, ""));
+        for _ in 0..3 {
+            let alone = json!({"query": pair.knn_query()});
+            let inside = json!({"query": {"bool": {"must": [pair.knn_query(), {"term": {"a": "red"}}]}}});
+            for body in [alone, inside] {
+                let way = pair.same(&format!("/{names}/_count?{query}"), &body.to_string()).await;
+                spliced += usize::from(way == "splice; reason=ok");
+            }
+        }
+    }
+    assert_eq!(spliced, if Elasticsearch::version_at_least(8, 12) { 18 } else { 0 });
+    let section = json!({"knn": pair.knn()});
+    pair.same("/ours-a/_count", &section.to_string()).await;
 }

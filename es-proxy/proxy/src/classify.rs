@@ -7,6 +7,15 @@ use es_wire::{Operation, segments};
 
 use crate::intercept::write::Write;
 
+/// Endpoints that take the body of a search and answer in another way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// `_count`.
+    Count,
+    /// `_async_search`, where a search is handed in.
+    AsyncSearch,
+}
+
 /// What a request is to us.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route {
@@ -14,6 +23,8 @@ pub(crate) enum Route {
     Search { names: String },
     /// `_msearch`: each of its searches may be.
     Msearch { names: String },
+    /// An endpoint whose knn parts can be restricted to what we find.
+    Spliced { names: String, endpoint: Endpoint },
     /// Other endpoints that may hold a knn search; they pass, under the brake.
     OtherSearch { names: String },
     /// `PUT /{index}`: mappings are translated.
@@ -48,6 +59,8 @@ impl Route {
         match self {
             Self::Search { .. } => "search",
             Self::Msearch { .. } => "msearch",
+            Self::Spliced { endpoint: Endpoint::Count, .. } => "count",
+            Self::Spliced { endpoint: Endpoint::AsyncSearch, .. } => "async_search",
             Self::OtherSearch { .. } => "other_search",
             Self::CreateIndex => "create_index",
             Self::Rollover => "rollover",
@@ -75,11 +88,18 @@ pub(crate) fn classify(method: &Method, raw_path: &str, query: Option<&str>) -> 
 
     match parts.as_slice() {
         ["_ivf", rest @ ..] => Route::Own { segments: rest.iter().map(|&part| part.to_owned()).collect() },
-        [rest @ .., kind @ ("_search" | "_msearch")]
+        [rest @ .., kind @ ("_search" | "_msearch" | "_count")]
             if matches!(*method, Method::GET | Method::POST) && names(rest).is_some() =>
         {
             let names = names(rest).unwrap_or_default();
-            if *kind == "_search" { Route::Search { names } } else { Route::Msearch { names } }
+            match *kind {
+                "_search" => Route::Search { names },
+                "_msearch" => Route::Msearch { names },
+                _ => Route::Spliced { names, endpoint: Endpoint::Count },
+            }
+        }
+        [rest @ .., "_async_search"] if *method == Method::POST && names(rest).is_some() => {
+            Route::Spliced { names: names(rest).unwrap_or_default(), endpoint: Endpoint::AsyncSearch }
         }
         [.., "_search" | "_msearch" | "_async_search" | "_knn_search" | "_count" | "_rank_eval"]
         | [.., "_search" | "_msearch", "template"]
@@ -241,6 +261,13 @@ mod tests {
             (Method::GET, "/_msearch", msearch("")),
             (Method::POST, "/a/_msearch", msearch("a")),
             (Method::POST, "/a/_search/template", Route::OtherSearch { names: "a".into() }),
+            (Method::POST, "/a/_count", Route::Spliced { names: "a".into(), endpoint: Endpoint::Count }),
+            (
+                Method::POST,
+                "/_async_search",
+                Route::Spliced { names: String::new(), endpoint: Endpoint::AsyncSearch },
+            ),
+            (Method::GET, "/_async_search/id", Route::Pass),
             (Method::DELETE, "/a/_search", Route::Pass),
             (Method::PUT, "/a", Route::CreateIndex),
             (Method::GET, "/a", Route::ShowMapping),

@@ -141,6 +141,9 @@ impl Worker {
         match route {
             Route::Search { names } => intercept::search::serve(self, names, request, started).await,
             Route::Msearch { names } => intercept::msearch::serve(self, names, request, started).await,
+            Route::Spliced { names, endpoint } => {
+                intercept::splice::serve(self, names, *endpoint, request).await
+            }
             Route::OtherSearch { names } => intercept::pass_search::pass_other(self, names, request).await,
             Route::CreateIndex | Route::Rollover => intercept::mapping::create(self, request).await,
             Route::PutMapping { target } => intercept::mapping::update(self, target, request).await,

@@ -7,20 +7,22 @@
 
 use bytes::Bytes;
 use es_wire::{
-    DocFilter, FoundKnn, KnnSite, NotOurs, Params, Reach, Target, VectorField, find_knn, with_ids,
+    Catalog, DocFilter, FoundKnn, KnnSite, NotOurs, Params, Reach, Target, VectorField, find_knn, with_ids,
 };
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use knn_types::Element;
 
 use crate::body::RequestBody;
+use crate::classify::Endpoint;
+use crate::intercept::pass_search::{pass_knn, understand};
 use crate::intercept::plan::{Asker, ask, filters_on, most_hits, one_field};
 use crate::intercept::profile;
 use crate::mode::Mode;
-use crate::pass;
 use crate::ports::{KnnHit, KnnQuestion};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::telemetry::Served;
+use crate::{pass, respond};
 
 /// Documents that all filters of a request name together; more make Elasticsearch slower than it is alone.
 const MAX_IDS: usize = 20_000;
@@ -37,6 +39,60 @@ pub(crate) struct Plan {
     nprobe: Option<usize>,
     /// The answer shall say what was done.
     profile: bool,
+}
+
+/// Serves an endpoint that takes the body of a search: all that can be done for it is to splice.
+pub(crate) async fn serve(worker: &Worker, names: &str, endpoint: Endpoint, request: ClientRequest) -> Reply {
+    let catalog = worker.shared.cluster.catalog();
+    if catalog.adopted().next().is_none() {
+        return pass::through(worker, request, Served::pass("nothing_adopted")).await;
+    }
+    let (request, text) = match understand(worker, request).await {
+        Ok(read) => read,
+        Err(reply) => return reply,
+    };
+    let served = match &text {
+        Some(text) => restricted(worker, names, endpoint, &catalog, &request.parts, text).await,
+        None => Err("body_not_read"),
+    };
+    match served {
+        Ok(reply) => reply,
+        Err(reason) => pass_knn(worker, names, &catalog, request, text.as_deref(), reason).await,
+    }
+}
+
+async fn restricted(
+    worker: &Worker,
+    names: &str,
+    endpoint: Endpoint,
+    catalog: &Catalog,
+    parts: &Parts,
+    text: &[u8],
+) -> Result<Reply, &'static str> {
+    if !respond::is_json(&parts.headers) {
+        return Err("content_type");
+    }
+    let params = Params::of(parts.uri.query()).ok_or("bad_query_string")?;
+    let params = endpoint.search_params(params);
+    let planned = Asker::of(worker, &parts.headers, catalog)
+        .and_then(|asker| asker.plan_splice(names, &params, text))
+        .map_err(|NotOurs(reason)| reason)?;
+    run(worker, &planned, parts, text).await
+}
+
+impl Endpoint {
+    /// The parameters that a search which finds the same documents would have.
+    fn search_params(self, mut params: Params) -> Params {
+        match self {
+            // What it counts is a search without hits.
+            Self::Count => params.0.push(("size".to_owned(), "0".to_owned())),
+            Self::AsyncSearch => {
+                let own = ["wait_for_completion_timeout", "keep_on_completion", "keep_alive"];
+                params.0.retain(|(name, _)| !own.contains(&name.as_str()));
+            }
+        }
+        params
+    }
 }
 
 impl Asker<'_> {

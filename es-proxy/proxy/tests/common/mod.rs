@@ -7,6 +7,8 @@
     reason = "a module of several test files; each uses its part"
 )]
 
+pub mod one_index;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

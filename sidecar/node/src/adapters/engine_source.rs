@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use es_proxy::{
-    BoxFuture, DocumentFate, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, ProfiledAnswer, RecallMeasure,
-    RecallPoint,
+    BoxFuture, DocumentFate, KnnAnswer, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, ProfiledAnswer,
+    RecallMeasure, RecallPoint,
 };
 use es_wire::{IndexInfo, IndexPatterns, Reach, Scoring};
+use futures_util::{StreamExt, stream};
 use knn_types::{DocKey, EngineError, Hit, KnnIndex, KnnView, Query};
 use shard_sync::{FieldState, Filtered, Sync};
 use tokio::runtime::Handle;
@@ -34,6 +35,9 @@ const STRICT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a search may wait for a thread.
 const THREAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Questions of one batch that are worked on at once.
+const SIDE_BY_SIDE: usize = 8;
 
 /// See the head of this file.
 pub(crate) struct EngineSource {
@@ -214,6 +218,15 @@ impl KnnSource for EngineSource {
 
     fn profiled<'a>(&'a self, question: KnnQuestion<'a>) -> BoxFuture<'a, ProfiledAnswer> {
         Box::pin(self.profile(question))
+    }
+
+    /// Searches that run where they are give way to others after each; those on threads run side by side.
+    fn knn_batch<'a>(&'a self, questions: &'a [KnnQuestion<'a>]) -> BoxFuture<'a, Vec<KnnAnswer>> {
+        let answers = stream::iter(questions).map(move |question| async move {
+            tokio::task::yield_now().await;
+            self.search(*question).await
+        });
+        Box::pin(answers.buffered(SIDE_BY_SIDE).collect())
     }
 
     fn recall<'a>(
