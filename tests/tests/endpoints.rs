@@ -41,6 +41,7 @@ async fn targets_and_endpoints_answer_what_elasticsearch_answers() {
     searches_together(&mut pair).await;
     what_fails_together(&mut pair).await;
     counts(&mut pair).await;
+    knn_searches(&mut pair).await;
 }
 
 /// The same requests through us and to twins.
@@ -350,4 +351,43 @@ async fn counts(pair: &mut Pair) {
     assert_eq!(spliced, if Elasticsearch::version_at_least(8, 12) { 18 } else { 0 });
     let section = json!({"knn": pair.knn()});
     pair.same("/ours-a/_count", &section.to_string()).await;
+}
+
+/// From 9 on `_knn_search` is there only for clients that speak the language of 8.
+async fn knn_searches(pair: &mut Pair) {
+    let compatible = "application/vnd.elasticsearch+json;compatible-with=8";
+    let is_9 = Elasticsearch::version_at_least(9, 0);
+    let headers = if is_9 {
+        vec![("content-type", compatible), ("accept", compatible)]
+    } else {
+        vec![("content-type", "application/json")]
+    };
+    let mut answered = 0;
+    for target in ["ours-a", "ours-a,ours-b", "ours_b", "ours-b?routing=x", "ours-a?pretty", "ours-none"] {
+        let (names, query) = target.split_once('?').unwrap_or((target, ""));
+        for source in [json!(false), json!(["n"]), json!(true)] {
+            let knn = json!({"field": "v", "query_vector": pair.vectors.draw(), "k": pair.random.gen_range(1..9), "num_candidates": pair.random.gen_range(9..40)});
+            // What the twin finds must not depend on its graph.
+            let body = json!({"knn": knn, "_source": source, "fields": ["a"]}).to_string();
+            let send = |api: Api, names: String, headers: Vec<(&'static str, &'static str)>, body: String| async move {
+                let path = format!("/{names}/_knn_search?{query}");
+                api.try_send(Method::POST, &path, &headers, body.into()).await.unwrap()
+            };
+            let ours = send(pair.through.clone(), names.to_owned(), headers.clone(), body.clone()).await;
+            let theirs =
+                send(pair.direct.clone(), names.replace("ours", "twin"), headers.clone(), body.clone()).await;
+            let what = format!("{target} [{}] {body}", ours.way);
+            assert_eq!(ours.status, theirs.status, "{what}\n{}\n{}", ours.text, theirs.text);
+            assert_alike(&neutral(&ours), &neutral(&theirs), &what);
+            answered += usize::from(ours.way.starts_with("fetch"));
+        }
+    }
+    assert_eq!(answered, 15);
+    let knn =
+        json!({"knn": {"field": "v", "query_vector": pair.vectors.draw(), "k": 2, "num_candidates": 9}});
+    if is_9 {
+        assert_eq!(pair.same("/ours-a/_knn_search", &knn.to_string()).await, "pass; reason=version");
+    }
+    let sized = json!({"knn": knn["knn"], "size": 3});
+    pair.same("/ours-a/_knn_search", &sized.to_string()).await;
 }

@@ -21,6 +21,8 @@ pub(crate) enum Endpoint {
 pub(crate) enum Route {
     /// `_search`: may be answered here. The names of the targets, none for all.
     Search { names: String },
+    /// `_knn_search`, which needs to name its targets.
+    KnnSearch { names: String },
     /// `_msearch`: each of its searches may be.
     Msearch { names: String },
     /// An endpoint whose knn parts can be restricted to what we find.
@@ -58,6 +60,7 @@ impl Route {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Search { .. } => "search",
+            Self::KnnSearch { .. } => "knn_search",
             Self::Msearch { .. } => "msearch",
             Self::Spliced { endpoint: Endpoint::Count, .. } => "count",
             Self::Spliced { endpoint: Endpoint::AsyncSearch, .. } => "async_search",
@@ -97,6 +100,9 @@ pub(crate) fn classify(method: &Method, raw_path: &str, query: Option<&str>) -> 
                 "_msearch" => Route::Msearch { names },
                 _ => Route::Spliced { names, endpoint: Endpoint::Count },
             }
+        }
+        [target, "_knn_search"] if matches!(*method, Method::GET | Method::POST) && is_indices(target) => {
+            Route::KnnSearch { names: (*target).to_owned() }
         }
         [rest @ .., "_async_search"] if *method == Method::POST && names(rest).is_some() => {
             Route::Spliced { names: names(rest).unwrap_or_default(), endpoint: Endpoint::AsyncSearch }
@@ -267,6 +273,7 @@ mod tests {
                 "/_async_search",
                 Route::Spliced { names: String::new(), endpoint: Endpoint::AsyncSearch },
             ),
+            (Method::GET, "/a,b/_knn_search", Route::KnnSearch { names: "a,b".into() }),
             (Method::GET, "/_async_search/id", Route::Pass),
             (Method::DELETE, "/a/_search", Route::Pass),
             (Method::PUT, "/a", Route::CreateIndex),

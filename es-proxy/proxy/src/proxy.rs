@@ -140,6 +140,9 @@ impl Worker {
     async fn dispatch(&self, route: &Route, request: ClientRequest, started: Instant) -> Reply {
         match route {
             Route::Search { names } => intercept::search::serve(self, names, request, started).await,
+            Route::KnnSearch { names } => {
+                intercept::search::serve_knn_search(self, names, request, started).await
+            }
             Route::Msearch { names } => intercept::msearch::serve(self, names, request, started).await,
             Route::Spliced { names, endpoint } => {
                 intercept::splice::serve(self, names, *endpoint, request).await

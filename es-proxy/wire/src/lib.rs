@@ -50,8 +50,8 @@ pub use routing::Routing;
 pub use score::{BadVector, Scoring, Similarity};
 pub use search::{
     DocFilter, FoundKnn, KnnSearch, KnnSite, MsearchHeader, MsearchItem, MsearchUrl, NotOurs, Reach,
-    TrackTotal, as_msearch_response, find_knn, msearch_responses, parse_search, push_msearch_lines,
-    read_filter, read_filters, read_msearch, with_ids,
+    TrackTotal, as_msearch_response, find_knn, msearch_responses, parse_knn_search, parse_search,
+    push_msearch_lines, read_filter, read_filters, read_msearch, with_ids,
 };
 pub use version::{Capabilities, EsVersion, Mode};
 pub use wildcard::matches_wildcard;

@@ -5,6 +5,7 @@ mod accept;
 mod effort;
 mod fetch;
 mod filter;
+mod knn_search;
 mod msearch;
 mod rescore;
 mod splice;
@@ -14,6 +15,7 @@ mod vector;
 pub use accept::parse_search;
 pub use effort::Reach;
 pub use filter::{DocFilter, read_filter, read_filters};
+pub use knn_search::parse_knn_search;
 pub use msearch::{
     MsearchHeader, MsearchItem, MsearchUrl, as_msearch_response, msearch_responses, push_msearch_lines,
     read_msearch,

@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use es_wire::{Capabilities, Catalog, DocFilter, IndexInfo, KnnSearch, NotOurs, Params, Reach, Resolved};
-use es_wire::{ScoredHit, Scoring, Target, TargetOptions, VectorField, parse_search, read_filters};
+use es_wire::{
+    ScoredHit, Scoring, Target, TargetOptions, VectorField, parse_knn_search, parse_search, read_filters,
+};
 use http::HeaderMap;
 
 use crate::intercept::nprobe;
@@ -54,7 +56,15 @@ impl<'a> Asker<'a> {
 
     /// Decides whether a search can be answered here; without side effects.
     pub(crate) fn plan(&self, names: &str, params: &Params, text: &[u8]) -> Result<Plan, NotOurs> {
-        let mut search = parse_search(text, params, &self.caps)?;
+        self.plan_read(names, params, parse_search(text, params, &self.caps)?)
+    }
+
+    /// The same for the body of a `_knn_search`.
+    pub(crate) fn plan_knn_search(&self, names: &str, params: &Params, text: &[u8]) -> Result<Plan, NotOurs> {
+        self.plan_read(names, params, parse_knn_search(text, params, &self.caps)?)
+    }
+
+    fn plan_read(&self, names: &str, params: &Params, mut search: KnnSearch) -> Result<Plan, NotOurs> {
         let targets = self.targets(names, params)?;
         let field = one_field(&targets, &search.field)?;
         if search.reach == Reach::EachShard && field.nested.is_some() {

@@ -40,6 +40,55 @@ pub(crate) async fn serve(worker: &Worker, names: &str, request: ClientRequest, 
     }
 }
 
+/// Serves a `_knn_search`, which is a search in other words.
+pub(crate) async fn serve_knn_search(
+    worker: &Worker,
+    names: &str,
+    request: ClientRequest,
+    started: Instant,
+) -> Reply {
+    let catalog = worker.shared.cluster.catalog();
+    if catalog.adopted().next().is_none() {
+        return pass::through(worker, request, Served::pass("nothing_adopted")).await;
+    }
+    let (request, text) = match understand(worker, request).await {
+        Ok(read) => read,
+        Err(reply) => return reply,
+    };
+    let served = match &text {
+        Some(text) => knn_search(worker, names, &catalog, &request.parts, text, started).await,
+        None => Err("body_not_read"),
+    };
+    match served {
+        Ok(reply) => reply,
+        Err(reason) => pass_knn(worker, names, &catalog, request, text.as_deref(), reason).await,
+    }
+}
+
+async fn knn_search(
+    worker: &Worker,
+    names: &str,
+    catalog: &Catalog,
+    parts: &Parts,
+    text: &Bytes,
+    started: Instant,
+) -> Result<Reply, &'static str> {
+    let label = |NotOurs(reason)| reason;
+    let asker = Asker::of(worker, &parts.headers, catalog).map_err(label)?;
+    let major = asker.caps.version.major as u16;
+    let content_type = respond::json_content_type(&parts.headers, major).ok_or("content_type")?;
+    // From 9 on the endpoint is there only for clients that speak the language of 8.
+    if major > 8 && !content_type.as_bytes().ends_with(b"compatible-with=8") {
+        return Err("version");
+    }
+    let params = Params::of(parts.uri.query()).ok_or("bad_query_string")?;
+    let plan = asker.plan_knn_search(names, &params, text).map_err(label)?;
+    if plan.mode == Mode::Serve {
+        return run(worker, &plan, parts, content_type, started).await;
+    }
+    Err("switched_off")
+}
+
 /// Serves what can be served here; the error is the reason why the request must pass as it is.
 async fn ours(
     worker: &Worker,

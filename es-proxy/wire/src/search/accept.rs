@@ -231,7 +231,7 @@ fn read_knn<'a>(scanner: &mut Scanner<'a>, form: Form, caps: &Capabilities) -> R
 }
 
 /// A clause or an array of them; `"filter": []` is no filter.
-fn some_filter(raw: &str) -> Result<Option<&str>, NotOurs> {
+pub(super) fn some_filter(raw: &str) -> Result<Option<&str>, NotOurs> {
     match raw.as_bytes()[0] {
         b'{' => Ok(Some(raw)),
         b'[' => Ok(if elements(raw)?.is_empty() { None } else { Some(raw) }),
