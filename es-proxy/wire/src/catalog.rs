@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use knn_types::FieldSpec;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::mapping::{Key, shown_options};
 use crate::score::{Scoring, Similarity};
@@ -215,7 +216,13 @@ struct StateIndex {
 #[derive(serde::Deserialize)]
 struct AliasesOfIndex {
     #[serde(default)]
-    aliases: HashMap<String, Value>,
+    aliases: HashMap<String, Box<RawValue>>,
+}
+
+/// The filter of an alias, to the letter: its numbers are compared with those of documents.
+#[derive(serde::Deserialize)]
+struct FilterOfAlias {
+    filter: Option<Box<RawValue>>,
 }
 
 /// One picture of the cluster.
@@ -242,12 +249,12 @@ struct AliasMember {
 }
 
 impl AliasMember {
-    fn read(index: &str, definition: &Value) -> Self {
+    fn read(index: &str, definition: &Value, filter: Option<Box<RawValue>>) -> Self {
         let has = |key: &str| definition.get(key).is_some();
         let text = |key: &str| definition.get(key).and_then(Value::as_str);
         Self {
             index: index.into(),
-            filter: definition.get("filter").map(|filter| filter.to_string().into()),
+            filter: filter.map(|filter| filter.get().into()),
             routed: has("routing") || has("index_routing") || has("search_routing"),
             search_routing: text("search_routing").or_else(|| text("routing")).map(Into::into),
             hidden: definition.get("is_hidden").is_some_and(|hidden| hidden == true || hidden == "true"),
@@ -279,18 +286,21 @@ impl Catalog {
             }
             catalog.indices.insert(Arc::clone(&info.name), Arc::new(info));
         }
-        catalog.read_aliases(serde_json::from_str(aliases)?);
+        catalog.read_aliases(serde_json::from_str(aliases)?)?;
         Ok(catalog)
     }
 
-    fn read_aliases(&mut self, response: HashMap<String, AliasesOfIndex>) {
+    fn read_aliases(&mut self, response: HashMap<String, AliasesOfIndex>) -> Result<(), CatalogError> {
         for (index, of_index) in response {
-            for (alias, definition) in of_index.aliases {
+            for (alias, raw) in of_index.aliases {
                 let alias: Arc<str> = alias.into();
+                let definition: Value = serde_json::from_str(raw.get())?;
+                let FilterOfAlias { filter } = serde_json::from_str(raw.get())?;
                 self.write_aliases.entry(Arc::clone(&alias)).or_default().add(&index, &definition);
-                self.aliases.entry(alias).or_default().push(AliasMember::read(&index, &definition));
+                self.aliases.entry(alias).or_default().push(AliasMember::read(&index, &definition, filter));
             }
         }
+        Ok(())
     }
 
     /// Knows nothing.
@@ -321,21 +331,7 @@ impl Catalog {
             Some(_) => return Resolved::NotOne("several_indices"),
             None => name,
         };
-        self.concrete(concrete)
-    }
-
-    /// [`Catalog::resolve`] for a search that can take the filter of an alias upon itself.
-    pub fn resolve_with_filter(&self, name: &str) -> (Resolved, Option<Arc<str>>) {
-        match self.aliases.get(name).map(Vec::as_slice) {
-            Some([AliasMember { index, filter: filter @ Some(_), routed: false, .. }]) => {
-                (self.concrete(index), filter.clone())
-            }
-            _ => (self.resolve(name), None),
-        }
-    }
-
-    fn concrete(&self, name: &str) -> Resolved {
-        match self.indices.get(name) {
+        match self.indices.get(concrete) {
             Some(index) if !index.open => Resolved::NotOne("closed"),
             Some(index) if index.read_blocked => Resolved::NotOne("read_block"),
             Some(index) => Resolved::One(Arc::clone(index)),

@@ -116,7 +116,15 @@ impl Analysis {
             text.push_str(key);
             text.push('"');
         }
-        let signs = ["_path\"", "synonyms_set", "updateable", "default_search"];
+        let signs = [
+            "_path\"",
+            "synonyms_set",
+            "updateable",
+            "default_search",
+            "hunspell",
+            "user_dictionary",
+            "rule_files",
+        ];
         Self { print: hasher.finish(), may_change: signs.iter().any(|sign| text.contains(sign)) }
     }
 }

@@ -182,14 +182,12 @@ fn names_resolve_only_to_one_whole_open_index() {
 }
 
 #[test]
-fn searches_may_take_the_filter_of_an_alias_upon_themselves() {
-    let catalog = catalog();
-    let (index, filter) = catalog.resolve_with_filter("alf");
-    assert!(matches!(index, Resolved::One(index) if &*index.name == "x1"));
-    assert_eq!(filter.as_deref(), Some(r#"{"term":{"a":1}}"#));
-    assert!(matches!(catalog.resolve_with_filter("al"), (Resolved::One(_), None)));
-    assert!(matches!(catalog.resolve_with_filter("rt"), (Resolved::NotOne("routed_alias"), None)));
-    assert!(matches!(catalog.resolve_with_filter("nope"), (Resolved::Unknown, None)));
+fn the_filter_of_an_alias_is_kept_to_the_letter() {
+    let filter = r#"{"range":{"a":{"lt":1.9410820186749334e-6,"gt":12345678901234567890123}}}"#;
+    let aliases = ALIASES.replace(r#"{"term":{"a":1}}"#, filter);
+    let catalog = Catalog::parse(STATE, &aliases, &caps()).unwrap();
+    let targets = catalog.targets("alf", &TargetOptions::default()).unwrap();
+    assert_eq!(targets[0].filter.as_deref(), Some(filter));
 }
 
 #[test]
