@@ -12,6 +12,8 @@ use crate::Elasticsearch;
 pub(super) struct Draw<'a> {
     pub(super) random: Xoshiro256PlusPlus,
     pub(super) world: &'a World,
+    /// Nothing odd: numbers as numbers, boosts above 0.
+    pub(super) plain: bool,
 }
 
 impl<'a> Draw<'a> {
@@ -20,7 +22,7 @@ impl<'a> Draw<'a> {
         let mixed = seed
             .wrapping_add(number.wrapping_mul(0xd134_2543_de82_ef95))
             .wrapping_add(world.number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        Self { random: Xoshiro256PlusPlus::seed_from_u64(mixed), world }
+        Self { random: Xoshiro256PlusPlus::seed_from_u64(mixed), world, plain: false }
     }
 
     pub(super) fn chance(&mut self, probability: f64) -> bool {
@@ -58,7 +60,7 @@ impl<'a> Draw<'a> {
             let hex = vector.iter().map(|x| format!("{:02x}", *x as i8)).collect::<String>();
             return json!(if self.chance(0.5) { hex } else { hex.to_uppercase() });
         }
-        if self.chance(0.02) {
+        if self.chance(0.02) && !self.plain {
             return json!(vector.iter().map(f64::to_string).collect::<Vec<_>>());
         }
         numbers(field, &vector)
@@ -88,6 +90,7 @@ impl<'a> Draw<'a> {
     /// Whole numbers may be given in other forms too.
     fn number(&mut self, number: usize) -> Value {
         match self.below(60) {
+            _ if self.plain => json!(number),
             0 => json!(number.to_string()),
             1 => json!(number as f64 + 0.5),
             _ => json!(number),
@@ -142,6 +145,7 @@ impl<'a> Draw<'a> {
     fn boost(&mut self, knn: &mut Value) {
         if self.chance(0.2) {
             knn["boost"] = match self.below(6) {
+                _ if self.plain => json!(1.5),
                 0 => json!(0),
                 1 => json!("2.5"),
                 _ => json!(self.between(1, 30) as f64 / 10.0),

@@ -21,6 +21,7 @@ mod draw;
 mod endpoints;
 mod extras;
 mod format;
+mod page;
 mod pair;
 mod parameters;
 mod play;
@@ -31,6 +32,7 @@ mod shrink;
 mod world;
 mod wrong;
 
+pub use page::{Page, page_of_this_version};
 pub use play::{Options, Report, play};
 
 /// `major.minor` since which Elasticsearch has something.

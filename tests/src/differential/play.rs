@@ -49,6 +49,8 @@ pub struct Report {
     pub unsteady: usize,
     /// Requests that passed, and that Elasticsearch answered by the estimates of the type that our field has there.
     pub estimated: usize,
+    /// Requests that counted few hits, where Elasticsearch then skipped some that belong to the best.
+    pub skipped: usize,
     /// What differed, made as small as could be, for people.
     pub differences: Vec<String>,
     /// How long it took.
@@ -106,6 +108,7 @@ async fn ask(pair: &Pair<'_>, world: &World, options: &Options, first: u64, repo
         match exchange.excuse {
             Some(Excuse::Unsteady) => report.unsteady += 1,
             Some(Excuse::Estimated) => report.estimated += 1,
+            Some(Excuse::Skipped) => report.skipped += 1,
             None => different.push((number, difference, request)),
         }
     }
@@ -141,6 +144,10 @@ pub(super) enum Excuse {
     /// It passed, and Elasticsearch says the same of our index when it is asked directly: the fields have a
     /// quantised type there, which may miss one of the nearest where few are wanted.
     Estimated,
+    /// Once it has counted enough hits, Elasticsearch skips documents that cannot be among the best. Where a knn
+    /// query with `similarity` and `boost` is rescored it bounds their scores too low and loses some; all are
+    /// there when all are counted.
+    Skipped,
 }
 
 impl Exchange {
@@ -180,7 +187,28 @@ pub(super) async fn exchange(pair: &Pair<'_>, request: &Request) -> Exchange {
             .is_some_and(|passed| compare::difference((&ours, &pair.ours), (&passed, &pair.ours)).is_none());
         excuse = same.then_some(Excuse::Estimated);
     }
+    if excuse.is_none() && both_succeeded && exists((8, 19)) && all_counted_agree(pair, request).await {
+        excuse = Some(Excuse::Skipped);
+    }
     Exchange { way, difference: Some(difference), excuse }
+}
+
+/// Whether a request that wants few hits counted gets equal answers when all are to be counted.
+async fn all_counted_agree(pair: &Pair<'_>, request: &Request) -> bool {
+    let mut counted = request.clone();
+    counted.parameters.retain(|(name, _)| name != "track_total_hits");
+    if let Some(body) = counted.object() {
+        body["track_total_hits"] = true.into();
+    }
+    let is_another = counted.parameters.len() < request.parameters.len()
+        || matches!(&request.body, Body::Json(body) if body.get("track_total_hits").is_some_and(|few| few != true));
+    if !is_another {
+        return false;
+    }
+    let ours = counted.ask(&pair.sides.through, &pair.ours).await;
+    let theirs = counted.ask(&pair.sides.direct, &pair.twin).await;
+    let (Some(ours), Some(theirs)) = (ours, theirs) else { return false };
+    compare::difference((&ours, &pair.ours), (&theirs, &pair.twin)).is_none()
 }
 
 fn exists(since: Since) -> bool {
