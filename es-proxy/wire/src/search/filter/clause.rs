@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
     /// A factor of a score that nobody sees.
     pub(super) fn boost(&mut self) -> Result<(), NotOurs> {
         let raw = self.scanner.value()?;
-        if !raw.as_bytes()[0].is_ascii_digit() {
+        if !raw.as_bytes()[0].is_ascii_digit() || !leaf::is_finite(raw) {
             return Err(VALUE);
         }
         self.out.push_str(raw);

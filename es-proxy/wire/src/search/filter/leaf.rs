@@ -173,7 +173,7 @@ fn value(reader: &mut Reader<'_>, kind: FieldKind) -> Result<(), NotOurs> {
             return Ok(());
         }
         Some(b't' | b'f') => matches!(kind, FieldKind::Keyword | FieldKind::Text | FieldKind::Boolean),
-        Some(b'-' | b'0'..=b'9') => !matches!(kind, FieldKind::Boolean | FieldKind::Ip),
+        Some(b'-' | b'0'..=b'9') => is_finite(raw) && !matches!(kind, FieldKind::Boolean | FieldKind::Ip),
         _ => false,
     };
     if !fits {
@@ -181,4 +181,9 @@ fn value(reader: &mut Reader<'_>, kind: FieldKind) -> Result<(), NotOurs> {
     }
     reader.out.push_str(raw);
     Ok(())
+}
+
+/// Whether a number is one as a double, too; nobody means `1e999`.
+pub(super) fn is_finite(raw: &str) -> bool {
+    raw.parse::<f64>().is_ok_and(f64::is_finite)
 }

@@ -75,6 +75,8 @@ fn everything_else_is_not_ours() {
         (r#"{"term":{"k":null}}"#, "filter_value"),
         (r#"{"term":{"k":["a"]}}"#, "filter_value"),
         (r#"{"term":{"n":true}}"#, "filter_value"),
+        (r#"{"term":{"n":1e999}}"#, "filter_value"),
+        (r#"{"match_all":{"boost":1e999}}"#, "filter_value"),
         (r#"{"term":{"i":1}}"#, "filter_value"),
         (r#"{"term":{"b":1}}"#, "filter_value"),
         (r#"{"term":"k"}"#, "filter_shape"),
