@@ -1,27 +1,30 @@
 //! A history of one shard with a follower that lives, dies and comes back; and what must hold of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use es_wire::{Acknowledged, Wrote};
-use knn_types::{DocKey, SeqNo};
+use es_wire::{Acknowledged, DocFilter, Wrote};
+use knn_types::{DocKey, Query, SeqNo};
 use prometheus_client::registry::Registry;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use shard_sync::{FieldState, Scope, Sync, SyncConfig};
+use shard_sync::{FieldState, Filtered, Scope, Sync, SyncConfig};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::crash::Crash;
 use crate::fake_engine::FakeEngine;
 use crate::faulty_engine::{self, FaultyEngine, Published, Record};
-use crate::played_shard::{FIELDS, INDEX, Operation, PlayedShard, Shown};
+use crate::played_shard::{Doc, FIELDS, INDEX, Operation, PlayedShard, Shown};
 use crate::server::{self, Server};
 
 /// Longest that a follower may take to agree.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a filter is asked for after each refresh, a millisecond apart.
+const TRIES: usize = 15;
 
 /// What goes wrong, and when.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,6 +95,8 @@ struct Play {
     record: Arc<Record>,
     fault: Option<Fault>,
     follower: Follower,
+    /// How often the filter was known.
+    filtered: u32,
 }
 
 /// Plays a history; panics where something does not hold.
@@ -121,7 +126,7 @@ impl Play {
             shard.refresh();
         }
         let follower = Follower::start(FakeEngine::default(), &server.url, fault, &record, &crash);
-        Self { what, server, crash, record, fault, follower }
+        Self { what, server, crash, record, fault, follower, filtered: 0 }
     }
 
     async fn go(&mut self, seed: u64) {
@@ -207,10 +212,46 @@ impl Play {
                     "{}: the barrier said it was published, and {differs:?}",
                     self.what
                 );
+                self.filter_agrees(&shown).await;
                 return;
             }
             assert!(tokio::time::Instant::now() < deadline, "{}: never published", self.what);
             tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Where a filter is known it lets through what it lets through of that which is shown.
+    async fn filter_agrees(&mut self, shown: &Shown) {
+        let filter = DocFilter::new(r#"{"exists":{"field":"w"}}"#);
+        for _ in 0..TRIES {
+            let (sync, filter) = (Arc::clone(&self.follower.sync), filter.clone());
+            let asked =
+                self.follower.runtime.spawn(async move { sync.filtered(INDEX, FIELDS[0], &filter).await });
+            let answer = tokio::select! {
+                answer = asked => answer.ok(),
+                () = self.crash.wait() => None,
+            };
+            match answer {
+                Some(Filtered::Ready(shards)) => {
+                    let query = Query { filter: Some(&*shards[0].filter), ..Query::new(&[0.0, 0.0], 1_000) };
+                    let hits = shards[0].view.search(&query).expect("the fake engine does not fail").hits;
+                    let found: BTreeSet<(DocKey, SeqNo)> =
+                        hits.into_iter().map(|hit| (hit.doc, hit.order)).collect();
+                    let matches = |doc: &&Doc| doc.vectors.iter().all(Option::is_some);
+                    let key = |(id, doc): (&String, &Doc)| {
+                        let order = SeqNo { primary_term: doc.term, seq_no: doc.seq_no };
+                        (DocKey::new(id.as_str()), order)
+                    };
+                    let wanted: BTreeSet<(DocKey, SeqNo)> =
+                        shown.iter().filter(|(_, doc)| matches(doc)).map(key).collect();
+                    assert_eq!(found, wanted, "{}: what a filter lets through", self.what);
+                    self.filtered += 1;
+                    return;
+                }
+                // Something went wrong, as it should; it passes, and searches go another way.
+                Some(Filtered::Refused) | None => return,
+                Some(Filtered::Unknown) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
         }
     }
 
@@ -255,6 +296,7 @@ impl Play {
         self.server.shard.lock().refresh();
         self.agree().await;
         self.every_epoch_was_whole();
+        assert!(self.fault.is_some() || self.filtered > 4, "{}: {} times", self.what, self.filtered);
         let seen = Seen {
             requests: self.server.requests.load(Ordering::SeqCst),
             calls: self.record.calls.load(Ordering::SeqCst),

@@ -301,6 +301,11 @@ fn hit(place: usize, id: &str, doc: &Doc, body: &Value) -> Value {
     if body["stored_fields"] != "_none_" {
         hit["_id"] = json!(id);
     }
+    let mut names = Vec::new();
+    matched_names(id, doc, &body["query"], &mut names);
+    if !names.is_empty() {
+        hit["matched_queries"] = json!(names);
+    }
     let wanted = body["_source"].as_array().cloned().unwrap_or_default();
     for (field, vector) in FIELDS.iter().zip(&doc.vectors) {
         if wanted.iter().any(|name| name == field) {
@@ -308,6 +313,17 @@ fn hit(place: usize, id: &str, doc: &Doc, body: &Value) -> Value {
         }
     }
     hit
+}
+
+/// Names of the clauses that match.
+fn matched_names(id: &str, doc: &Doc, query: &Value, names: &mut Vec<Value>) {
+    let of = &query["bool"];
+    if !of["_name"].is_null() && matches(id, doc, query) {
+        names.push(of["_name"].clone());
+    }
+    for clauses in [&of["filter"], &of["should"]] {
+        clauses.as_array().into_iter().flatten().for_each(|clause| matched_names(id, doc, clause, names));
+    }
 }
 
 fn matches(id: &str, doc: &Doc, query: &Value) -> bool {
@@ -320,7 +336,8 @@ fn matches(id: &str, doc: &Doc, query: &Value) -> bool {
         "bool" => {
             let (filter, should) = (list(&of["filter"]), list(&of["should"]));
             let known = of.as_object().is_some_and(|of| {
-                of.keys().all(|key| ["filter", "should", "minimum_should_match"].contains(&key.as_str()))
+                of.keys()
+                    .all(|key| ["filter", "should", "minimum_should_match", "_name"].contains(&key.as_str()))
             });
             assert!(known, "nobody has taught this shard {of}");
             filter.iter().all(|clause| matches(id, doc, clause))
