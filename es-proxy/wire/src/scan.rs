@@ -161,6 +161,35 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Reads a value to its end, and tells whether some object in it repeats a key.
+    fn repeats_a_key(&mut self, depth: usize) -> Result<bool, Malformed> {
+        if depth > MAX_DEPTH {
+            return Err(Malformed);
+        }
+        let mut found = false;
+        let mut first = true;
+        match self.peek() {
+            Some(b'{') => {
+                self.take(b'{')?;
+                let mut keys = Vec::new();
+                while let Some(key) = self.next_key(&mut first)? {
+                    keys.push(unquote(key)?);
+                    found |= self.repeats_a_key(depth + 1)?;
+                }
+                keys.sort_unstable();
+                found |= keys.windows(2).any(|pair| pair[0] == pair[1]);
+            }
+            Some(b'[') => {
+                self.take(b'[')?;
+                while self.next_element(&mut first)? {
+                    found |= self.repeats_a_key(depth + 1)?;
+                }
+            }
+            _ => self.skip_value(depth)?,
+        }
+        Ok(found)
+    }
+
     fn literal(&mut self, word: &str) -> Result<(), Malformed> {
         if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
             return Err(Malformed);
@@ -242,21 +271,10 @@ pub(crate) fn unquote(raw: &str) -> Result<Cow<'_, str>, Malformed> {
 
 /// Whether some object inside `text` repeats a key: Elasticsearch refuses that at any depth.
 pub(crate) fn repeats_a_key(text: &str) -> Result<bool, Malformed> {
-    match text.as_bytes().first() {
-        Some(b'{') => {
-            let members = members(text)?;
-            let mut keys = members.iter().map(|member| unquote(member.key)).collect::<Result<Vec<_>, _>>()?;
-            keys.sort_unstable();
-            if keys.windows(2).any(|pair| pair[0] == pair[1]) {
-                return Ok(true);
-            }
-            members.iter().try_fold(false, |found, member| Ok(found || repeats_a_key(member.value)?))
-        }
-        Some(b'[') => {
-            elements(text)?.into_iter().try_fold(false, |found, one| Ok(found || repeats_a_key(one)?))
-        }
-        _ => Ok(false),
-    }
+    let mut scanner = Scanner::new(text);
+    let repeats = scanner.repeats_a_key(0)?;
+    scanner.end()?;
+    Ok(repeats)
 }
 
 #[cfg(test)]
