@@ -33,6 +33,8 @@ pub const CATALOG_PATHS: [&str; 2] = [
 ];
 
 /// Elasticsearch's default of `index.max_result_window`.
+/// `index.version.created` from which floats under cosine are scaled when they are indexed (8.12).
+const NORMALIZED_COSINE: u64 = 8_500_005;
 const DEFAULT_RESULT_WINDOW: usize = 10_000;
 
 /// An index of the cluster.
@@ -372,7 +374,14 @@ fn read_index(
         Some(window) => window.parse().map_err(|_| unreadable("max_result_window"))?,
         None => DEFAULT_RESULT_WINDOW,
     };
-    let found = fields::read(&index.mappings, caps, adopt.contains(&name));
+    let mut found = fields::read(&index.mappings, caps, adopt.contains(&name));
+    if created < NORMALIZED_COSINE {
+        let foreign = found.foreign.values_mut().map(|foreign| &mut foreign.field);
+        let fields = found.ours.values_mut().chain(foreign);
+        fields.filter(|field| field.similarity == Similarity::Cosine).for_each(|field| {
+            field.similarity = Similarity::TrueCosine;
+        });
+    }
     Ok(IndexInfo {
         uuid,
         shards,

@@ -11,6 +11,9 @@ pub enum Similarity {
     L2Norm,
     /// `cosine`.
     Cosine,
+    /// `cosine` in an index made before 8.12: Lucene divides by the lengths in each comparison, so that vectors
+    /// that are nearly of unit length are not taken for such.
+    TrueCosine,
     /// `dot_product`.
     DotProduct,
     /// `max_inner_product`.
@@ -42,7 +45,7 @@ impl Similarity {
     pub fn name(self) -> &'static str {
         match self {
             Similarity::L2Norm => "l2_norm",
-            Similarity::Cosine => "cosine",
+            Similarity::Cosine | Similarity::TrueCosine => "cosine",
             Similarity::DotProduct => "dot_product",
             Similarity::MaxInnerProduct => "max_inner_product",
         }
@@ -52,7 +55,7 @@ impl Similarity {
     pub fn metric(self) -> Metric {
         match self {
             Similarity::L2Norm => Metric::L2,
-            Similarity::Cosine => Metric::Cosine,
+            Similarity::Cosine | Similarity::TrueCosine => Metric::Cosine,
             Similarity::DotProduct => Metric::Dot,
             Similarity::MaxInnerProduct => Metric::MaxInnerProduct,
         }
@@ -63,7 +66,9 @@ impl Similarity {
     pub fn score(self, value: f32) -> f32 {
         match self {
             Similarity::L2Norm => 1.0 / (1.0 + value),
-            Similarity::Cosine | Similarity::DotProduct => ((1.0 + value) / 2.0).max(0.0),
+            Similarity::Cosine | Similarity::TrueCosine | Similarity::DotProduct => {
+                ((1.0 + value) / 2.0).max(0.0)
+            }
             Similarity::MaxInnerProduct => scale_inner_product(value),
         }
     }
@@ -73,7 +78,7 @@ impl Similarity {
     pub fn threshold(self, similarity: f32) -> f32 {
         match self {
             Similarity::L2Norm => 1.0 / (1.0 + similarity * similarity),
-            Similarity::Cosine | Similarity::DotProduct => (1.0 + similarity) / 2.0,
+            Similarity::Cosine | Similarity::TrueCosine | Similarity::DotProduct => (1.0 + similarity) / 2.0,
             Similarity::MaxInnerProduct => scale_inner_product(similarity),
         }
     }
@@ -97,8 +102,9 @@ impl Similarity {
         }
     }
 
-    /// Checks a vector as Elasticsearch does and makes it what Lucene stores: floats under cosine are
-    /// scaled to unit length unless their squared length is within 1e-3 of 1 already; bytes stay.
+    /// Checks a vector as Elasticsearch does and makes it what Lucene compares: floats under cosine are
+    /// scaled to unit length, except, from 8.12 on, where their squared length is within 1e-3 of 1 already; bytes
+    /// stay.
     pub fn prepare(self, element: Element, vector: &mut [f32]) -> Result<(), BadVector> {
         if element == Element::Float { self.prepare_floats(vector) } else { self.check_bytes(vector) }
     }
@@ -109,7 +115,9 @@ impl Similarity {
             return Err(BadVector::NotAByte);
         }
         match self {
-            Similarity::Cosine if vector.iter().all(|value| *value == 0.0) => Err(BadVector::ZeroMagnitude),
+            Similarity::Cosine | Similarity::TrueCosine if vector.iter().all(|value| *value == 0.0) => {
+                Err(BadVector::ZeroMagnitude)
+            }
             _ => Ok(()),
         }
     }
@@ -125,8 +133,8 @@ impl Similarity {
         }
         let not_unit = (squared - 1.0).abs() > UNIT_TOLERANCE;
         match self {
-            Similarity::Cosine if squared == 0.0 => Err(BadVector::ZeroMagnitude),
-            Similarity::Cosine if not_unit => {
+            Similarity::Cosine | Similarity::TrueCosine if squared == 0.0 => Err(BadVector::ZeroMagnitude),
+            Similarity::Cosine | Similarity::TrueCosine if not_unit || self == Similarity::TrueCosine => {
                 let length = f64::from(squared).sqrt() as f32;
                 vector.iter_mut().for_each(|value| *value /= length);
                 Ok(())
@@ -244,6 +252,8 @@ mod tests {
         let mut near_unit = [1.0002, 0.0];
         Similarity::Cosine.prepare(Element::Float, &mut near_unit).unwrap();
         assert_eq!(near_unit, [1.0002, 0.0]);
+        Similarity::TrueCosine.prepare(Element::Float, &mut near_unit).unwrap();
+        assert_eq!(near_unit, [1.0, 0.0]);
 
         let mut long = [3.0, 4.0];
         Similarity::Cosine.prepare(Element::Float, &mut long).unwrap();

@@ -81,8 +81,6 @@ pub struct Capabilities {
     pub index_by_default: bool,
     /// A mapping may leave out `dims`.
     pub dims_optional: bool,
-    /// Float cosine is normalised when indexed.
-    pub normalizes_cosine: bool,
     /// `index_options` and `meta` of a field can be sent again.
     pub index_options_updatable: bool,
     /// `retriever` in a search body.

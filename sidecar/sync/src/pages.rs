@@ -354,7 +354,9 @@ fn fitting(mut vector: Vec<f32>, hit: &Hit, field: &FieldIndex) -> Option<Vec<f3
     let element = field.spec.element;
     let unfit = if vector.len() != field.spec.values() {
         Some(format!("{} values", vector.len()))
-    } else if element != Element::Float || field.similarity == Similarity::Cosine {
+    } else if element != Element::Float
+        || matches!(field.similarity, Similarity::Cosine | Similarity::TrueCosine)
+    {
         field.similarity.prepare(element, &mut vector).err().map(|bad| bad.to_string())
     } else {
         None

@@ -13,7 +13,6 @@ pub(super) fn capabilities(version: EsVersion) -> Capabilities {
         k_required: true,
         index_by_default: since_8_11,
         dims_optional: since_8_11,
-        normalizes_cosine: version.minor >= 12,
         index_options_updatable: false,
         retrievers: false,
         hex_vectors: false,

@@ -14,7 +14,6 @@ pub(super) fn capabilities(version: EsVersion) -> Capabilities {
         k_required: false,
         index_by_default: true,
         dims_optional: true,
-        normalizes_cosine: true,
         index_options_updatable: since(15),
         retrievers: since(14),
         hex_vectors: since(14),

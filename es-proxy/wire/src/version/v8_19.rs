@@ -13,7 +13,6 @@ pub(super) fn capabilities(version: EsVersion) -> Capabilities {
         k_required: false,
         index_by_default: true,
         dims_optional: true,
-        normalizes_cosine: true,
         index_options_updatable: true,
         retrievers: true,
         hex_vectors: true,
