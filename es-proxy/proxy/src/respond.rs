@@ -145,7 +145,7 @@ fn echo_opaque_id(request: &HeaderMap, response: &mut HeaderMap) {
     }
 }
 
-fn encode(request: &HeaderMap, body: Vec<u8>) -> (Bytes, Option<HeaderValue>) {
+pub(crate) fn encode(request: &HeaderMap, body: Vec<u8>) -> (Bytes, Option<HeaderValue>) {
     let asked = request.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("");
     let accepts = |name: &str| {
         asked.split(',').map(str::trim).any(|item| {

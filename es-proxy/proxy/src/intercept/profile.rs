@@ -1,18 +1,18 @@
 //! `profile: true` around a knn of ours: Elasticsearch's own profile of what it did, and in it, for each
 //! shard, an `ivf` part that says what we did.
 
-use bytes::Bytes;
 use es_wire::{ShardProfile, with_profiles};
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH};
+use http::HeaderMap;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
 use serde_json::json;
 
 use crate::body::{ResponseBody, collect};
 use crate::intercept::show::MAX_SHOWN_BYTES;
-use crate::pass;
 use crate::ports::{KnnHit, KnnQuestion, KnnUnavailable};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::telemetry::Served;
 use crate::upstream::strip_hop_by_hop;
+use crate::{pass, respond};
 
 /// Asks one question after the other; returns what was found, and what was done on each shard.
 pub(crate) async fn ask(
@@ -56,7 +56,10 @@ pub(crate) async fn added(
     mut request: ClientRequest,
     profiles: &[ShardProfile],
 ) -> Result<Reply, &'static str> {
-    request.parts.headers.remove(ACCEPT_ENCODING);
+    let mut asked = HeaderMap::new();
+    if let Some(encoding) = request.parts.headers.remove(ACCEPT_ENCODING) {
+        asked.insert(ACCEPT_ENCODING, encoding);
+    }
     let response = match pass::send(worker, request).await {
         Ok(response) => response,
         Err(reply) => return Ok(reply),
@@ -71,8 +74,11 @@ pub(crate) async fn added(
         _ => return Err("profile_too_large"),
     };
     let shown = std::str::from_utf8(&bytes).ok().and_then(|text| with_profiles(text, profiles));
-    let bytes = shown.map_or(bytes, Bytes::from);
+    let (bytes, encoding) = respond::encode(&asked, shown.map_or(bytes.into(), String::into_bytes));
     strip_hop_by_hop(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
+    if let Some(encoding) = encoding {
+        head.headers.insert(CONTENT_ENCODING, encoding);
+    }
     Ok((http::Response::from_parts(head, ResponseBody::chunked(bytes)), Served::new("splice", "ok")))
 }
