@@ -73,7 +73,12 @@ pub(crate) async fn added(
         Ok(Some(bytes)) => bytes,
         _ => return Err("profile_too_large"),
     };
-    let shown = std::str::from_utf8(&bytes).ok().and_then(|text| with_profiles(text, profiles));
+    let text = std::str::from_utf8(&bytes).ok();
+    if text.is_some_and(|text| text.contains("\"failures\"")) {
+        // 8.10 cannot profile every knn that has a filter, and the filter is ours.
+        return Err("shards_failed");
+    }
+    let shown = text.and_then(|text| with_profiles(text, profiles));
     let (bytes, encoding) = respond::encode(&asked, shown.map_or(bytes.into(), String::into_bytes));
     strip_hop_by_hop(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
