@@ -22,6 +22,7 @@ use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::door::Peer;
 use crate::proxy::{Proxy, Worker};
 
 /// Connections that may wait in the kernel to be accepted.
@@ -161,9 +162,13 @@ async fn serve_connection(
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error>> {
     stream.set_nodelay(true)?;
+    let peer = Arc::new(Peer { address: stream.peer_addr()? });
     let stream = TokioIo::new(TcpStream::from_std(stream)?);
     let max_head_bytes = worker.shared.config.max_head_bytes.max(8 << 10);
-    let service = service_fn(move |request| Rc::clone(&worker).serve(request));
+    let service = service_fn(move |request| {
+        let (worker, peer) = (Rc::clone(&worker), Arc::clone(&peer));
+        async move { worker.serve(&peer, request).await }
+    });
     let connection = http1::Builder::new()
         .preserve_header_case(true)
         .auto_date_header(false)

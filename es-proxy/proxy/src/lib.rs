@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | accept | [`accept`] | listen, hand connections to worker threads, HTTP/1.1, drain |
 //! | classify | [`classify`] | method, path and query become a [`classify::Route`] |
+//! | door | [`door`] | whose request is it, and is there room for it? |
 //! | pass | [`pass`] | stream to Elasticsearch and back; never parsed |
 //! | intercept | [`intercept`] | search, mapping (in and out), refresh, index life, `/_ivf`: one file each |
 //! | documents | [`documents`] | what earlier searches fetched, for hits found again |
@@ -23,6 +24,7 @@ mod brake;
 mod classify;
 mod config;
 mod documents;
+mod door;
 mod insight;
 mod intercept;
 mod mode;

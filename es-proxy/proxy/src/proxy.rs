@@ -15,6 +15,7 @@ use crate::brake::Brake;
 use crate::classify::{Route, classify};
 use crate::config::ProxyConfig;
 use crate::documents::DocumentCache;
+use crate::door::{self, Peer};
 use crate::intercept;
 use crate::intercept::write::Held;
 use crate::mode::Modes;
@@ -93,6 +94,7 @@ impl Worker {
     /// Serves one request; the service function of every connection.
     pub(crate) async fn serve(
         self: Rc<Self>,
+        peer: &Arc<Peer>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let started = Instant::now();
@@ -114,11 +116,14 @@ impl Worker {
                 {
                     parts.headers.remove(EXPECT);
                 }
-                let request = ClientRequest {
-                    parts,
-                    body: RequestBody::streamed(body, self.shared.config.max_body_bytes),
-                };
-                self.dispatch(&route, request, started).await
+                match door::enter(&self, peer, &route, &parts).await {
+                    Ok(caller) => {
+                        parts.extensions.insert(caller);
+                        let body = RequestBody::streamed(body, self.shared.config.max_body_bytes);
+                        self.dispatch(&route, ClientRequest { parts, body }, started).await
+                    }
+                    Err(refusal) => refusal,
+                }
             }
         };
         if explain

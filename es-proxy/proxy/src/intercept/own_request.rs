@@ -8,6 +8,7 @@ use http::header::{
 use http::request::Parts;
 
 use crate::body::RequestBody;
+use crate::door::Caller;
 use crate::proxy::ClientRequest;
 
 /// A request of our own for JSON, under the caller's credentials.
@@ -39,6 +40,9 @@ pub(crate) fn request_like(
     own.method = method;
     own.uri = uri;
     own.headers = parts.headers.clone();
+    if let Some(caller) = Caller::of(parts) {
+        own.extensions.insert(caller.clone());
+    }
     for name in [CONTENT_LENGTH, CONTENT_ENCODING, ACCEPT_ENCODING, TRANSFER_ENCODING, EXPECT] {
         own.headers.remove(name);
     }
