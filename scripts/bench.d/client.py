@@ -1,6 +1,7 @@
 """The load generator (Rust, bench.d/loadgen), built and called."""
 
 import json
+import os
 import pathlib
 import subprocess
 import tempfile
@@ -66,7 +67,7 @@ class Client:
 
     def run(self, mode, server, requests, connections, options):
         command = [self.binary, mode, "--server", server, "--requests", requests, "--connections", connections, *options]
-        done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, env=os.environ | {"RUST_BACKTRACE": "0"})
         if done.returncode != 0:
             raise Stop(f"the load generator failed against {server}: {done.stderr.strip()[-800:]}")
         return json.loads(done.stdout)

@@ -59,10 +59,22 @@ impl Brake {
 
     /// Takes a turn for a scan over `vectors` vectors.
     pub(crate) async fn take(&self, vectors: u64) -> Result<Turn, Refused> {
+        if vectors >= FREE_VECTORS {
+            self.spend(vectors)?;
+        }
+        self.take_turn(vectors).await
+    }
+
+    /// The same for a scan of which a filter leaves an unknown part, often a small one: it takes a turn, but
+    /// does not count as so many vectors compared.
+    pub(crate) async fn take_filtered(&self, vectors: u64) -> Result<Turn, Refused> {
+        self.take_turn(vectors).await
+    }
+
+    async fn take_turn(&self, vectors: u64) -> Result<Turn, Refused> {
         if vectors < FREE_VECTORS {
             return Ok(Turn { _permit: None });
         }
-        self.spend(vectors)?;
         let busy = || Refused {
             reason: format!(
                 "rejected execution of knn search that passes to an offload field: an exact scan over \
@@ -125,6 +137,16 @@ mod tests {
         assert!(refused.reason.contains("20000 vectors"), "{}", refused.reason);
         drop(first);
         brake.take(20_000).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn filtered_scans_wait_for_turns_but_cost_no_vectors() {
+        let brake = Brake::new(limits(1, 100_000));
+        for _ in 0..10 {
+            brake.take_filtered(10_000_000).await.unwrap();
+        }
+        let _turn = brake.take(10_000_000).await.unwrap();
+        brake.take_filtered(10_000_000).await.unwrap_err();
     }
 
     #[tokio::test]

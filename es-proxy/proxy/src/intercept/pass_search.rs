@@ -79,7 +79,11 @@ pub(crate) async fn pass_knn(
         Some(text) if mentions_knn(text) => scanned_vectors(worker, names, catalog),
         _ => 0,
     };
-    let turn = match worker.shared.brake.take(scanned).await {
+    let brake = &worker.shared.brake;
+    // Every reason why a filter is in the way begins so.
+    let is_filtered = reason.starts_with("filter_");
+    let turn = match if is_filtered { brake.take_filtered(scanned).await } else { brake.take(scanned).await }
+    {
         Ok(turn) => turn,
         Err(refused) => {
             worker.shared.telemetry.refused();
