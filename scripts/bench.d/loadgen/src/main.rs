@@ -9,6 +9,7 @@ mod connection;
 mod cpu;
 mod once;
 mod requests;
+mod respond;
 mod timed;
 
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ enum Command {
     Timed(timed::Options),
     /// Send every request once: the time it took, and the ids found if wanted.
     Once(once::Options),
+    /// Be a server that answers everything alike, at once: the ceiling of what a server on hyper can do.
+    Respond(respond::Options),
 }
 
 /// What both commands need.
@@ -46,6 +49,9 @@ struct Target {
     /// The content type of every body.
     #[arg(long, default_value = "application/json")]
     content_type: String,
+    /// A further header of every request, as NAME:VALUE; may be repeated.
+    #[arg(long, value_name = "NAME:VALUE")]
+    header: Vec<String>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -55,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         match arguments.command {
             Command::Timed(options) => timed::run(options).await,
             Command::Once(options) => once::run(options).await,
+            Command::Respond(options) => respond::run(options).await,
         }
     })?;
     println!("{line}");

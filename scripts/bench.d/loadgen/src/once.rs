@@ -52,7 +52,7 @@ struct Shared {
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<Value> {
     let target = &options.target;
-    let requests = Prepared::read(&target.requests, &target.server, &target.content_type)?;
+    let requests = Prepared::read(target)?;
     let total = requests.len();
     let mut connections = Vec::new();
     for _ in 0..target.connections {

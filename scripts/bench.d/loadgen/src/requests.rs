@@ -3,13 +3,13 @@
 //! The format is what an orchestrator can write without thought: a line `METHOD PATH LENGTH`, then
 //! LENGTH bytes of body and a newline; repeated. One request per entry, in the order sent.
 
-use std::path::Path;
-
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::Full;
+
+use crate::Target;
 
 /// The requests of one run.
 pub(crate) struct Prepared {
@@ -26,12 +26,17 @@ struct Entry {
 
 impl Prepared {
     /// Reads a file of requests for one server.
-    pub(crate) fn read(file: &Path, server: &str, content_type: &str) -> anyhow::Result<Self> {
+    pub(crate) fn read(target: &Target) -> anyhow::Result<Self> {
+        let file = &target.requests;
         let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let requests = parse(Bytes::from(bytes))?;
         ensure!(!requests.is_empty(), "{} holds no requests", file.display());
-        let headers = HeaderMap::from_iter([(HOST, HeaderValue::try_from(server)?)]);
-        Ok(Self { requests, headers, content_type: HeaderValue::try_from(content_type)? })
+        let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::try_from(&target.server)?)]);
+        for header in &target.header {
+            let (name, value) = header.split_once(':').with_context(|| format!("{header} is no NAME:VALUE"))?;
+            headers.append(HeaderName::try_from(name.trim())?, HeaderValue::try_from(value.trim())?);
+        }
+        Ok(Self { requests, headers, content_type: HeaderValue::try_from(&target.content_type)? })
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -41,7 +41,7 @@ struct Tally {
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<Value> {
     let target = &options.target;
-    let requests = Prepared::read(&target.requests, &target.server, &target.content_type)?;
+    let requests = Prepared::read(target)?;
     let mut connections = Vec::new();
     for _ in 0..target.connections {
         connections.push(Connection::open(&target.server).await?);
