@@ -43,12 +43,17 @@ class Client:
         self.processes = {}
 
     def timed(self, server, requests, connections, seconds, warm_up=0.3):
-        """Throughput and latencies of a closed loop, with what it cost whom."""
-        options = ["--seconds", str(seconds), "--warm-up", str(warm_up)]
-        with machine.Watch(self.processes) as watch:
-            result = self.run("timed", server, requests, connections, options)
+        """Throughput and latencies of a closed loop, with what it cost whom; nothing may fail."""
+        result = self.offered(server, requests, connections, seconds, warm_up)
         if result["errors"]:
             raise Stop(f"{result['errors']} requests to {server} failed")
+        return result
+
+    def offered(self, server, requests, connections, seconds, warm_up=0.3, options=()):
+        """The same where requests may be refused; `options` go to the load generator."""
+        options = ["--seconds", str(seconds), "--warm-up", str(warm_up), *options]
+        with machine.Watch(self.processes) as watch:
+            result = self.run("timed", server, requests, connections, options)
         client_cores = result["cpu_s"] / seconds
         return result | {"client_cores": round(client_cores, 3), "server_cores": watch.cores, "other_cores": watch.others(client_cores)}
 

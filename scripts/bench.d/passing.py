@@ -18,10 +18,10 @@ QUIET = 0.25
 QUIET_ROUNDS = 10
 
 
-def run(servers, client, quick):
-    """Returns the part of the record."""
+def run(servers, client, quick, options=()):
+    """Returns the part of the record; `options` go to Outrigger."""
     fill(servers.es)
-    outrigger = servers.outrigger("passing")
+    outrigger = servers.outrigger("passing", *options)
     nginx = servers.keep(Proxy("nginx", servers.elasticsearch, servers.folder))
     haproxy = servers.keep(Proxy("haproxy", servers.elasticsearch, servers.folder))
     paths = {"direct": servers.elasticsearch, "nginx": nginx.server, "haproxy": haproxy.server, "outrigger": outrigger.server}
