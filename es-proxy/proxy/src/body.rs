@@ -78,6 +78,22 @@ impl RequestBody {
         data
     }
 
+    /// Takes along what has already arrived, so that it leaves in one piece with the head of the request:
+    /// a system call less for each small body.
+    pub(crate) async fn take_along(&mut self) -> Result<(), BodyFailure> {
+        let (true, Some(rest)) = (self.read.is_empty(), &mut self.rest) else { return Ok(()) };
+        if rest.is_end_stream() {
+            return Ok(());
+        }
+        match arrived(rest).await {
+            Some(Some(Ok(frame))) => self.read.extend(frame.into_data()),
+            Some(Some(Err(error))) => return Err(BodyFailure::Client(error.to_string())),
+            Some(None) => self.rest = None,
+            None => {}
+        }
+        Ok(())
+    }
+
     fn note_progress(&self) {
         self.sent_whole.set(self.is_empty());
     }
@@ -299,6 +315,24 @@ impl Body for ResponseBody {
             Self::Chunked(_) => SizeHint::default(),
         }
     }
+}
+
+/// The next frame of a body if it is there already. The connection that reads it learns from being asked
+/// that it is wanted, and gets its turn once.
+pub(crate) async fn arrived<B: Body + Unpin>(
+    body: &mut B,
+) -> Option<Option<Result<Frame<B::Data>, B::Error>>> {
+    let mut had_its_turn = false;
+    std::future::poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+        Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        Poll::Pending if had_its_turn => Poll::Ready(None),
+        Poll::Pending => {
+            had_its_turn = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// Reads a body of Elasticsearch's wholly, up to `cap` bytes; `None` when it is larger.

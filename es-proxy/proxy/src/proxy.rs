@@ -144,6 +144,14 @@ impl Worker {
 
     async fn dispatch(&self, route: &Route, request: ClientRequest, started: Instant) -> Reply {
         match route {
+            Route::Pass => pass::through(self, request, Served::pass("not_ours")).await,
+            // On the heap, so that the future of what passes stays small: it is moved for every request.
+            _ => Box::pin(self.intercept(route, request, started)).await,
+        }
+    }
+
+    async fn intercept(&self, route: &Route, request: ClientRequest, started: Instant) -> Reply {
+        match route {
             Route::Search { names } => intercept::search::serve(self, names, request, started).await,
             Route::KnnSearch { names } => {
                 intercept::search::serve_knn_search(self, names, request, started).await
@@ -214,5 +222,20 @@ impl<'a> InFlight<'a> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.in_flight.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// hyper moves the future of each request into its place on the heap.
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        fn size<'w, F>(_: impl Fn(Rc<Worker>, &'w Arc<Peer>, Request<Incoming>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(Worker::serve);
+        assert!(size < 6144, "{size} bytes");
     }
 }

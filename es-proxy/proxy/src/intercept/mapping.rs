@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::body::{RequestBody, collect};
 use crate::intercept::own_request::json_request;
-use crate::intercept::pass_search::{body_failure, inflated};
+use crate::intercept::pass_search::inflated;
 use crate::intercept::show::{self, MAX_SHOWN_BYTES};
 use crate::pass;
 use crate::proxy::{ClientRequest, Reply, Worker};
@@ -100,7 +100,7 @@ async fn translate(
     let cap = worker.shared.config.max_intercept_bytes;
     let (body, read) = match body.peek(cap).await {
         Ok(peeked) => peeked,
-        Err(failure) => return Err(worker.failed(&parts.headers, &body_failure(failure))),
+        Err(failure) => return Err(worker.failed(&parts.headers, &failure.into())),
     };
     let plain = read.and_then(|bytes| inflated(&parts.headers, bytes, cap));
     let text = plain

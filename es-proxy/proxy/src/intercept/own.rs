@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::body::collect;
 use crate::intercept::own_request::json_request;
-use crate::intercept::pass_search::{body_failure, inflated};
+use crate::intercept::pass_search::inflated;
 use crate::intercept::show::MAX_SHOWN_BYTES;
 use crate::intercept::{adopt, insight};
 use crate::pass;
@@ -137,7 +137,7 @@ pub(super) async fn text_of(worker: &Worker, request: ClientRequest) -> Result<(
     let cap = worker.shared.config.max_intercept_bytes;
     let read = match body.peek(cap).await {
         Ok((_, read)) => read.and_then(|bytes| inflated(&parts.headers, bytes, cap)),
-        Err(failure) => return Err(worker.failed(&parts.headers, &body_failure(failure))),
+        Err(failure) => return Err(worker.failed(&parts.headers, &failure.into())),
     };
     let text = read.and_then(|bytes| String::from_utf8(bytes.into()).ok());
     text.map(|text| (parts.clone(), text)).ok_or_else(|| {

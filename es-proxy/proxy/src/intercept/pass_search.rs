@@ -9,10 +9,8 @@ use es_wire::{Catalog, IndexInfo, NotOurs, TargetOptions};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
-use crate::body::BodyFailure;
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::telemetry::Served;
-use crate::upstream::UpstreamError;
 use crate::{pass, respond};
 
 /// Passes another endpoint that may hold knn searches, under the brake.
@@ -41,14 +39,7 @@ pub(crate) async fn understand(
             let text = read.and_then(|bytes| inflated(&parts.headers, bytes, cap));
             Ok((ClientRequest { parts, body }, text))
         }
-        Err(failure) => Err(worker.failed(&parts.headers, &body_failure(failure))),
-    }
-}
-
-pub(crate) fn body_failure(failure: BodyFailure) -> UpstreamError {
-    match failure {
-        BodyFailure::TooLarge(limit) => UpstreamError::BodyTooLarge(limit),
-        BodyFailure::Client(text) => UpstreamError::Client(text),
+        Err(failure) => Err(worker.failed(&parts.headers, &failure.into())),
     }
 }
 

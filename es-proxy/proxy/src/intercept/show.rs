@@ -14,7 +14,6 @@ use http::{HeaderMap, StatusCode, Uri};
 
 use crate::body::{RequestBody, collect};
 use crate::intercept::own_request::request_like;
-use crate::intercept::pass_search::body_failure;
 use crate::pass;
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::respond;
@@ -30,7 +29,7 @@ pub(crate) async fn show(worker: &Worker, request: ClientRequest) -> Reply {
     let ClientRequest { parts, body } = request;
     let (body, read) = match body.peek(worker.shared.config.max_intercept_bytes).await {
         Ok(peeked) => peeked,
-        Err(failure) => return worker.failed(&parts.headers, &body_failure(failure)),
+        Err(failure) => return worker.failed(&parts.headers, &failure.into()),
     };
     let request = ClientRequest { parts, body };
     let (Some(params), true, Some(body)) = (params, plain_json, read) else {

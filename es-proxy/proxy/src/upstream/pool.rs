@@ -23,7 +23,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::body::RequestBody;
+use crate::body::{BodyFailure, RequestBody, arrived};
 use crate::config::{ProxyConfig, UpstreamAddress};
 
 /// Connections that may lie idle per worker; further ones are closed after use.
@@ -91,6 +91,7 @@ impl Pool {
         let repeatable = request.method().is_safe() && request.body().is_empty();
         // Elasticsearch refuses an expectation that it does not know without reading the body.
         let expects = request.headers().contains_key(EXPECT);
+        request.body_mut().take_along().await?;
         loop {
             let sent_whole = request.body().sent_whole();
             let (mut sender, reused) = match self.inner.checkout().await {
@@ -102,7 +103,7 @@ impl Pool {
             match sent {
                 Ok(Ok(response)) => {
                     let reusable = sent_whole.get() && !expects;
-                    return Ok(self.inner.lend(response, reusable.then_some(sender)));
+                    return Ok(self.inner.lend(response, reusable.then_some(sender)).await);
                 }
                 Ok(Err(mut failure)) => match (failure.take_message(), spare) {
                     (Some(unsent), _) if reused => request = unsent,
@@ -173,8 +174,14 @@ impl Inner {
     }
 
     /// The response, with its connection where that may serve again; without, it ends with the body.
-    fn lend(self: &Rc<Self>, response: Response<Incoming>, sender: Option<Sender>) -> Response<UpstreamBody> {
-        response.map(|body| UpstreamBody { body, sender, pool: Rc::downgrade(self) }.settled())
+    async fn lend(
+        self: &Rc<Self>,
+        response: Response<Incoming>,
+        sender: Option<Sender>,
+    ) -> Response<UpstreamBody> {
+        let (head, body) = response.into_parts();
+        let body = UpstreamBody { body, ahead: None, sender, pool: Rc::downgrade(self) };
+        Response::from_parts(head, body.settled().await)
     }
 
     fn give_back(&self, sender: Sender) {
@@ -195,15 +202,21 @@ fn clone_head(request: &Request<RequestBody>) -> Request<RequestBody> {
     copy
 }
 
+impl From<BodyFailure> for UpstreamError {
+    fn from(failure: BodyFailure) -> Self {
+        match failure {
+            BodyFailure::TooLarge(limit) => Self::BodyTooLarge(limit),
+            BodyFailure::Client(text) => Self::Client(text),
+        }
+    }
+}
+
 /// A failed send is the client's fault when the body we were reading from it failed.
 fn classify(error: hyper::Error) -> UpstreamError {
     let mut cause = std::error::Error::source(&error);
     while let Some(inner) = cause {
-        if let Some(failure) = inner.downcast_ref::<crate::body::BodyFailure>() {
-            return match failure {
-                crate::body::BodyFailure::TooLarge(limit) => UpstreamError::BodyTooLarge(*limit),
-                crate::body::BodyFailure::Client(text) => UpstreamError::Client(text.clone()),
-            };
+        if let Some(failure) = inner.downcast_ref::<BodyFailure>() {
+            return failure.clone().into();
         }
         cause = inner.source();
     }
@@ -213,13 +226,27 @@ fn classify(error: hyper::Error) -> UpstreamError {
 /// A response body that holds its connection until it has been read.
 pub(crate) struct UpstreamBody {
     body: Incoming,
+    /// What had come with the head: it leaves with it, too.
+    ahead: Option<Result<Frame<Bytes>, hyper::Error>>,
     sender: Option<Sender>,
     pool: Weak<Inner>,
 }
 
 impl UpstreamBody {
-    /// Gives the connection back at once where there is no body to read.
-    fn settled(mut self) -> Self {
+    /// With what has already arrived. Gives the connection back at once where there is nothing left to read.
+    async fn settled(mut self) -> Self {
+        if !self.body.is_end_stream() {
+            match arrived(&mut self.body).await {
+                Some(Some(frame)) => {
+                    if frame.is_err() {
+                        self.sender = None;
+                    }
+                    self.ahead = Some(frame);
+                }
+                Some(None) => self.release(),
+                None => {}
+            }
+        }
         if self.body.is_end_stream() {
             self.release();
         }
@@ -241,6 +268,9 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(frame) = self.ahead.take() {
+            return Poll::Ready(Some(frame));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             None => self.release(),
@@ -252,10 +282,17 @@ impl Body for UpstreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.ahead.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let ahead = self.ahead.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+        let ahead = ahead.map_or(0, Bytes::len) as u64;
+        let mut hint = self.body.size_hint();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + ahead);
+        }
+        hint.set_lower(hint.lower() + ahead);
+        hint
     }
 }

@@ -33,7 +33,8 @@ impl Prepared {
         ensure!(!requests.is_empty(), "{} holds no requests", file.display());
         let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::try_from(&target.server)?)]);
         for header in &target.header {
-            let (name, value) = header.split_once(':').with_context(|| format!("{header} is no NAME:VALUE"))?;
+            let (name, value) =
+                header.split_once(':').with_context(|| format!("{header} is no NAME:VALUE"))?;
             headers.append(HeaderName::try_from(name.trim())?, HeaderValue::try_from(value.trim())?);
         }
         Ok(Self { requests, headers, content_type: HeaderValue::try_from(&target.content_type)? })
