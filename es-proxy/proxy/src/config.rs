@@ -4,8 +4,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::door::tenant::Tenants;
 use crate::ports::NodeFacts;
 
 /// Settings of the request path.
@@ -44,6 +46,8 @@ pub struct ProxyConfig {
     pub security: SecurityMode,
     /// Limits of knn searches that pass to an offload field.
     pub passed_knn: PassedKnnLimits,
+    /// Whose requests are whose, and what each may do.
+    pub tenants: Arc<Tenants>,
 }
 
 impl Default for ProxyConfig {
@@ -65,6 +69,7 @@ impl Default for ProxyConfig {
             unspecified_is_ivf: true,
             security: SecurityMode::Auto,
             passed_knn: PassedKnnLimits::default(),
+            tenants: Arc::default(),
         }
     }
 }

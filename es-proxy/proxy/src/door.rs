@@ -18,7 +18,7 @@ use http::request::Parts;
 
 use crate::classify::Route;
 use crate::door::identity::Identity;
-use crate::door::tenant::Tenant;
+use crate::door::tenant::{Account, Rule, Tenant};
 use crate::proxy::{Reply, Worker};
 
 /// What is known of a client's connection; its requests share it.
@@ -34,6 +34,8 @@ pub(crate) struct Caller {
     pub(crate) peer: Arc<Peer>,
     pub(crate) identity: Identity,
     pub(crate) tenant: Arc<Tenant>,
+    /// What made it that tenant's.
+    pub(crate) rule: Rule,
 }
 
 impl Caller {
@@ -47,12 +49,12 @@ impl Caller {
 pub(crate) async fn enter(
     worker: &Worker,
     peer: &Arc<Peer>,
-    route: &Route,
+    _route: &Route,
     parts: &Parts,
 ) -> Result<Caller, Reply> {
     let identity = identity::of(worker, parts).await;
-    let tenant = tenant::of(worker, peer, &identity, route, parts);
-    let caller = Caller { peer: Arc::clone(peer), identity, tenant };
-    tracing::trace!(address = %caller.peer.address, identity = ?caller.identity, tenant = %caller.tenant.name, "let in");
+    let Account { tenant, rule } = tenant::of(worker, peer, &identity, parts);
+    let caller = Caller { peer: Arc::clone(peer), identity, tenant, rule };
+    tracing::trace!(address = %caller.peer.address, identity = ?caller.identity, tenant = caller.tenant.name(), rule = caller.rule.name(), "let in");
     Ok(caller)
 }

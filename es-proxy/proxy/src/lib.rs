@@ -35,10 +35,15 @@ mod rescue;
 mod respond;
 mod shadow;
 mod telemetry;
+pub mod units;
 mod upstream;
 
 pub use accept::{Server, bind};
 pub use config::{PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
+pub use door::tenant::{
+    AddressLimits, Class, ClassLimits, DEFAULT_TENANT, OTHER_TENANT, Problem, Quotas, Source, Tenant,
+    TenantConfig, TenantSpec, Tenants,
+};
 pub use insight::{DocumentFate, Lost, RecallPoint, RecallQuery, SeenList, ShardWork};
 pub use mode::{Mode, Modes};
 pub use ports::{

@@ -1,21 +1,26 @@
 //! The configuration: one struct whose fields are flags, environment variables and keys of the file
 //! alike, so that no setting can be reached in one way only.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use es_proxy::{Mode, PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
+use es_proxy::units::{Bytes, Time};
+use es_proxy::{
+    AddressLimits, Mode, PassedKnnLimits, ProxyConfig, SecurityMode, TenantConfig, TenantSpec, Tenants,
+    UpstreamAddress,
+};
 use es_wire::IndexPatterns;
+use ipnet::IpNet;
 use ivf_index::EngineConfig;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use shard_sync::{Auth, SyncConfig};
-
-use crate::units::{Bytes, Time};
 
 /// A value kept as written and read by its `FromStr`, in the file too.
 #[derive(Clone, Debug)]
@@ -32,6 +37,41 @@ impl<T: FromStr<Err = String>> FromStr for Word<T> {
 impl<'de, T: FromStr<Err = String>> Deserialize<'de> for Word<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The name of a header.
+#[derive(Clone, Debug)]
+pub(crate) struct HeaderName(http::HeaderName);
+
+impl FromStr for HeaderName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| format!("[{text}] is no name of a header"))
+    }
+}
+
+/// Networks, or single addresses, after commas.
+#[derive(Clone, Debug)]
+pub(crate) struct Networks(Vec<IpNet>);
+
+impl FromStr for Networks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let one = |text: &str| {
+            let net = text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
+            net.ok_or_else(|| format!("[{text}] is no network; write 10.0.0.0/8 or 192.168.1.7"))
+        };
+        text.split(',').map(str::trim).map(one).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.0.iter().map(IpNet::to_string).collect();
+        f.write_str(&all.join(","))
     }
 }
 
@@ -89,6 +129,15 @@ macro_rules! layer {
             #[arg(skip)]
             upstream_auth: Option<String>,
 
+            /// Tenants by name (tables of the file only).
+            #[arg(skip)]
+            tenants: Option<BTreeMap<String, TenantSpec>>,
+
+            /// Limits by class of callers that nobody vouches for, each by its address (tables of the file
+            /// only).
+            #[arg(skip)]
+            unverified: Option<AddressLimits>,
+
             $( $(#[$meta])* #[arg(long, env = $env, value_name = $value)] $name: Option<$type>, )*
         }
 
@@ -98,6 +147,8 @@ macro_rules! layer {
                 Self {
                     config: self.config.or(lower.config),
                     upstream_auth: self.upstream_auth.or(lower.upstream_auth),
+                    tenants: self.tenants.or(lower.tenants),
+                    unverified: self.unverified.or(lower.unverified),
                     $( $name: self.$name.or(lower.$name), )*
                 }
             }
@@ -168,6 +219,11 @@ layer! {
     passed_knn_wait: Word<Time>, "OUTRIGGER_PASSED_KNN_WAIT", "TIME";
     /// Vectors that such searches may compare per second [default: 8000000].
     passed_knn_vectors_per_second: u32, "OUTRIGGER_PASSED_KNN_VECTORS_PER_SECOND", "N";
+    /// Header that names the tenant of a request [default: x-tenant-id].
+    tenant_header: Word<HeaderName>, "OUTRIGGER_TENANT_HEADER", "NAME";
+    /// Addresses of peers whose tenant header counts, such as a gateway's: networks after commas, e.g.
+    /// 10.0.0.0/8,192.168.1.7 [default: none].
+    tenant_header_from: Word<Networks>, "OUTRIGGER_TENANT_HEADER_FROM", "NETWORK[,NETWORK]";
     /// How often names and mappings are asked for: how stale they may be [default: 100ms].
     catalog_interval: Word<Time>, "OUTRIGGER_CATALOG_INTERVAL", "TIME";
     /// How often refreshes are looked for while indices change [default: 20ms].
@@ -296,6 +352,16 @@ fn proxy_config(layer: &Layer) -> anyhow::Result<ProxyConfig> {
             .passed_knn_vectors_per_second
             .unwrap_or(defaults.passed_knn.vectors_per_second),
     };
+    let tenants = TenantConfig {
+        tenants: layer.tenants.clone().unwrap_or_default(),
+        unverified: layer.unverified.clone().unwrap_or_default(),
+        ..TenantConfig::default()
+    };
+    let tenants = TenantConfig {
+        header: layer.tenant_header.as_ref().map_or(tenants.header, |word| word.0.0.clone()),
+        header_from: layer.tenant_header_from.as_ref().map_or(tenants.header_from, |word| word.0.0.clone()),
+        ..tenants
+    };
     Ok(ProxyConfig {
         listen,
         upstream,
@@ -318,6 +384,7 @@ fn proxy_config(layer: &Layer) -> anyhow::Result<ProxyConfig> {
         unspecified_is_ivf: layer.mapping_unspecified.as_ref().is_none_or(|word| word.0 == Unspecified::Ivf),
         security: layer.security.as_ref().map_or(defaults.security, |word| word.0),
         passed_knn: limits,
+        tenants: Arc::new(Tenants::new(tenants).map_err(anyhow::Error::msg)?),
         ..defaults
     })
 }
@@ -413,8 +480,25 @@ impl fmt::Display for Config {
             writeln!(f, "build_rate = {rate}")?;
         }
         text(f, "log", &self.log)?;
-        text(f, "log_format", &if self.log_format == LogFormat::Json { "json" } else { "text" })
+        text(f, "log_format", &if self.log_format == LogFormat::Json { "json" } else { "text" })?;
+        let tenants = proxy.tenants.config();
+        text(f, "tenant_header", &tenants.header)?;
+        if !tenants.header_from.is_empty() {
+            text(f, "tenant_header_from", &Networks(tenants.header_from.clone()))?;
+        }
+        // Tables come last: what stands after one belongs to it.
+        let tables = Tables { tenants: &tenants.tenants, unverified: &tenants.unverified };
+        f.write_str(&toml::to_string(&tables).map_err(|_| fmt::Error)?)
     }
+}
+
+/// What is written as tables of the file.
+#[derive(Serialize)]
+struct Tables<'a> {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tenants: &'a BTreeMap<String, TenantSpec>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unverified: &'a AddressLimits,
 }
 
 #[cfg(test)]
@@ -431,6 +515,36 @@ mod tests {
         let printed = config.to_string();
         assert_eq!(load(&printed).unwrap().to_string(), printed);
         assert!(printed.contains("max_body = \"3mb\""), "{printed}");
+    }
+
+    #[test]
+    fn tenants_are_tables_of_the_file() {
+        let text = r#"
+            tenant_header_from = "10.0.0.0/8, 192.168.1.7"
+            [tenants.acme]
+            users = ["alice"]
+            weight = 2
+            [tenants.acme.limits.search]
+            requests_per_second = 100
+            wait = "250ms"
+            [tenants.acme.quotas]
+            vector_bytes = "1gb"
+            [unverified.other]
+            requests_per_second = 0.5
+        "#;
+        let config = load(text).unwrap();
+        let acme = config.proxy.tenants.get("acme").unwrap();
+        assert_eq!(acme.spec().weight, Some(2));
+        let printed = config.to_string();
+        assert_eq!(load(&printed).unwrap().to_string(), printed);
+        for line in [
+            "requests_per_second = 100",
+            "wait = \"250ms\"",
+            "10.0.0.0/8,192.168.1.7/32",
+            "vector_bytes = \"1gb\"",
+        ] {
+            assert!(printed.contains(line), "{line}: {printed}");
+        }
     }
 
     #[test]
@@ -452,6 +566,12 @@ mod tests {
             ("mode = 'off'", "serve, shadow, pass"),
             ("response_timeout = '0s'", "response_timeout"),
             ("upstream_auth = 'secret'", "user:password"),
+            ("tenant_header_from = '10.0.0.0/99'", "10.0.0.0/99"),
+            ("tenant_header = 'a b'", "a b"),
+            ("[tenants.Acme]", "Acme"),
+            ("[tenants.a]\nuser = ['x']", "user"),
+            ("[tenants.a]\nusers = ['x']\n[tenants.b]\nusers = ['x']", "tenant [a]"),
+            ("[unverified.knn]\nrequests_per_second = 0", "requests_per_second"),
         ] {
             let message = format!("{:#}", load(text).err().unwrap_or_else(|| panic!("{text} was taken")));
             assert!(message.contains(named), "{text}: {message}");

@@ -15,7 +15,6 @@ mod insight;
 mod live_recall;
 mod logging;
 mod searched;
-mod units;
 
 use std::process::ExitCode;
 

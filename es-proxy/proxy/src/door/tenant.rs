@@ -1,30 +1,127 @@
-//! On whose account a request is served.
+//! On whose account a request is served. Decided once, in this order; what speaks first decides:
+//!
+//! 1. what Elasticsearch has verified of the caller: API key, user, metadata, roles, realm;
+//! 2. the tenant header, where the peer is one that may send it. A value that names no tenant is `other`;
+//! 3. the indices named in the path, where all of them are one tenant's;
+//! 4. else `default`.
+//!
+//! A name stands before a pattern, and a longer pattern before a shorter one ([`names`]).
 
-use std::sync::{Arc, LazyLock};
+mod names;
+mod registry;
+mod rules;
+mod spec;
 
+use std::fmt;
+use std::sync::Arc;
+
+use es_wire::IndexPatterns;
 use http::request::Parts;
 
-use crate::classify::Route;
+pub(crate) use registry::Account;
+pub use registry::{Problem, TenantConfig, Tenants};
+pub(crate) use rules::Claims;
+pub use spec::{AddressLimits, Class, ClassLimits, DEFAULT_TENANT, OTHER_TENANT, Quotas, TenantSpec};
+
 use crate::door::Peer;
 use crate::door::identity::Identity;
 use crate::proxy::Worker;
 
-/// One tenant.
-#[derive(Debug)]
-pub(crate) struct Tenant {
-    /// The name in configuration, metrics and logs.
-    pub(crate) name: Box<str>,
+/// One tenant, as it is in force.
+pub struct Tenant {
+    name: Arc<str>,
+    spec: Arc<TenantSpec>,
+    source: Source,
+    bound_to: Option<IndexPatterns>,
 }
 
-static DEFAULT: LazyLock<Arc<Tenant>> = LazyLock::new(|| Arc::new(Tenant { name: "default".into() }));
+/// Where a tenant is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nowhere: `default` and `other` are always there.
+    BuiltIn,
+    /// In the configuration, which wins.
+    File,
+    /// In Elasticsearch.
+    Stored,
+}
 
-/// The tenant that a request belongs to.
-pub(crate) fn of(
-    _worker: &Worker,
-    _peer: &Arc<Peer>,
-    _identity: &Identity,
-    _route: &Route,
-    _parts: &Parts,
-) -> Arc<Tenant> {
-    Arc::clone(&DEFAULT)
+impl Source {
+    /// The word in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "built_in",
+            Self::File => "file",
+            Self::Stored => "stored",
+        }
+    }
+}
+
+impl Tenant {
+    /// Its name in configuration, metrics and logs.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is written down of it.
+    pub fn spec(&self) -> &TenantSpec {
+        &self.spec
+    }
+
+    /// Where that is.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// The indices that it must stay within; `None` where it may go wherever Elasticsearch lets it.
+    pub fn bound_to(&self) -> Option<&IndexPatterns> {
+        self.bound_to.as_ref()
+    }
+}
+
+impl fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenant")
+            .field("name", &self.name)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What made a request a tenant's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Rule {
+    ApiKey,
+    User,
+    Metadata,
+    Role,
+    Realm,
+    Header,
+    /// A header that names no tenant.
+    UnknownHeader,
+    Index,
+    /// No rule matched.
+    Unmatched,
+}
+
+impl Rule {
+    /// The word in logs, metrics and answers.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api_key",
+            Self::User => "user",
+            Self::Metadata => "metadata",
+            Self::Role => "role",
+            Self::Realm => "realm",
+            Self::Header => "header",
+            Self::UnknownHeader => "unknown_header",
+            Self::Index => "index",
+            Self::Unmatched => "default",
+        }
+    }
+}
+
+/// The tenant that a request belongs to, and why.
+pub(crate) fn of(worker: &Worker, peer: &Peer, identity: &Identity, parts: &Parts) -> Account {
+    worker.shared.config.tenants.account(peer.address.ip(), identity.claims(), parts)
 }
