@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use crate::mapping::{Key, shown_options};
 use crate::score::{Scoring, Similarity};
 use crate::version::{Capabilities, Mode};
+use crate::wildcard::matches_wildcard;
 use write_target::WriteAlias;
 
 pub use filter_fields::{FieldKind, FilterFields};
@@ -339,6 +340,27 @@ impl Catalog {
             Some(index) => Resolved::One(Arc::clone(index)),
             None => Resolved::Unknown,
         }
+    }
+
+    /// An alias that an expression (a name, or a name with `*`) can mean, with an index of its that is not
+    /// `inside`.
+    pub(crate) fn alias_beyond(
+        &self,
+        expression: &str,
+        inside: impl Fn(&str) -> bool,
+    ) -> Option<(&str, &str)> {
+        let outside = |members: &[AliasMember]| members.iter().position(|member| !inside(&member.index));
+        if !expression.contains('*') {
+            let (alias, members) = self.aliases.get_key_value(expression)?;
+            return Some((alias, &members[outside(members)?].index));
+        }
+        let mut meant = self.aliases.iter().filter(|(alias, _)| matches_wildcard(expression, alias));
+        meant.find_map(|(alias, members)| Some((&**alias, &*members[outside(members)?].index)))
+    }
+
+    /// The indices that an alias points at; none where it is no alias.
+    pub(crate) fn indices_of_alias(&self, alias: &str) -> impl Iterator<Item = &str> {
+        self.aliases.get(alias).into_iter().flatten().map(|member| &*member.index)
     }
 
     /// Keeps a field as ours that this picture no longer says is, until its options are restored.

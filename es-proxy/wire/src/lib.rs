@@ -11,6 +11,7 @@ mod error;
 mod filter_path;
 mod hex;
 mod hits;
+mod isolation;
 mod java;
 mod json;
 mod mapping;
@@ -36,6 +37,7 @@ pub use error::{error_body, error_body_caused_by, rejected_body};
 pub use filter_path::FilterPath;
 pub use hex::bytes_of_hex;
 pub use hits::{FetchMismatch, FetchedHits, Outcome, ScoredHit, render, render_fetched};
+pub use isolation::{Admitted, Body, Bounds, HandedOut, Refusal, handed_out_in};
 pub use java::{float, push_float};
 pub use json::{Object, Splice, push_json_string};
 pub use mapping::{
