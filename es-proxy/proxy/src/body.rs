@@ -224,9 +224,21 @@ impl ResponseBody {
     /// Reads a watched body up to `cap` bytes before the client gets any of it; others stay as they are.
     pub(crate) async fn read_ahead(self, cap: usize) -> Self {
         match self {
-            Self::Watched(body) => Self::ReadAhead(Box::new(ReadAhead::of(body, cap).await)),
+            Self::Watched(_) => {
+                let mut size = 0;
+                self.read_until(|data| {
+                    size += data.len();
+                    size > cap
+                })
+                .await
+            }
             other => other,
         }
+    }
+
+    /// Reads until `enough`, which is shown the data, says so; the client still gets all of it.
+    pub(crate) async fn read_until(self, enough: impl FnMut(&[u8]) -> bool) -> Self {
+        Self::ReadAhead(Box::new(ReadAhead::of(self, enough).await))
     }
 }
 
@@ -234,24 +246,26 @@ impl ResponseBody {
 pub(crate) struct ReadAhead {
     read: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
     /// `None` once it was read to its end.
-    rest: Option<Box<WatchedResponse>>,
+    rest: Option<ResponseBody>,
     size_hint: SizeHint,
 }
 
 impl ReadAhead {
-    async fn of(mut body: Box<WatchedResponse>, cap: usize) -> Self {
+    async fn of(mut body: ResponseBody, mut enough: impl FnMut(&[u8]) -> bool) -> Self {
         let size_hint = body.size_hint();
-        let (mut read, mut size) = (VecDeque::new(), 0);
-        while size <= cap {
+        let mut read = VecDeque::new();
+        loop {
             let Some(frame) = body.frame().await else { return Self { read, rest: None, size_hint } };
             let broken = frame.is_err();
-            size += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+            let is_enough = frame.as_ref().ok().and_then(Frame::data_ref).is_some_and(|data| enough(data));
             read.push_back(frame);
             if broken {
                 return Self { read, rest: None, size_hint };
             }
+            if is_enough {
+                return Self { read, rest: Some(body), size_hint };
+            }
         }
-        Self { read, rest: Some(body), size_hint }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | respond | [`respond`] | responses of our own: headers, encoding |
 //! | rescue | [`rescue`] | any failure becomes an error of Elasticsearch's shape |
 //! | telemetry | [`telemetry`] | one event, one log line, one metric |
+//! | audit | [`audit`] | who asked what and how it was decided, as a log of its own |
 //!
 //! A worker is one thread with its own runtime and its own upstream connections: a request never
 //! changes threads. The engine, the feed and the catalog are reached through [`ports`] alone.
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod audit;
 mod body;
 mod brake;
 mod classify;
@@ -39,6 +41,7 @@ pub mod units;
 mod upstream;
 
 pub use accept::{Server, bind};
+pub use audit::{AuditEvents, AuditLog, AuditTarget, Change};
 pub use config::{PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
 pub use door::tenant::{
     AddressLimits, Class, ClassLimits, DEFAULT_TENANT, OTHER_TENANT, Problem, Quotas, Source, Tenant,

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
+use crate::audit::{Asked, AuditLog};
 use crate::body::{RequestBody, ResponseBody};
 use crate::brake::Brake;
 use crate::classify::{Route, classify};
@@ -36,6 +37,8 @@ pub struct Proxy {
     pub(crate) brake: Brake,
     pub(crate) documents: DocumentCache,
     pub(crate) telemetry: Telemetry,
+    /// Where decisions are written, if anywhere.
+    pub(crate) audit: Option<Arc<AuditLog>>,
     /// What is held of writes in flight.
     pub(crate) writes_held: Arc<Held>,
     pub(crate) shadow_slots: Arc<tokio::sync::Semaphore>,
@@ -64,9 +67,16 @@ impl Proxy {
             upstream_source,
             modes,
             telemetry,
+            audit: None,
             shadow_slots: Arc::new(tokio::sync::Semaphore::new(crate::shadow::MAX_AT_ONCE)),
             background: tokio::runtime::Handle::current(),
         }
+    }
+
+    /// Writes decisions to a log.
+    #[must_use]
+    pub fn with_audit(self, audit: Option<Arc<AuditLog>>) -> Self {
+        Self { audit, ..self }
     }
 }
 
@@ -103,6 +113,7 @@ impl Worker {
         let (mut parts, body) = request.into_parts();
         let explain = parts.headers.contains_key("x-outrigger-explain");
         let route = classify(&parts.method, parts.uri.path(), parts.uri.query());
+        let mut asked = self.shared.audit.as_ref().map(|_| Box::new(Asked::of(&parts)));
 
         let (mut response, served) = match self.refuse_by_head(&parts) {
             Some(reply) => reply,
@@ -118,6 +129,9 @@ impl Worker {
                 }
                 match door::enter(&self, peer, &route, &parts).await {
                     Ok(caller) => {
+                        if let Some(asked) = &mut asked {
+                            asked.caller = Some(caller.clone());
+                        }
                         parts.extensions.insert(caller);
                         let body = RequestBody::streamed(body, self.shared.config.max_body_bytes);
                         self.dispatch(&route, ClientRequest { parts, body }, started).await
@@ -130,6 +144,9 @@ impl Worker {
             && let Ok(text) = HeaderValue::try_from(format!("{}; reason={}", served.way, served.reason))
         {
             response.headers_mut().insert(respond::WAY, text);
+        }
+        if let (Some(audit), Some(asked)) = (&self.shared.audit, asked) {
+            audit.decided(peer, &asked, route.name(), (&response, served));
         }
         telemetry.served(route.name(), served, response.status().as_u16(), started.elapsed());
         Ok(response)

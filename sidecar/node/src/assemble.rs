@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use console::Console;
-use es_proxy::{Modes, Proxy, Server, Telemetry};
+use es_proxy::{AuditLog, Modes, Proxy, Server, Telemetry};
 use ivf_index::{Engine, EngineConfig};
 use prometheus_client::registry::Registry;
 use shard_sync::Sync;
@@ -39,6 +39,7 @@ async fn run(
     admin_listener: std::net::TcpListener,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let (listen, admin_listen) = (listener.local_addr()?, admin_listener.local_addr()?);
 
@@ -54,6 +55,10 @@ async fn run(
     let sync = Sync::start(config.sync, engine.clone(), &mut registry);
     let modes = Arc::new(Modes::new(config.mode));
     let telemetry = Telemetry::new(&mut registry);
+    let audit = config.audit_log.map(|target| {
+        AuditLog::start(target, config.audit_events, &listen.to_string(), &mut registry).map(Arc::new)
+    });
+    let audit = audit.transpose().context("cannot open the audit log (audit_log)")?;
     let gauges = Gauges::register(&mut registry, engine);
 
     let cluster = ClusterOfSync { sync: Arc::clone(&sync), publish_timeout: config.proxy.publish_timeout };
@@ -68,21 +73,28 @@ async fn run(
         Arc::new(upstream_source),
         Arc::clone(&modes),
         telemetry,
-    );
+    )
+    .with_audit(audit.clone());
     let server = Server::start(Arc::new(proxy), listener).context("cannot start workers")?;
     let admin = Admin { sync: Arc::clone(&sync), modes, gauges, live_recall };
     let console = Console::new(Arc::new(admin), registry, config.admin_token);
     let console = tokio::spawn(console.serve(admin_listener));
     tracing::info!(%listen, %admin_listen, upstream, version = env!("CARGO_PKG_VERSION"), "serving");
 
-    let signal = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    let signal = loop {
+        tokio::select! {
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            _ = hangup.recv() => audit.iter().for_each(|audit| audit.reopen()),
+        }
     };
     tracing::info!(signal, "stopping: requests in flight may finish");
     server.shutdown().await;
     sync.shutdown().await;
     console.abort();
+    if let Some(audit) = audit {
+        audit.close();
+    }
     tracing::info!("stopped");
     Ok(())
 }

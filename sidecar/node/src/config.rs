@@ -13,8 +13,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use es_proxy::units::{Bytes, Time};
 use es_proxy::{
-    AddressLimits, Mode, PassedKnnLimits, ProxyConfig, SecurityMode, TenantConfig, TenantSpec, Tenants,
-    UpstreamAddress,
+    AddressLimits, AuditEvents, AuditTarget, Mode, PassedKnnLimits, ProxyConfig, SecurityMode, TenantConfig,
+    TenantSpec, Tenants, UpstreamAddress,
 };
 use es_wire::IndexPatterns;
 use ipnet::IpNet;
@@ -239,6 +239,12 @@ layer! {
     snapshot_interval: Word<Time>, "OUTRIGGER_SNAPSHOT_INTERVAL", "TIME";
     /// Which events are logged, e.g. info or warn,shard_sync=debug [default: info].
     log: String, "OUTRIGGER_LOG", "FILTER";
+    /// Where decisions about requests are written, a line of JSON for each: stdout, or a file that is opened
+    /// again on SIGHUP [default: nowhere].
+    audit_log: Word<AuditTarget>, "OUTRIGGER_AUDIT_LOG", "FILE|stdout";
+    /// Which decisions, after commas: refused, answered (here, so that Elasticsearch's own audit and slow logs
+    /// miss them), passed, failed, changed (limits and quotas) [default: refused,answered,changed].
+    audit_events: Word<AuditEvents>, "OUTRIGGER_AUDIT_EVENTS", "EVENT[,EVENT]";
     /// How log lines look: json or text [default: json].
     log_format: Word<LogFormat>, "OUTRIGGER_LOG_FORMAT", "FORMAT";
 }
@@ -254,6 +260,8 @@ pub(crate) struct Config {
     pub(crate) admin_token: Option<String>,
     pub(crate) mode: Mode,
     pub(crate) strict: IndexPatterns,
+    pub(crate) audit_log: Option<AuditTarget>,
+    pub(crate) audit_events: AuditEvents,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
 }
@@ -321,6 +329,8 @@ impl Config {
             admin_token,
             strict: layer.strict.map(|word| word.0).unwrap_or_default(),
             mode: layer.mode.map_or(Mode::Serve, |word| word.0),
+            audit_log: layer.audit_log.map(|word| word.0),
+            audit_events: layer.audit_events.map(|word| word.0).unwrap_or_default(),
             log,
             log_format: layer.log_format.map_or(LogFormat::Json, |word| word.0),
         })
@@ -479,6 +489,10 @@ impl fmt::Display for Config {
         if let Some(rate) = sync.build_rate {
             writeln!(f, "build_rate = {rate}")?;
         }
+        if let Some(target) = &self.audit_log {
+            text(f, "audit_log", target)?;
+        }
+        text(f, "audit_events", &self.audit_events)?;
         text(f, "log", &self.log)?;
         text(f, "log_format", &if self.log_format == LogFormat::Json { "json" } else { "text" })?;
         let tenants = proxy.tenants.config();
@@ -511,7 +525,11 @@ mod tests {
 
     #[test]
     fn what_is_printed_can_be_read_and_says_the_same() {
-        let config = load("listen = '127.0.0.1:1'\nmode = 'shadow'\nmax_body = '3mb'\nlog = 'warn'").unwrap();
+        let config = load(
+            "listen = '127.0.0.1:1'\nmode = 'shadow'\nmax_body = '3mb'\nlog = 'warn'\n\
+            audit_log = '/var/log/audit.json'\naudit_events = 'passed,changed'",
+        )
+        .unwrap();
         let printed = config.to_string();
         assert_eq!(load(&printed).unwrap().to_string(), printed);
         assert!(printed.contains("max_body = \"3mb\""), "{printed}");
@@ -565,6 +583,7 @@ mod tests {
             ("workers = 0", "workers"),
             ("mode = 'off'", "serve, shadow, pass"),
             ("response_timeout = '0s'", "response_timeout"),
+            ("audit_events = 'everything'", "refused, answered"),
             ("upstream_auth = 'secret'", "user:password"),
             ("tenant_header_from = '10.0.0.0/99'", "10.0.0.0/99"),
             ("tenant_header = 'a b'", "a b"),
