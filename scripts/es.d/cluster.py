@@ -8,8 +8,6 @@ import random
 import signal
 import socket
 import time
-import urllib.error
-import urllib.request
 
 import home
 import node as nodes
@@ -66,6 +64,7 @@ def member(first, name, http_port, transport_port, together):
         http_port=http_port,
         transport_port=transport_port,
         cluster=first.name,
+        security=first.security,
     )
 
 
@@ -86,7 +85,7 @@ def wait_until_formed(members):
     while time.monotonic() < deadline:
         # 408 and 503 until a master is elected and all have joined.
         with contextlib.suppress(OSError, ValueError):
-            if not json.load(urllib.request.urlopen(members[0].url + path, timeout=10))["timed_out"]:
+            if not json.load(nodes.get(members[0], path))["timed_out"]:
                 say(f"{members[0].cluster}: {len(members)} nodes have found each other")
                 return
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""Builds the home of one Elasticsearch version from Maven Central: jars, launcher, our small plugin, native libraries."""
+"""Builds the home of one Elasticsearch version from Maven Central: jars, launcher, our small plugins, native libraries."""
 
 import glob
 import hashlib
@@ -15,6 +15,7 @@ from common import Failure, cache_root, lock, run, say
 HERE = pathlib.Path(__file__).resolve().parent
 DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
 PLUGIN_NAME = "outrigger-test-root"
+SECURITY_NAME = "outrigger-test-security"
 
 POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>outrigger.test</groupId><artifactId>elasticsearch-home</artifactId><version>1</version><dependencies>
@@ -76,7 +77,7 @@ def fingerprint(jdk):
 
 
 def fill(home, version, jdk):
-    for folder in ("lib", "modules/transport-netty4", f"modules/{PLUGIN_NAME}", "plugins", "launcher"):
+    for folder in ("lib", "modules/transport-netty4", f"modules/{PLUGIN_NAME}", f"modules/{SECURITY_NAME}", "plugins", "launcher"):
         (home / folder).mkdir(parents=True)
     (home / "log4j2.properties").write_text(LOG4J)
     copy_jars(home, version)
@@ -85,6 +86,8 @@ def fill(home, version, jdk):
     describe(home, version, "transport-netty4", "org.elasticsearch.transport.netty4.Netty4Plugin", "HTTP and transport, as in a distribution")
     compile_java(home, version, jdk)
     describe(home, version, PLUGIN_NAME, "RootPlugin", "GET / and HEAD /, in place of the module rest-root")
+    stand_in = "org.elasticsearch.xpack.standin.SecurityPlugin"
+    describe(home, version, SECURITY_NAME, stand_in, "users, roles and API keys from a file, in place of x-pack security; off unless asked for")
     native_libraries(home)
 
 
@@ -110,9 +113,10 @@ def compile_java(home, version, jdk):
     interface = "until-8.11" if java.parse_version(version) < (8, 12, 0) else "from-8.12"
     compile_with = [jdk.tool("javac"), "-nowarn", "-cp", f"{home}/lib/*"]
     run([*compile_with, "-d", home / "launcher", HERE / "Launcher.java"])
-    with tempfile.TemporaryDirectory() as classes:
-        run([*compile_with, "-d", classes, HERE / "plugin/RestRoot.java", HERE / "plugin" / interface / "RootPlugin.java"])
-        run([jdk.tool("jar"), "--create", "--file", home / f"modules/{PLUGIN_NAME}/{PLUGIN_NAME}.jar", "-C", classes, "."])
+    for name, folder in ((PLUGIN_NAME, HERE / "plugin"), (SECURITY_NAME, HERE / "security")):
+        with tempfile.TemporaryDirectory() as classes:
+            run([*compile_with, "-d", classes, *sorted(folder.glob("*.java")), *sorted((folder / interface).glob("*.java"))])
+            run([jdk.tool("jar"), "--create", "--file", home / f"modules/{name}/{name}.jar", "-C", classes, "."])
 
 
 def native_sources():

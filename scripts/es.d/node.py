@@ -1,5 +1,6 @@
 """Starts, stops and lists nodes. A node is a folder `nodes/NAME` in the cache: node.json, config, data, logs, tmp."""
 
+import base64
 import contextlib
 import dataclasses
 import json
@@ -34,6 +35,8 @@ class Node:
     http_port: int = 0
     transport_port: int = 0
     cluster: str | None = None
+    # Users and roles of the stand-in for security, JSON text; None without security.
+    security: str | None = None
     home: str = ""
     pid: int = 0
     pid_start: int = 0
@@ -45,6 +48,10 @@ class Node:
     @property
     def url(self):
         return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def security_file(self):
+        return self.folder / "config/security.json"
 
     @property
     def log(self):
@@ -142,6 +149,8 @@ def prepare(node):
     for ports in (node.folder / "logs").glob("*.ports"):
         ports.unlink()
     shutil.copyfile(pathlib.Path(node.home) / "log4j2.properties", node.folder / "config/log4j2.properties")
+    if node.security is not None:
+        write_security(node)
     lines = [f"{key}: {value if is_json(value) else json.dumps(value)}" for key, value in effective_settings(node).items()]
     (node.folder / "config/elasticsearch.yml").write_text("\n".join(lines) + "\n")
     if user := node_user():
@@ -150,6 +159,43 @@ def prepare(node):
             probe = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "test", "-r", place]
             if subprocess.run(probe, check=False).returncode != 0:
                 raise Failure(f"{user.pw_name}, as whom the node runs, cannot read {place}: choose another folder (OUTRIGGER_CACHE, --data)")
+
+
+def write_security(node):
+    """The node reads the file again when it has changed, so it is replaced at once and never seen half."""
+    beside = node.security_file.with_suffix(".new")
+    beside.write_text(node.security)
+    beside.chmod(0o644)
+    beside.rename(node.security_file)
+
+
+def secure(node, text):
+    """Gives a running node other users and roles, at once."""
+    if node.security is None:
+        raise Failure(f"node {node.name!r} was started without --security")
+    node.security = checked_security(text)
+    node.save()
+    write_security(node)
+
+
+def checked_security(text):
+    try:
+        json.loads(text)["users"]["elastic"]["password"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failure("the file of users is JSON and has the user elastic, with a password and the role superuser: this script asks as it") from error
+    return text
+
+
+def credentials(node):
+    """Headers of this script's own calls."""
+    if node.security is None:
+        return {}
+    pair = f"elastic:{json.loads(node.security)['users']['elastic']['password']}"
+    return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+
+
+def get(node, path):
+    return urllib.request.urlopen(urllib.request.Request(node.url + path, headers=credentials(node)), timeout=10)
 
 
 def is_json(value):
@@ -170,6 +216,8 @@ def effective_settings(node):
         "transport.port": str(node.transport_port),
         "cluster.routing.allocation.disk.threshold_enabled": "false",
     }
+    if node.security is not None:
+        settings["standin.security.file"] = str(node.security_file)
     if not {"discovery.seed_hosts", "cluster.initial_master_nodes"} & node.settings.keys():
         settings["discovery.type"] = "single-node"
     return settings | node.settings
@@ -205,6 +253,8 @@ def java_command(node):
     if java.parse_version(node.version) < (8, 16, 0):
         # Up to 8.15 parts of the server find each other as modules only.
         command += ["--module-path", place / "lib", "--add-modules", "ALL-MODULE-PATH", "-cp", place / "launcher"]
+        # For the stand-in for security, which looks at requests before their handlers do.
+        command += ["--add-exports", "org.elasticsearch.server/org.elasticsearch.plugins.interceptor=ALL-UNNAMED"]
         command += ["--enable-native-access=org.elasticsearch.nativeaccess,org.apache.lucene.core"] if jdk.major >= 21 else []
     else:
         command += ["-cp", f"{place}/launcher:{place}/lib/*"]
@@ -234,10 +284,10 @@ def wait_until_ready(node, process):
 def answers(node):
     """Whether a node can be used. A member of a cluster need only be up: whether it finds a master may depend on members that are down."""
     if node.cluster:
-        urllib.request.urlopen(f"{node.url}/_nodes/_local?filter_path=nodes.*.name", timeout=10)
+        get(node, "/_nodes/_local?filter_path=nodes.*.name")
         return True
     # A restarted node answers 408 or 503 until it has elected itself and recovered.
-    health = json.load(urllib.request.urlopen(f"{node.url}/_cluster/health?wait_for_status=yellow&timeout=5s", timeout=10))
+    health = json.load(get(node, "/_cluster/health?wait_for_status=yellow&timeout=5s"))
     return health["status"] in ("yellow", "green")
 
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -10,6 +12,8 @@ use serde_json::{Value, json};
 pub struct Api {
     client: reqwest::Client,
     base: String,
+    /// Sent with every call.
+    headers: Vec<(String, String)>,
 }
 
 /// A status and a body.
@@ -53,7 +57,22 @@ impl Api {
     /// The same, giving up earlier or later.
     pub fn with_timeout(base: &str, limit: Duration) -> Self {
         let client = reqwest::Client::builder().timeout(limit).build().expect("a client");
-        Self { client, base: base.to_owned() }
+        Self { client, base: base.to_owned(), headers: Vec::new() }
+    }
+
+    /// The same calls with one more header.
+    #[must_use]
+    pub fn with_header(&self, name: &str, value: &str) -> Self {
+        let mut this = self.clone();
+        this.headers.push((name.to_owned(), value.to_owned()));
+        this
+    }
+
+    /// The same calls as somebody with a password.
+    #[must_use]
+    pub fn as_user(&self, name: &str, password: &str) -> Self {
+        let pair = STANDARD.encode(format!("{name}:{password}"));
+        self.with_header("authorization", &format!("Basic {pair}"))
     }
 
     /// `http://host:port`.
@@ -80,8 +99,9 @@ impl Api {
     ) -> Option<Reply> {
         let mut request =
             self.client.request(method, format!("{}{path}", self.base)).header("x-outrigger-explain", "true");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+        let own = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in own.chain(headers.iter().copied()) {
+            request = request.header(name, value);
         }
         if !body.is_empty() {
             request = request.body(body);

@@ -14,6 +14,8 @@ pub struct Elasticsearch {
     name: String,
     url: String,
     pid: AtomicU32,
+    /// What the superuser `elastic` is asked with; `None` where there is no security.
+    password: Option<String>,
 }
 
 fn script() -> PathBuf {
@@ -33,6 +35,12 @@ pub(crate) async fn es(arguments: &[&str]) -> String {
 
 fn pid_of(line: &Value) -> u32 {
     line["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
+}
+
+fn written(security: &Value) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), security.to_string()).expect("it can be written");
+    file
 }
 
 impl Elasticsearch {
@@ -55,6 +63,16 @@ impl Elasticsearch {
 
     /// Starts an empty node with settings (`key=value`).
     pub async fn start_with(label: &str, settings: &[&str]) -> Self {
+        Self::launch(label, settings, None).await
+    }
+
+    /// Starts an empty node with the stand-in for security: `security` has users (among them `elastic`, a
+    /// superuser), roles, API keys and tokens as `scripts/es.d/security/Realm.java` says.
+    pub async fn start_secured(label: &str, security: &Value) -> Self {
+        Self::launch(label, &[], Some(security)).await
+    }
+
+    async fn launch(label: &str, settings: &[&str], security: Option<&Value>) -> Self {
         let process = std::process::id().to_string();
         let name = format!("test-{label}-{process}");
         let version = Self::version();
@@ -63,10 +81,24 @@ impl Elasticsearch {
         for setting in settings {
             arguments.extend(["--setting", setting]);
         }
+        let file = security.map(written);
+        let path = file.as_ref().map(|file| file.path().to_str().expect("a plain path").to_owned());
+        if let Some(path) = &path {
+            arguments.extend(["--security", path]);
+        }
         let printed = es(&arguments).await;
         let line: Value = serde_json::from_str(printed.trim()).expect("scripts/es prints JSON");
         let url = line["url"].as_str().expect("a url").to_owned();
-        Self { name, url, pid: AtomicU32::new(pid_of(&line)) }
+        let password = security.map(|told| {
+            told["users"]["elastic"]["password"].as_str().expect("the user elastic has a password").to_owned()
+        });
+        Self { name, url, pid: AtomicU32::new(pid_of(&line)), password }
+    }
+
+    /// Gives the node other users, roles and keys; they hold for every request from now on.
+    pub async fn set_security(&self, security: &Value) {
+        let file = written(security);
+        es(&["security", &self.name, file.path().to_str().expect("a plain path")]).await;
     }
 
     /// Ends the process (hard, when `kill`) and starts it again on the same data and port.
@@ -92,8 +124,14 @@ impl Elasticsearch {
         &self.url
     }
 
-    /// Calls on it.
+    /// Calls on it, as the superuser where it has security.
     pub fn api(&self) -> Api {
+        let api = self.anonymous();
+        self.password.as_deref().map_or(api.clone(), |password| api.as_user("elastic", password))
+    }
+
+    /// Calls on it without credentials.
+    pub fn anonymous(&self) -> Api {
         Api::new(&self.url)
     }
 }

@@ -44,6 +44,10 @@ pub struct ProxyConfig {
     pub unspecified_is_ivf: bool,
     /// Whether Elasticsearch decides who may see what.
     pub security: SecurityMode,
+    /// How long Elasticsearch's word on a caller (who it is, what it may read) holds.
+    pub identity_ttl: Duration,
+    /// Callers of whom that is remembered.
+    pub identity_cache: usize,
     /// Limits of knn searches that pass to an offload field.
     pub passed_knn: PassedKnnLimits,
     /// Whose requests are whose, and what each may do.
@@ -68,6 +72,8 @@ impl Default for ProxyConfig {
             drain_timeout: Duration::from_secs(30),
             unspecified_is_ivf: true,
             security: SecurityMode::Auto,
+            identity_ttl: Duration::from_secs(5),
+            identity_cache: 100_000,
             passed_knn: PassedKnnLimits::default(),
             tenants: Arc::default(),
         }
@@ -98,7 +104,8 @@ pub enum SecurityMode {
     Auto,
     /// Declared off: nothing is checked.
     Off,
-    /// Declared on: every hit is fetched with the caller's own credentials.
+    /// Declared on: a search is answered without Elasticsearch only where it says that the caller may read
+    /// all of the index; else every hit is fetched with the caller's own credentials.
     On,
 }
 

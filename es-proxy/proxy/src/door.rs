@@ -8,6 +8,8 @@
 //! Nothing here reads a body. What was found out travels with the request, as the [`Caller`] among its
 //! extensions, also to requests of our own in its name.
 
+pub(crate) mod callers;
+mod credentials;
 pub(crate) mod identity;
 pub(crate) mod tenant;
 

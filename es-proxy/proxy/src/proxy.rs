@@ -16,6 +16,7 @@ use crate::brake::Brake;
 use crate::classify::{Route, classify};
 use crate::config::ProxyConfig;
 use crate::documents::DocumentCache;
+use crate::door::callers::Callers;
 use crate::door::{self, Peer};
 use crate::intercept;
 use crate::intercept::write::Held;
@@ -36,6 +37,8 @@ pub struct Proxy {
     pub(crate) modes: Arc<Modes>,
     pub(crate) brake: Brake,
     pub(crate) documents: DocumentCache,
+    /// What Elasticsearch said of callers.
+    pub(crate) callers: Callers,
     pub(crate) telemetry: Telemetry,
     /// Where decisions are written, if anywhere.
     pub(crate) audit: Option<Arc<AuditLog>>,
@@ -61,6 +64,7 @@ impl Proxy {
             writes_held: Held::new(config.write_memory as usize, telemetry.writes.held.clone()),
             brake: Brake::new(config.passed_knn),
             documents: DocumentCache::new(config.document_cache_bytes, telemetry.documents.clone()),
+            callers: Callers::new(config.identity_cache, config.identity_ttl, telemetry.callers.clone()),
             config,
             cluster,
             engine,

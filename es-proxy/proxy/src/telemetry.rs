@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::documents;
+use crate::door::callers;
 use crate::telemetry::writes::WriteMetrics;
 
 /// How a request was served, and why so.
@@ -69,6 +70,7 @@ pub struct Telemetry {
     shadow_overlap: Counter<f64, AtomicU64>,
     shadow_compared: Counter,
     pub(crate) documents: documents::Metrics,
+    pub(crate) callers: callers::Metrics,
     pub(crate) writes: WriteMetrics,
     pub(crate) connections: Gauge,
     pub(crate) in_flight: Gauge,
@@ -94,6 +96,7 @@ impl Telemetry {
             shadow_overlap: Counter::default(),
             shadow_compared: Counter::default(),
             documents: documents::Metrics::new(registry),
+            callers: callers::Metrics::new(registry),
             writes: WriteMetrics::new(registry),
             connections: Gauge::default(),
             in_flight: Gauge::default(),

@@ -96,6 +96,11 @@ async fn documents_that_are_not_shown_are_no_answer() {
     for security_absent in [true, false] {
         let setup = Setup::new(security_absent, "200 OK", empty).await;
         let response = setup.msearch("/_msearch", &format!("{{\"index\":\"i\"}}\n{WITH_SOURCE}\n")).await;
+        if !security_absent {
+            let rights = setup.upstream.request().await;
+            assert!(rights.starts_with("GET /_security/user/_privileges "), "{rights}");
+            assert!(rights.contains("authorization: Basic "), "as the caller: {rights}");
+        }
         let asked = setup.upstream.request().await;
         assert!(asked.contains(r#"{"index":["i"]}"#), "{asked}");
         assert!(asked.contains(r#"{"query":{"ids":{"values":["any","red"]}},"size":2,"#), "{asked}");

@@ -24,6 +24,7 @@ mod routing;
 mod scan;
 mod score;
 mod search;
+mod security;
 mod version;
 mod wildcard;
 mod writes;
@@ -55,6 +56,7 @@ pub use search::{
     TrackTotal, as_msearch_response, find_knn, msearch_responses, parse_knn_search, parse_search,
     push_msearch_lines, read_filter, read_filters, read_msearch, with_ids,
 };
+pub use security::{ApiKey, Principal, ReadRights};
 pub use version::{Capabilities, EsVersion, Mode};
 pub use wildcard::matches_wildcard;
 pub use writes::{AckReader, Addressed, Left, Limits, Operation, Settled, WriteScanner};

@@ -176,8 +176,14 @@ layer! {
     /// What is done with searches that could be answered here: serve, shadow (Elasticsearch answers,
     /// ours is compared) or pass [default: serve].
     mode: Word<Mode>, "OUTRIGGER_MODE", "MODE";
-    /// Whether Elasticsearch decides who may see what: auto (ask it), on or off [default: auto].
+    /// Whether Elasticsearch decides who may see what: auto (ask it), on or off [default: auto]. Where it does,
+    /// a search is answered without it only if the caller may read all of the index.
     security: Word<SecurityMode>, "OUTRIGGER_SECURITY", "MODE";
+    /// How long Elasticsearch's word on a caller (who it is, what it may read) holds: how long a right that
+    /// was taken away may still show in answers [default: 5s].
+    identity_ttl: Word<Time>, "OUTRIGGER_IDENTITY_TTL", "TIME";
+    /// Callers of whom that is remembered [default: 100000].
+    identity_cache: usize, "OUTRIGGER_IDENTITY_CACHE", "N";
     /// What a dense_vector without index_options becomes: ivf or elasticsearch (left alone)
     /// [default: ivf].
     mapping_unspecified: Word<Unspecified>, "OUTRIGGER_MAPPING_UNSPECIFIED", "TYPE";
@@ -383,6 +389,8 @@ fn proxy_config(layer: &Layer) -> anyhow::Result<ProxyConfig> {
             .as_ref()
             .map_or(defaults.document_cache_bytes, |word| word.0.0),
         write_memory: layer.write_memory.as_ref().map_or(defaults.write_memory, |word| word.0.0),
+        identity_ttl: time(layer.identity_ttl.clone(), defaults.identity_ttl, "identity_ttl")?,
+        identity_cache: positive(layer.identity_cache, defaults.identity_cache, "identity_cache")?,
         connect_timeout: time(layer.connect_timeout.clone(), defaults.connect_timeout, "connect_timeout")?,
         response_timeout: time(
             layer.response_timeout.clone(),
@@ -462,6 +470,8 @@ impl fmt::Display for Config {
         }
         text(f, "mode", &self.mode.name())?;
         text(f, "security", &proxy.security)?;
+        text(f, "identity_ttl", &Time(proxy.identity_ttl))?;
+        writeln!(f, "identity_cache = {}", proxy.identity_cache)?;
         text(f, "mapping_unspecified", &if proxy.unspecified_is_ivf { "ivf" } else { "elasticsearch" })?;
         writeln!(f, "workers = {}", proxy.workers)?;
         writeln!(f, "max_connections = {}", proxy.max_connections)?;
@@ -584,6 +594,8 @@ mod tests {
             ("mode = 'off'", "serve, shadow, pass"),
             ("response_timeout = '0s'", "response_timeout"),
             ("audit_events = 'everything'", "refused, answered"),
+            ("identity_ttl = '0s'", "identity_ttl"),
+            ("identity_cache = 0", "identity_cache"),
             ("upstream_auth = 'secret'", "user:password"),
             ("tenant_header_from = '10.0.0.0/99'", "10.0.0.0/99"),
             ("tenant_header = 'a b'", "a b"),

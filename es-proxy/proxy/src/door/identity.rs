@@ -1,27 +1,177 @@
-//! Who sends a request. Only Elasticsearch knows: it is asked with the caller's own credentials.
+//! Who sends a request, and what it may read. Only Elasticsearch knows: it is asked with the caller's own
+//! credentials, and what it says holds for seconds (`identity_ttl`, counted from the question), refusals
+//! too. A right that is revoked is gone here within that time; where Elasticsearch does not answer, nothing
+//! is known, whatever was known before.
+//!
+//! Asked only where something depends on it: identity where tenants or the audit log do ([`of`]), rights
+//! where a search could be answered here ([`sight`]).
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use es_wire::{Principal, ReadRights};
+use http::header::{ACCEPT, HeaderValue};
 use http::request::Parts;
+use http::{Method, StatusCode, Uri};
 
+use crate::body::{RequestBody, collect};
+use crate::door::callers::{Answer, Question};
+use crate::door::credentials::{CREDENTIALS, Credentials};
 use crate::door::tenant::Claims;
-use crate::proxy::Worker;
+use crate::proxy::{ClientRequest, Worker};
+
+/// Longest answer that is read; a user with more privileges than that is one whose rights are not clear.
+const MAX_ANSWER: usize = 64 << 10;
+/// How long Elasticsearch may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who sends a request, as far as that is known.
 #[derive(Clone, Debug)]
 pub(crate) enum Identity {
-    /// Nobody asked, because nothing depends on it.
+    /// Nobody asked: nothing depends on it, or there is no security.
     NotAsked,
+    /// Elasticsearch knows the caller.
+    Verified(Arc<Principal>),
+    /// The request carries no credentials, whether Elasticsearch serves such callers or not.
+    Anonymous,
+    /// Elasticsearch does not accept the credentials.
+    Refused,
+    /// Elasticsearch did not answer, or the credentials are of a kind that names more than one caller.
+    Unclear,
 }
 
 impl Identity {
     /// What tenants' rules may rest on; nothing that was not verified.
     pub(crate) fn claims(&self) -> Option<Claims<'_>> {
+        let Self::Verified(principal) = self else { return None };
+        Some(Claims {
+            username: &principal.username,
+            roles: &principal.roles,
+            realm: Some(&principal.realm),
+            api_key: principal.api_key.as_ref().map(|key| (&*key.id, key.name.as_deref())),
+            metadata: Some(&principal.metadata),
+        })
+    }
+}
+
+/// What a caller may see of indices, as far as that decides how a search of his is answered.
+#[derive(Clone, Debug)]
+pub(crate) enum Sight {
+    /// There is nobody to ask: everybody sees everything.
+    All,
+    /// What his roles say.
+    Rights(Arc<ReadRights>),
+    /// Elasticsearch must be asked about each hit.
+    Unclear,
+}
+
+impl Sight {
+    /// Whether everything may be seen of what a request means by `names`.
+    pub(crate) fn is_whole(&self, names: &str) -> bool {
         match self {
-            Self::NotAsked => None,
+            Self::All => true,
+            Self::Rights(rights) => rights.is_whole(names),
+            Self::Unclear => false,
         }
+    }
+
+    /// Whether Elasticsearch has no part in who may see what.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Self::All)
     }
 }
 
 /// Finds out who it is, where something depends on it.
-pub(crate) async fn of(_worker: &Worker, _parts: &Parts) -> Identity {
-    Identity::NotAsked
+pub(crate) async fn of(worker: &Worker, parts: &Parts) -> Identity {
+    if !worker.shared.config.tenants.need_identity() || !security_is_on(worker) {
+        return Identity::NotAsked;
+    }
+    ask(worker, parts).await
+}
+
+/// Finds out who it is.
+pub(crate) async fn ask(worker: &Worker, parts: &Parts) -> Identity {
+    let callers = &worker.shared.callers;
+    let credentials = Credentials::of(&parts.headers);
+    if credentials == Credentials::Unclear {
+        return Identity::Unclear;
+    }
+    let known = callers.known(&parts.headers);
+    callers.settle(Question::Identity, &known.identity, || who(worker, parts, credentials)).await
+}
+
+/// Finds out what the caller may see. Only of a user with a password it is certain that his privileges are
+/// all there is: an API key may have fewer than Elasticsearch lists, a token belongs to whatever made it.
+pub(crate) async fn sight(worker: &Worker, parts: &Parts) -> Sight {
+    if !security_is_on(worker) {
+        return Sight::All;
+    }
+    if Credentials::of(&parts.headers) != Credentials::Password {
+        return Sight::Unclear;
+    }
+    let callers = &worker.shared.callers;
+    let known = callers.known(&parts.headers);
+    callers.settle(Question::Rights, &known.sight, || rights(worker, parts)).await
+}
+
+/// Whether somebody decides who may see what. Where Elasticsearch has not answered yet, it may.
+pub(crate) fn security_is_on(worker: &Worker) -> bool {
+    let shared = &worker.shared;
+    shared.cluster.node().is_none_or(|node| shared.config.security.is_on(&node))
+}
+
+async fn who(worker: &Worker, parts: &Parts, credentials: Credentials) -> Answer<Identity> {
+    let Some((status, text)) = asked(worker, parts, "/_security/_authenticate").await else {
+        return Answer::failed(Identity::Unclear);
+    };
+    match status {
+        StatusCode::OK => match Principal::parse(&text) {
+            Some(principal) if principal.is_anonymous() => Answer::of(Identity::Anonymous, "anonymous"),
+            Some(principal) => Answer::of(Identity::Verified(Arc::new(principal)), "verified"),
+            None => Answer::of(Identity::Unclear, "unclear"),
+        },
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if credentials == Credentials::None => {
+            Answer::of(Identity::Anonymous, "anonymous")
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Answer::of(Identity::Refused, "refused"),
+        status if status.is_server_error() => Answer::failed(Identity::Unclear),
+        StatusCode::TOO_MANY_REQUESTS => Answer::failed(Identity::Unclear),
+        _ => Answer::of(Identity::Unclear, "unclear"),
+    }
+}
+
+async fn rights(worker: &Worker, parts: &Parts) -> Answer<Sight> {
+    let Some((status, text)) = asked(worker, parts, "/_security/user/_privileges").await else {
+        return Answer::failed(Sight::Unclear);
+    };
+    match (status, ReadRights::parse(&text)) {
+        (StatusCode::OK, Some(rights)) => Answer::of(Sight::Rights(Arc::new(rights)), "verified"),
+        (StatusCode::UNAUTHORIZED, _) => Answer::of(Sight::Unclear, "refused"),
+        (status, _) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            Answer::failed(Sight::Unclear)
+        }
+        _ => Answer::of(Sight::Unclear, "unclear"),
+    }
+}
+
+/// Asks with the caller's credentials and with nothing else of the request's, so that the answer is right
+/// for all that carry the same.
+async fn asked(worker: &Worker, parts: &Parts, path: &'static str) -> Option<(StatusCode, String)> {
+    let mut own = http::Request::new(()).into_parts().0;
+    own.method = Method::GET;
+    own.uri = Uri::from_static(path);
+    own.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    for name in CREDENTIALS {
+        for value in parts.headers.get_all(&name) {
+            own.headers.append(name.clone(), value.clone());
+        }
+    }
+    let request = ClientRequest { parts: own, body: RequestBody::full(Bytes::new()) };
+    let answer = async {
+        let (head, body) = worker.send(request).await.ok()?.into_parts();
+        let bytes = collect(body, MAX_ANSWER).await.ok()?.unwrap_or_default();
+        Some((head.status, String::from_utf8(bytes.into()).ok()?))
+    };
+    tokio::time::timeout(PATIENCE, answer).await.ok().flatten()
 }

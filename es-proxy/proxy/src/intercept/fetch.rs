@@ -62,16 +62,17 @@ impl<'h> Documents<'h> {
         self.missing.is_empty()
     }
 
-    /// The indices to ask, and the body of the search that asks for what is missing.
+    /// The names to ask, and the body of the search that asks for what is missing.
     pub(crate) fn question<'p>(&self, plan: &'p Plan) -> (Vec<&'p str>, String) {
         let holds_one = |index: &str| plan.verify || self.missing.iter().any(|hit| hit.index == index);
-        let indices: Vec<&str> =
-            plan.targets.iter().map(|target| &*target.index.name).filter(|name| holds_one(name)).collect();
+        let concrete = plan.targets.iter().map(|target| &*target.index.name);
+        let indices: Vec<&str> = concrete.filter(|name| holds_one(name)).collect();
         let ids: Vec<&str> = self.missing.iter().map(|hit| hit.id).collect();
         // The same id may stand in each of them.
         let size = (ids.len() * indices.len()).min(MAX_HITS);
         let body = plan.search.fetch_body(&ids, size);
-        (indices, body)
+        let names = plan.names.as_deref().map(|names| names.split(',').collect());
+        (names.unwrap_or(indices), body)
     }
 
     /// The answer of the search. `response` is Elasticsearch's to [`Documents::question`]; its documents are

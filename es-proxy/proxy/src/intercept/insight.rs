@@ -1,5 +1,6 @@
 //! Questions about searches below `/_ivf/{index}`: `_recall` measures how good they are, `_explain` says
-//! what became of one document. What a caller is told rests on documents that Elasticsearch shows him.
+//! what became of one document. Both tell of all documents of the index, so they are for callers who may
+//! see all of them.
 
 use std::sync::Arc;
 
@@ -10,9 +11,11 @@ use knn_types::DocKey;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::door::identity;
 use crate::insight::{DocumentFate, RecallPoint, RecallQuery};
 use crate::intercept::own::{answer, ask, encoded, refuse, text_of};
 use crate::intercept::plan::{filter_on, one_index};
+use crate::intercept::privilege;
 use crate::ports::{KnnQuestion, KnnUnavailable, RecallMeasure};
 use crate::proxy::{ClientRequest, Reply, Worker};
 
@@ -51,7 +54,27 @@ pub(crate) async fn recall(worker: &Worker, target: &str, request: ClientRequest
     }
 }
 
+/// Refuses whoever may not see every document of the target, and every field: in Elasticsearch's words if it
+/// would refuse him too.
+async fn sees_all(worker: &Worker, parts: &Parts, target: &str, call: &str) -> Result<(), Reply> {
+    let sight = identity::sight(worker, parts).await;
+    if sight.is_open() {
+        return Ok(());
+    }
+    let size = json!({"size": 0}).to_string();
+    ask(worker, parts, Method::POST, &format!("/{}/_search", encoded(target)), Some(size)).await?;
+    if sight.is_whole(target) {
+        return Ok(());
+    }
+    let reason = format!(
+        "[{call}] tells of every document of index [{target}], and not all of them may be shown to this caller: it needs \
+         a user, by name and password, with the privilege [read] on the index and without [query] and [field_security]"
+    );
+    Err(privilege::refusal(parts, &reason))
+}
+
 async fn measured(worker: &Worker, target: &str, parts: &Parts, text: &str) -> Result<Value, Reply> {
+    sees_all(worker, parts, target, "_recall").await?;
     let bad = |reason: &str| refuse(parts, StatusCode::BAD_REQUEST, ILLEGAL, reason);
     let wanted: RecallRequest = if text.trim_ascii().is_empty() {
         RecallRequest::default()
@@ -77,14 +100,13 @@ async fn measured(worker: &Worker, target: &str, parts: &Parts, text: &str) -> R
         Some(given) => {
             // Whoever may not search the index is told nothing of it.
             let size = json!({"size": 0}).to_string();
-            ask(worker, parts, Method::POST, &format!("/{}/_search", encoded(&index.name)), Some(size))
-                .await?;
+            ask(worker, parts, Method::POST, &format!("/{}/_search", encoded(target)), Some(size)).await?;
             given.into_iter().map(|vector| RecallQuery { vector, except: None }).collect()
         }
         None if wanted.sample == 0 || wanted.sample > MAX_QUERIES => {
             return Err(bad("[sample] must be between 1 and 1000"));
         }
-        None => sampled(worker, parts, &index, path, wanted.sample).await?,
+        None => sampled(worker, parts, target, path, wanted.sample).await?,
     };
     for query in &mut queries {
         let fits = query.vector.len() == field.spec.values();
@@ -138,7 +160,7 @@ fn described(point: &RecallPoint) -> Map<String, Value> {
 async fn sampled(
     worker: &Worker,
     parts: &Parts,
-    index: &IndexInfo,
+    target: &str,
     field: &str,
     count: usize,
 ) -> Result<Vec<RecallQuery>, Reply> {
@@ -148,7 +170,7 @@ async fn sampled(
         "fields": [field],
         "query": {"function_score": {"query": {"exists": {"field": field}}, "random_score": {}}},
     });
-    let path = format!("/{}/_search", encoded(&index.name));
+    let path = format!("/{}/_search", encoded(target));
     let found = ask(worker, parts, Method::POST, &path, Some(body.to_string())).await?;
     let found: Value = serde_json::from_str(&found).unwrap_or_default();
     let hits = found["hits"]["hits"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -178,6 +200,7 @@ pub(crate) async fn explain(worker: &Worker, target: &str, request: ClientReques
 }
 
 async fn explained(worker: &Worker, target: &str, parts: &Parts, text: &str) -> Result<Value, Reply> {
+    sees_all(worker, parts, target, "_explain").await?;
     let bad = |reason: &str| refuse(parts, StatusCode::BAD_REQUEST, ILLEGAL, reason);
     let mut body: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
         refuse(parts, StatusCode::BAD_REQUEST, "parsing_exception", &format!("[_explain] {error}"))
@@ -205,7 +228,7 @@ async fn explained(worker: &Worker, target: &str, parts: &Parts, text: &str) -> 
     let filter = filter.map_err(|NotOurs(reason)| {
         bad(&format!("[_explain] takes filters that can be remembered; this one is not [{reason}]"))
     })?;
-    let shown = shown(worker, parts, &index, &id, routing.as_deref()).await?;
+    let shown = shown(worker, parts, target, &id, routing.as_deref()).await?;
     let question = KnnQuestion {
         index: &index,
         field: path,
@@ -281,18 +304,18 @@ fn told(fate: &DocumentFate) -> Map<String, Value> {
 async fn shown(
     worker: &Worker,
     parts: &Parts,
-    index: &IndexInfo,
+    target: &str,
     id: &str,
     routing: Option<&str>,
 ) -> Result<Value, Reply> {
     let body = json!({"query": {"ids": {"values": [id]}}, "_source": false, "seq_no_primary_term": true});
-    let path = format!("/{}/_search", encoded(&index.name));
+    let path = format!("/{}/_search", encoded(target));
     let found = ask(worker, parts, Method::POST, &path, Some(body.to_string())).await?;
     let mut found: Value = serde_json::from_str(&found).unwrap_or_default();
     let hits = found["hits"]["hits"].as_array_mut();
     let hit = hits.and_then(|hits| hits.iter_mut().find(|hit| hit["_routing"].as_str() == routing));
     hit.map(Value::take)
-        .ok_or_else(|| not_found(parts, &format!("document [{id}] is not found in index [{}]", index.name)))
+        .ok_or_else(|| not_found(parts, &format!("document [{id}] is not found in index [{target}]")))
 }
 
 fn index_of(worker: &Worker, target: &str) -> Result<Arc<IndexInfo>, String> {

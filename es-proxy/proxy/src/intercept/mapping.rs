@@ -16,6 +16,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use crate::body::{RequestBody, collect};
 use crate::intercept::own_request::json_request;
 use crate::intercept::pass_search::inflated;
+use crate::intercept::privilege::{self, Needs};
 use crate::intercept::show::{self, MAX_SHOWN_BYTES};
 use crate::pass;
 use crate::proxy::{ClientRequest, Reply, Worker};
@@ -110,6 +111,7 @@ async fn translate(
     let mut request = ClientRequest { parts, body };
     let mut served = Served::pass("mapping_untouched");
     if let Some(text) = text.filter(|text| text.contains("dense_vector")) {
+        let segments = es_wire::segments(request.parts.uri.path()).unwrap_or_default();
         match translated(worker, &request.parts, text, translate, target, capabilities).await {
             Ok(None) => {}
             Ok(Some(new)) => {
@@ -119,6 +121,7 @@ async fn translate(
                 served = Served::new("translate", "ivf");
             }
             Err(error) => {
+                privilege::check(worker, &request.parts, needs(&segments)).await?;
                 let response =
                     respond::error_with_body(&request.parts.headers, StatusCode::BAD_REQUEST, error.body());
                 return Err((response, Served::new("refuse", "bad_mapping")));
@@ -126,6 +129,26 @@ async fn translate(
         }
     }
     Ok((request, served))
+}
+
+/// What Elasticsearch would want of whoever changes a mapping by this path.
+fn needs(segments: &[String]) -> Needs<'_> {
+    let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let manage = |name, action| Needs::Index { name, privilege: "manage", action };
+    match parts.as_slice() {
+        [_, "_mapping" | "_mappings"] | ["_data_stream", _, "_mappings"] => manage(
+            segments.iter().find(|part| !part.starts_with('_')).map_or("", String::as_str),
+            "indices:admin/mapping/put",
+        ),
+        [alias, "_rollover", ..] => manage(alias, "indices:admin/rollover"),
+        [kind, ..] if kind.starts_with('_') && *kind != "_create_from" => {
+            Needs::Cluster { privilege: "manage_index_templates", action: "indices:admin/index_template/put" }
+        }
+        parts => {
+            let name = parts.last().copied().unwrap_or_default();
+            Needs::Index { name, privilege: "create_index", action: "indices:admin/create" }
+        }
+    }
 }
 
 async fn translated(

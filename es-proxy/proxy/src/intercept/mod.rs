@@ -10,6 +10,7 @@ pub(crate) mod own;
 pub(crate) mod own_request;
 pub(crate) mod pass_search;
 pub(crate) mod plan;
+pub(crate) mod privilege;
 pub(crate) mod profile;
 pub(crate) mod refresh;
 pub(crate) mod search;

@@ -103,7 +103,7 @@ async fn ours(
     started: Instant,
 ) -> Result<Reply, &'static str> {
     let label = |NotOurs(reason)| reason;
-    let asker = Asker::of(worker, &parts.headers, catalog).map_err(label)?;
+    let asker = Asker::of(worker, parts, catalog, text).await.map_err(label)?;
     let content_type = respond::ndjson_content_type(&parts.headers, asker.caps.version.major as u16);
     let content_type = content_type.ok_or("content_type")?;
     let params = Params::of(parts.uri.query()).ok_or("bad_query_string")?;

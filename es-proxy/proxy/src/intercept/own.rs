@@ -66,7 +66,7 @@ async fn stats(worker: &Worker, index: &str, request: &ClientRequest) -> Reply {
 }
 
 /// `POST /_ivf/{index}/_build/_cancel` and `…/_start`: need what `POST /{index}/_cache/clear` needs
-/// (`maintenance` or `manage`), asked for the cache of a field that does not exist, which clears nothing.
+/// (`manage`), asked for the cache of a field that does not exist, which clears nothing.
 async fn build(worker: &Worker, index: &str, request: &ClientRequest, command: BuildCommand) -> Reply {
     let check = "_cache/clear?fielddata=true&fields=_ivf_none&filter_path=_shards.total";
     if let Err(refusal) = allowed(worker, request, Method::POST, index, check).await {

@@ -8,9 +8,11 @@ use es_wire::{Capabilities, Catalog, DocFilter, IndexInfo, KnnSearch, NotOurs, P
 use es_wire::{
     ScoredHit, Scoring, Target, TargetOptions, VectorField, parse_knn_search, parse_search, read_filters,
 };
-use http::HeaderMap;
+use http::request::Parts;
 
+use crate::door::identity::{self, Sight};
 use crate::intercept::nprobe;
+use crate::intercept::pass_search::mentions_knn;
 use crate::mode::{Mode, says_pass};
 use crate::ports::{KnnAnswer, KnnHit, KnnQuestion, KnnUnavailable};
 use crate::proxy::{Proxy, Worker};
@@ -20,8 +22,8 @@ pub(crate) struct Asker<'a> {
     pub(crate) shared: &'a Arc<Proxy>,
     catalog: &'a Catalog,
     pub(crate) caps: Capabilities,
-    /// What the caller may see is Elasticsearch's to say.
-    pub(crate) security: bool,
+    /// What the caller may see.
+    pub(crate) sight: Sight,
     /// Lists to visit, where the request says so.
     pub(crate) nprobe: Option<usize>,
 }
@@ -37,21 +39,34 @@ pub(crate) struct Plan {
     scoring: Scoring,
     /// Elasticsearch must confirm each hit under the caller's credentials.
     pub(crate) verify: bool,
+    /// The names by which the caller may reach the targets, where that matters: those that he used.
+    pub(crate) names: Option<Box<str>>,
     pub(crate) mode: Mode,
     nprobe: Option<usize>,
 }
 
 impl<'a> Asker<'a> {
-    /// What is known before any body is read; the error is the reason why everything passes.
-    pub(crate) fn of(worker: &'a Worker, headers: &HeaderMap, catalog: &'a Catalog) -> Result<Self, NotOurs> {
-        let shared = &worker.shared;
+    /// What holds before the body is understood; the error is the reason why everything passes. Only where
+    /// the body may hold a knn is Elasticsearch asked about the caller.
+    pub(crate) async fn of(
+        worker: &'a Worker,
+        parts: &Parts,
+        catalog: &'a Catalog,
+        text: &[u8],
+    ) -> Result<Self, NotOurs> {
+        let (shared, headers) = (&worker.shared, &parts.headers);
         if says_pass(headers) {
             return Err(NotOurs("request_says_pass"));
         }
         let node = shared.cluster.node().ok_or(NotOurs("upstream_unknown"))?;
         let caps = node.capabilities.ok_or(NotOurs("version_unknown"))?;
-        let security = shared.config.security.is_on(&node);
-        Ok(Self { shared, catalog, caps, security, nprobe: nprobe::wanted(headers)? })
+        let nprobe = nprobe::wanted(headers)?;
+        let sight = match shared.config.security.is_on(&node) {
+            false => Sight::All,
+            true if mentions_knn(text) => identity::sight(worker, parts).await,
+            true => Sight::Unclear,
+        };
+        Ok(Self { shared, catalog, caps, sight, nprobe })
     }
 
     /// Decides whether a search can be answered here; without side effects.
@@ -80,18 +95,22 @@ impl<'a> Asker<'a> {
             return Err(NotOurs("bad_vector"));
         }
         let filters = filters_on(&targets, search.filter.as_deref())?;
-        if self.security && filters.iter().any(Option::is_some) {
+        let verify = !self.sight.is_whole(names);
+        if verify && filters.iter().any(Option::is_some) {
             // It may rest on a field that the caller may not see.
             return Err(NotOurs("security"));
         }
         let (scoring, mode) = (field.scoring(), self.mode(&targets));
-        Ok(Plan { search, targets, filters, scoring, verify: self.security, mode, nprobe: self.nprobe })
+        // A right on an alias is none on its index.
+        let by_name = !self.sight.is_open() && params.get("ignore_unavailable").is_none();
+        let names = by_name.then(|| names.into());
+        Ok(Plan { search, targets, filters, scoring, verify, names, mode, nprobe: self.nprobe })
     }
 
     /// The indices that a request means, by name.
     pub(crate) fn targets(&self, names: &str, params: &Params) -> Result<Vec<Target>, NotOurs> {
         // A pattern means only what the caller may see.
-        let options = TargetOptions::of(params)?.expanding_patterns(!self.security);
+        let options = TargetOptions::of(params)?.expanding_patterns(self.sight.is_open());
         self.catalog.targets(names, &options)
     }
 

@@ -74,7 +74,7 @@ async fn knn_search(
     started: Instant,
 ) -> Result<Reply, &'static str> {
     let label = |NotOurs(reason)| reason;
-    let asker = Asker::of(worker, &parts.headers, catalog).map_err(label)?;
+    let asker = Asker::of(worker, parts, catalog, text).await.map_err(label)?;
     let major = asker.caps.version.major as u16;
     let content_type = respond::json_content_type(&parts.headers, major).ok_or("content_type")?;
     // From 9 on the endpoint is there only for clients that speak the language of 8.
@@ -99,7 +99,7 @@ async fn ours(
     started: Instant,
 ) -> Result<Reply, &'static str> {
     let label = |NotOurs(reason)| reason;
-    let asker = Asker::of(worker, &parts.headers, catalog).map_err(label)?;
+    let asker = Asker::of(worker, parts, catalog, text).await.map_err(label)?;
     let params = Params::of(parts.uri.query()).ok_or("bad_query_string")?;
     let content_type = respond::json_content_type(&parts.headers, asker.caps.version.major as u16);
     let plan = match content_type.ok_or(NotOurs("content_type")) {

@@ -74,7 +74,8 @@ async fn restricted(
     }
     let params = Params::of(parts.uri.query()).ok_or("bad_query_string")?;
     let params = endpoint.search_params(params);
-    let planned = Asker::of(worker, &parts.headers, catalog)
+    let planned = Asker::of(worker, parts, catalog, text)
+        .await
         .and_then(|asker| asker.plan_splice(names, &params, text))
         .map_err(|NotOurs(reason)| reason)?;
     run(worker, &planned, parts, text).await
@@ -98,7 +99,7 @@ impl Endpoint {
 impl Asker<'_> {
     /// Decides whether a search can be spliced. The error is the reason why it passes as it is.
     pub(crate) fn plan_splice(&self, names: &str, params: &Params, text: &[u8]) -> Result<Plan, NotOurs> {
-        if self.security {
+        if !self.sight.is_whole(names) {
             // Of the documents that we find the caller may see only some, and then others should be found.
             return Err(NotOurs("security"));
         }
