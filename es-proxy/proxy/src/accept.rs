@@ -17,8 +17,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +27,10 @@ use crate::proxy::{Proxy, Worker};
 
 /// Connections that may wait in the kernel to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// How often a worker tidies up. A timer that is always near has another use: for one that is due before all
+/// others, as each request's would be, tokio wakes its own driver by a system call.
+const TICK: Duration = Duration::from_secs(1);
 
 /// A connection on its way to a worker, with its place among `max_connections`.
 type Handed = (StdStream, OwnedSemaphorePermit);
@@ -119,10 +123,18 @@ impl WorkerThread {
         let (sender, receiver) = mpsc::unbounded_channel();
         let open = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&open);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (started, has_started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            LocalSet::new().block_on(&runtime, run(proxy, receiver, counted, stop));
+            // A runtime that belongs to its thread: a `LocalSet` would be woken by a system call for each event.
+            match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => {
+                    let _ = started.send(Ok(()));
+                    runtime.block_on(run(proxy, receiver, counted, stop));
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
         })?;
+        has_started.recv().map_err(io::Error::other)??;
         Ok(Self { sender, open, thread: Some(thread) })
     }
 }
@@ -135,9 +147,14 @@ async fn run(
 ) {
     let worker = Rc::new(Worker::new(proxy));
     let connections = TaskTracker::new();
+    let mut tick = tokio::time::interval(TICK);
     loop {
         let (stream, place) = tokio::select! {
             () = stop.cancelled() => break,
+            _ = tick.tick() => {
+                worker.pool.drop_closed();
+                continue;
+            }
             handed = receiver.recv() => match handed {
                 Some(handed) => handed,
                 None => break,

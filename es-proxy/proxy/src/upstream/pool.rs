@@ -80,6 +80,11 @@ impl Pool {
         }
     }
 
+    /// Forgets idle connections that Elasticsearch has closed.
+    pub(crate) fn drop_closed(&self) {
+        self.inner.idle.borrow_mut().retain(|sender| !sender.is_closed());
+    }
+
     /// Sends a request and waits for the head of its response. A request that never left us is sent
     /// again on a new connection; one that may have been seen is never sent twice, except a GET or
     /// HEAD without a body that met a connection which Elasticsearch had closed meanwhile.

@@ -15,6 +15,7 @@ mod timed;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, LocalOptions};
 
 /// Sends prepared requests and prints one line of JSON.
 #[derive(Parser)]
@@ -56,8 +57,8 @@ struct Target {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let line = tokio::task::LocalSet::new().block_on(&runtime, async {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let line = runtime.block_on(async {
         match arguments.command {
             Command::Timed(options) => timed::run(options).await,
             Command::Once(options) => once::run(options).await,
