@@ -372,6 +372,11 @@ impl Catalog {
         }
     }
 
+    /// Every index.
+    pub fn indices(&self) -> impl Iterator<Item = &Arc<IndexInfo>> {
+        self.indices.values()
+    }
+
     /// Every index with at least one field of ours.
     pub fn adopted(&self) -> impl Iterator<Item = &Arc<IndexInfo>> {
         self.indices.values().filter(|index| !index.fields.is_empty())

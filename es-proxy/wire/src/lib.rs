@@ -59,5 +59,8 @@ pub use search::{
 pub use security::{ApiKey, Principal, ReadRights};
 pub use version::{Capabilities, EsVersion, Mode};
 pub use wildcard::matches_wildcard;
-pub use writes::{AckReader, Addressed, Left, Limits, Operation, Settled, WriteScanner};
+pub use writes::{
+    AckReader, Addressed, BulkGate, BulkItem, GateError, ItemRefusal, ItemSplicer, Left, Limits, Operation,
+    RefusedItem, Settled, VectorCount, VectorPaths, WriteScanner,
+};
 pub use written::{Acknowledged, Wrote};

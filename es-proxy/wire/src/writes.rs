@@ -6,20 +6,29 @@
 //! 2. [`AckReader`] reads the response and pairs its items with what was seen: an
 //!    [`Acknowledged`](crate::Acknowledged) for each write whose outcome both together prove.
 //!
+//! 3. Where quotas are in force, [`BulkGate`] lets the items of a bulk through one by one, and [`ItemSplicer`]
+//!    puts those that it refused into the response. [`VectorPaths`] counts what an item would add.
+//!
 //! Whatever is odd is left to the feed, which finds every write: an odd document alone, and everything
-//! after an odd line. Nothing is refused here; the bytes have gone on to Elasticsearch, which decides.
+//! after an odd line. But for 3. nothing is refused here; the bytes have gone on to Elasticsearch, which decides.
 
 mod action;
 mod cursor;
 mod document;
+mod gate;
 mod items;
 mod request;
 mod response;
+mod splicer;
 mod target;
+mod vectors;
 
 pub use action::Operation;
+pub use gate::{BulkGate, BulkItem, GateError, ItemRefusal, RefusedItem};
 pub use request::{Addressed, WriteScanner};
 pub use response::{AckReader, Settled};
+pub use splicer::ItemSplicer;
+pub use vectors::{VectorCount, VectorPaths};
 
 /// Why a write is left to the feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

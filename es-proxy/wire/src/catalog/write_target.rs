@@ -52,6 +52,19 @@ impl Catalog {
         }
     }
 
+    /// The index that a name means for a write: itself, or one of those behind the alias or data stream of that
+    /// name. `None` where there is no such name in this picture, so that a write would create it.
+    pub fn written(&self, name: &str) -> Option<Arc<IndexInfo>> {
+        if let Some(index) = self.indices.get(name) {
+            return Some(Arc::clone(index));
+        }
+        if let Some(alias) = self.write_aliases.get(name) {
+            return alias.indices.iter().find_map(|name| self.indices.get(name)).cloned();
+        }
+        let prefix = format!(".ds-{name}-");
+        self.indices.values().find(|index| index.name.starts_with(&prefix)).cloned()
+    }
+
     /// The index of that name, or those of ours behind the data stream of that name.
     fn indices_under(&self, name: &str) -> Vec<Arc<IndexInfo>> {
         if let Some(index) = self.indices.get(name) {

@@ -35,6 +35,8 @@ pub(super) struct Items {
     place: Place,
     /// Everything but the items.
     frame: Vec<u8>,
+    /// Where in it the items stood.
+    begin: Option<usize>,
     /// The item that has begun.
     item: Vec<u8>,
     depth: usize,
@@ -59,7 +61,10 @@ impl Items {
             chunk = &chunk[taken..];
             match event {
                 Event::ChunkEnded => {}
-                Event::ArrayBegan if names_items(&self.frame) => self.place = Place::Between,
+                Event::ArrayBegan if names_items(&self.frame) => {
+                    self.place = Place::Between;
+                    self.begin = Some(self.frame.len());
+                }
                 Event::ArrayBegan => {}
                 Event::ItemEnded => {
                     each(&self.item);
@@ -70,6 +75,16 @@ impl Items {
                 Event::Odd => self.odd = true,
             }
         }
+    }
+
+    /// What stands around the items, as far as it was read.
+    pub(super) fn around(&self) -> &[u8] {
+        &self.frame
+    }
+
+    /// Where in [`Items::around`] the items stand, once they began.
+    pub(super) fn begin(&self) -> Option<usize> {
+        self.begin
     }
 
     /// What stood around the items, once the whole response was read.
