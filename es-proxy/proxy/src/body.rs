@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::intercept::write::{WatchedResponse, Watching};
+use crate::quota::bulk::{GatedBody, SplicedItems};
 use crate::upstream::UpstreamBody;
 
 /// Why a client's body could not be passed on.
@@ -24,10 +25,49 @@ pub(crate) enum BodyFailure {
     Client(String),
 }
 
+/// Where the rest of a body comes from.
+enum Rest {
+    Client(Incoming),
+    /// The same, without what does not get through.
+    Gated(Box<GatedBody>),
+}
+
+impl Body for Rest {
+    type Data = Bytes;
+    type Error = BodyFailure;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
+        match self.get_mut() {
+            Self::Client(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|read| read.map_err(|error| BodyFailure::Client(error.to_string()))))
+            }
+            Self::Gated(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Client(body) => body.is_end_stream(),
+            Self::Gated(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Client(body) => body.size_hint(),
+            Self::Gated(body) => body.size_hint(),
+        }
+    }
+}
+
 /// A body for Elasticsearch: bytes that were already read, then what the client still sends.
 pub(crate) struct RequestBody {
     read: VecDeque<Bytes>,
-    rest: Option<Incoming>,
+    rest: Option<Rest>,
     left: u64,
     limit: u64,
     /// Told apart from the body itself, which hyper owns while it is sent.
@@ -48,10 +88,28 @@ impl RequestBody {
 
     /// Streams the client's body, up to `limit` bytes.
     pub(crate) fn streamed(body: Incoming, limit: u64) -> Self {
-        Self::new(VecDeque::new(), Some(body), limit)
+        Self::new(VecDeque::new(), Some(Rest::Client(body)), limit)
     }
 
-    fn new(read: VecDeque<Bytes>, rest: Option<Incoming>, limit: u64) -> Self {
+    /// Streams what gets through a gate, up to `limit` bytes.
+    pub(crate) fn gated(body: GatedBody, limit: u64) -> Self {
+        Self::new(VecDeque::new(), Some(Rest::Gated(Box::new(body))), limit)
+    }
+
+    /// Waits for the first bytes, or for the end of a body without any.
+    pub(crate) async fn begun(mut self) -> Result<Self, BodyFailure> {
+        while self.read.is_empty() {
+            let Some(rest) = &mut self.rest else { break };
+            match rest.frame().await {
+                None => self.rest = None,
+                Some(frame) => self.read.extend(frame?.into_data()),
+            }
+        }
+        self.note_progress();
+        Ok(self)
+    }
+
+    fn new(read: VecDeque<Bytes>, rest: Option<Rest>, limit: u64) -> Self {
         let body = Self { read, rest, left: limit, limit, sent_whole: Rc::default(), watching: None };
         body.note_progress();
         body
@@ -87,7 +145,7 @@ impl RequestBody {
         }
         match arrived(rest).await {
             Some(Some(Ok(frame))) => self.read.extend(frame.into_data()),
-            Some(Some(Err(error))) => return Err(BodyFailure::Client(error.to_string())),
+            Some(Some(Err(failure))) => return Err(failure),
             Some(None) => self.rest = None,
             None => {}
         }
@@ -111,7 +169,7 @@ impl RequestBody {
             let Some(rest) = &mut self.rest else { break };
             match rest.frame().await {
                 None => self.rest = None,
-                Some(Err(error)) => return Err(BodyFailure::Client(error.to_string())),
+                Some(Err(failure)) => return Err(failure),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         size += data.len();
@@ -161,7 +219,7 @@ impl Body for RequestBody {
                     self.note_progress();
                     return Poll::Ready(None);
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(BodyFailure::Client(error.to_string())))),
+                Some(Err(failure)) => return Poll::Ready(Some(Err(failure))),
                 // Trailers of a request mean nothing to Elasticsearch and are dropped.
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => break data,
@@ -201,6 +259,8 @@ pub(crate) enum ResponseBody {
     Watched(Box<WatchedResponse>),
     /// The same, of which a part has already been read.
     ReadAhead(Box<ReadAhead>),
+    /// The response to a bulk, with the items that never reached Elasticsearch.
+    Spliced(Box<SplicedItems>),
     /// Ours, with `content-length`.
     Full(Option<Bytes>),
     /// Ours, chunked: what Elasticsearch does for searches and mappings.
@@ -219,6 +279,11 @@ impl ResponseBody {
 
     pub(crate) fn chunked(bytes: impl Into<Bytes>) -> Self {
         Self::Chunked(Some(bytes.into()))
+    }
+
+    /// Reads it wholly, up to `cap` bytes; `None` when it is larger.
+    pub(crate) async fn collect(self, cap: usize) -> Result<Option<Bytes>, hyper::Error> {
+        collect(self, cap).await
     }
 
     /// Reads a watched body up to `cap` bytes before the client gets any of it; others stay as they are.
@@ -306,6 +371,7 @@ impl Body for ResponseBody {
             Self::Upstream(body) => Pin::new(body).poll_frame(cx),
             Self::Watched(body) => Pin::new(body).poll_frame(cx),
             Self::ReadAhead(body) => Pin::new(body).poll_frame(cx),
+            Self::Spliced(body) => Pin::new(body).poll_frame(cx),
             Self::Full(bytes) | Self::Chunked(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
         }
     }
@@ -315,6 +381,7 @@ impl Body for ResponseBody {
             Self::Upstream(body) => body.is_end_stream(),
             Self::Watched(body) => body.is_end_stream(),
             Self::ReadAhead(body) => body.is_end_stream(),
+            Self::Spliced(body) => body.is_end_stream(),
             Self::Full(bytes) | Self::Chunked(bytes) => bytes.is_none(),
         }
     }
@@ -324,6 +391,7 @@ impl Body for ResponseBody {
             Self::Upstream(body) => body.size_hint(),
             Self::Watched(body) => body.size_hint(),
             Self::ReadAhead(body) => body.size_hint(),
+            Self::Spliced(body) => body.size_hint(),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             // An unknown size is what makes hyper use chunks.
             Self::Chunked(_) => SizeHint::default(),
@@ -350,7 +418,10 @@ pub(crate) async fn arrived<B: Body + Unpin>(
 }
 
 /// Reads a body of Elasticsearch's wholly, up to `cap` bytes; `None` when it is larger.
-pub(crate) async fn collect(mut body: UpstreamBody, cap: usize) -> Result<Option<Bytes>, hyper::Error> {
+pub(crate) async fn collect(
+    mut body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin,
+    cap: usize,
+) -> Result<Option<Bytes>, hyper::Error> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {

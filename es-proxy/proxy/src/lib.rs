@@ -5,6 +5,7 @@
 //! | accept | [`accept`] | listen, hand connections to worker threads, HTTP/1.1, drain |
 //! | classify | [`classify`] | method, path and query become a [`classify::Route`] |
 //! | door | [`door`] | whose request is it, and is there room for it? |
+//! | quota | [`quota`] | is there room for what it adds to a tenant's indices? |
 //! | pass | [`pass`] | stream to Elasticsearch and back; never parsed |
 //! | intercept | [`intercept`] | search, mapping (in and out), refresh, index life, `/_ivf`: one file each |
 //! | documents | [`documents`] | what earlier searches fetched, for hits found again |
@@ -33,6 +34,7 @@ mod mode;
 mod pass;
 mod ports;
 mod proxy;
+mod quota;
 mod rescue;
 mod respond;
 mod shadow;
@@ -54,4 +56,8 @@ pub use ports::{
     ProfiledAnswer, RecallMeasure, Scope,
 };
 pub use proxy::Proxy;
+pub use quota::{
+    Amount, Exceeded, Expected, IndexMeasured, Ledger, Measuring, QuotaRequest, RequestState, Resource,
+    StoreAnswer, StoreError, StoredTenant, StoredTenants, TenantStore, UsagePoint, Version, vector_bytes,
+};
 pub use telemetry::Telemetry;

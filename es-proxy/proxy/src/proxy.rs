@@ -9,6 +9,7 @@ use http::header::{CONTENT_LENGTH, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use prometheus_client::registry::Registry;
 
 use crate::audit::{Asked, AuditLog};
 use crate::body::{RequestBody, ResponseBody};
@@ -23,6 +24,8 @@ use crate::intercept::write::Held;
 use crate::mode::Modes;
 use crate::pass;
 use crate::ports::{Cluster, KnnSource};
+use crate::quota::enforce::{self, Entered};
+use crate::quota::{Ledger, TenantStore};
 use crate::rescue::{self, rescue};
 use crate::respond;
 use crate::telemetry::{Served, Telemetry};
@@ -35,6 +38,11 @@ pub struct Proxy {
     pub(crate) engine: Arc<dyn KnnSource>,
     pub(crate) upstream_source: Arc<dyn KnnSource>,
     pub(crate) modes: Arc<Modes>,
+    pub(crate) ledger: Arc<Ledger>,
+    /// Where tenants are kept; `None`: in the configuration alone.
+    pub(crate) tenant_store: Option<Arc<dyn TenantStore>>,
+    /// With it a caller is an administrator where Elasticsearch has no security.
+    pub(crate) admin_token: Option<Box<str>>,
     pub(crate) brake: Brake,
     pub(crate) documents: DocumentCache,
     /// What Elasticsearch said of callers.
@@ -70,6 +78,9 @@ impl Proxy {
             engine,
             upstream_source,
             modes,
+            ledger: Ledger::new(&mut Registry::default()),
+            tenant_store: None,
+            admin_token: None,
             telemetry,
             audit: None,
             shadow_slots: Arc::new(tokio::sync::Semaphore::new(crate::shadow::MAX_AT_ONCE)),
@@ -81,6 +92,22 @@ impl Proxy {
     #[must_use]
     pub fn with_audit(self, audit: Option<Arc<AuditLog>>) -> Self {
         Self { audit, ..self }
+    }
+
+    /// With quotas, of tenants that are kept in `store`. `admin_token` makes a caller an administrator where
+    /// Elasticsearch has no security.
+    pub fn with_tenants(
+        self,
+        ledger: Arc<Ledger>,
+        store: Arc<dyn TenantStore>,
+        admin_token: Option<String>,
+    ) -> Self {
+        Self {
+            ledger,
+            tenant_store: Some(store),
+            admin_token: admin_token.map(String::into_boxed_str),
+            ..self
+        }
     }
 }
 
@@ -165,9 +192,25 @@ impl Worker {
 
     async fn dispatch(&self, route: &Route, request: ClientRequest, started: Instant) -> Reply {
         match route {
+            _ if !self.shared.ledger.is_free() => Box::pin(self.within_quotas(route, request, started)).await,
             Route::Pass => pass::through(self, request, Served::pass("not_ours")).await,
             // On the heap, so that the future of what passes stays small: it is moved for every request.
             _ => Box::pin(self.intercept(route, request, started)).await,
+        }
+    }
+
+    /// Serves a request where there is room for what it adds, and counts that until it has ended.
+    async fn within_quotas(&self, route: &Route, request: ClientRequest, started: Instant) -> Reply {
+        let (request, counted) = match enforce::enter(self, request).await {
+            Entered::Free(request) => (request, None),
+            Entered::Counted(request, counted) => (request, Some(counted)),
+            Entered::Refused(reply) => return reply,
+        };
+        let parts = counted.is_some().then(|| request.parts.clone());
+        let reply = self.intercept(route, request, started).await;
+        match counted.zip(parts) {
+            Some((counted, parts)) => counted.settle(self, &parts, reply).await,
+            None => reply,
         }
     }
 

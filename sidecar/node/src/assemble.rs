@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use console::Console;
-use es_proxy::{AuditLog, Modes, Proxy, Server, Telemetry};
+use es_proxy::{AuditLog, Ledger, Modes, Proxy, Server, Telemetry};
 use ivf_index::{Engine, EngineConfig};
 use prometheus_client::registry::Registry;
 use shard_sync::Sync;
@@ -14,6 +14,7 @@ use crate::adapters::{Admin, ClusterOfSync, EngineSource, UpstreamSource};
 use crate::config::Config;
 use crate::gauges::Gauges;
 use crate::live_recall::LiveRecall;
+use crate::tenants;
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn serve(config: Config) -> anyhow::Result<()> {
@@ -60,12 +61,15 @@ async fn run(
     });
     let audit = audit.transpose().context("cannot open the audit log (audit_log)")?;
     let gauges = Gauges::register(&mut registry, engine);
+    let ledger = Ledger::new(&mut registry);
 
     let cluster = ClusterOfSync { sync: Arc::clone(&sync), publish_timeout: config.proxy.publish_timeout };
     let live_recall = Arc::new(LiveRecall::new());
     let engine_source =
         EngineSource::new(Arc::clone(&sync), config.proxy.workers, Arc::clone(&live_recall), config.strict);
     let upstream = config.proxy.upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let tenants = Arc::clone(&config.proxy.tenants);
+    let store = tenants::start(Arc::clone(&sync), tenants, Arc::clone(&ledger), config.tenant_intervals);
     let proxy = Proxy::new(
         config.proxy,
         Arc::new(cluster),
@@ -74,7 +78,8 @@ async fn run(
         Arc::clone(&modes),
         telemetry,
     )
-    .with_audit(audit.clone());
+    .with_audit(audit.clone())
+    .with_tenants(ledger, store, config.admin_token.clone());
     let server = Server::start(Arc::new(proxy), listener).context("cannot start workers")?;
     let admin = Admin { sync: Arc::clone(&sync), modes, gauges, live_recall };
     let console = Console::new(Arc::new(admin), registry, config.admin_token);

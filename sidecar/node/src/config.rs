@@ -22,6 +22,8 @@ use ivf_index::EngineConfig;
 use serde::{Deserialize, Serialize};
 use shard_sync::{Auth, SyncConfig};
 
+use crate::tenants::Intervals;
+
 /// A value kept as written and read by its `FromStr`, in the file too.
 #[derive(Clone, Debug)]
 pub(crate) struct Word<T>(T);
@@ -230,6 +232,10 @@ layer! {
     /// Addresses of peers whose tenant header counts, such as a gateway's: networks after commas, e.g.
     /// 10.0.0.0/8,192.168.1.7 [default: none].
     tenant_header_from: Word<Networks>, "OUTRIGGER_TENANT_HEADER_FROM", "NETWORK[,NETWORK]";
+    /// How often changes of stored tenants are looked for [default: 2s].
+    tenants_interval: Word<Time>, "OUTRIGGER_TENANTS_INTERVAL", "TIME";
+    /// How often it is measured what tenants store [default: 10s].
+    usage_interval: Word<Time>, "OUTRIGGER_USAGE_INTERVAL", "TIME";
     /// How often names and mappings are asked for: how stale they may be [default: 100ms].
     catalog_interval: Word<Time>, "OUTRIGGER_CATALOG_INTERVAL", "TIME";
     /// How often refreshes are looked for while indices change [default: 20ms].
@@ -268,6 +274,7 @@ pub(crate) struct Config {
     pub(crate) strict: IndexPatterns,
     pub(crate) audit_log: Option<AuditTarget>,
     pub(crate) audit_events: AuditEvents,
+    pub(crate) tenant_intervals: Intervals,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
 }
@@ -333,6 +340,10 @@ impl Config {
             data_dir: layer.data_dir.unwrap_or_else(|| "outrigger-data".into()),
             admin_listen,
             admin_token,
+            tenant_intervals: Intervals {
+                tenants: time(layer.tenants_interval, Duration::from_secs(2), "tenants_interval")?,
+                usage: time(layer.usage_interval, Duration::from_secs(10), "usage_interval")?,
+            },
             strict: layer.strict.map(|word| word.0).unwrap_or_default(),
             mode: layer.mode.map_or(Mode::Serve, |word| word.0),
             audit_log: layer.audit_log.map(|word| word.0),
@@ -490,6 +501,8 @@ impl fmt::Display for Config {
         writeln!(f, "passed_knn_concurrency = {}", limits.concurrency)?;
         text(f, "passed_knn_wait", &Time(limits.wait))?;
         writeln!(f, "passed_knn_vectors_per_second = {}", limits.vectors_per_second)?;
+        text(f, "tenants_interval", &Time(self.tenant_intervals.tenants))?;
+        text(f, "usage_interval", &Time(self.tenant_intervals.usage))?;
         text(f, "catalog_interval", &Time(sync.catalog_interval))?;
         text(f, "feed_interval", &Time(sync.feed_interval))?;
         text(f, "snapshot_interval", &Time(sync.snapshot_interval))?;
@@ -596,6 +609,7 @@ mod tests {
             ("audit_events = 'everything'", "refused, answered"),
             ("identity_ttl = '0s'", "identity_ttl"),
             ("identity_cache = 0", "identity_cache"),
+            ("usage_interval = '0s'", "usage_interval"),
             ("upstream_auth = 'secret'", "user:password"),
             ("tenant_header_from = '10.0.0.0/99'", "10.0.0.0/99"),
             ("tenant_header = 'a b'", "a b"),

@@ -15,6 +15,7 @@ mod insight;
 mod live_recall;
 mod logging;
 mod searched;
+mod tenants;
 
 use std::process::ExitCode;
 

@@ -30,6 +30,7 @@ mod feed;
 mod filters;
 mod metrics;
 mod node;
+mod own_call;
 mod pages;
 mod pit;
 mod poll;
@@ -49,6 +50,7 @@ pub use barrier::Scope;
 pub use config::{Auth, SyncConfig};
 pub use filters::{Filtered, FilteredShard};
 pub use node::{NodeInfo, Security};
+pub use own_call::{CallError, Verb};
 pub use registry::FieldState;
 pub use report::{
     AuditReport, CurveReport, FieldReport, IndexReport, ProgressReport, ShardReport, ShardState, UpkeepReport,

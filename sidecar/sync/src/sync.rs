@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::filters::{FilterCache, Filtered};
 use crate::metrics::Metrics;
 use crate::node::NodeInfo;
+use crate::own_call::{self, CallError, Verb};
 use crate::registry::{FieldState, IndexEntry, Registry};
 use crate::report::{CurveReport, FieldReport, IndexReport, ProgressReport, ShardReport, ShardState};
 use crate::restore::Losses;
@@ -154,6 +155,11 @@ impl Sync {
     /// effect. Does not return while Elasticsearch is away.
     pub async fn invalidate(&self) {
         self.ctx.invalidations.read_again().await;
+    }
+
+    /// Asks Elasticsearch under our own credentials, for other parts of the node.
+    pub async fn call(&self, verb: Verb, path: &str, body: Option<String>) -> Result<Vec<u8>, CallError> {
+        own_call::call(&self.ctx.upstream, verb, path, body).await
     }
 
     /// Where an adopted index stands, by name or alias.

@@ -103,7 +103,7 @@ impl Upstream {
         self.call(Method::DELETE, path, Some(body), Format::Json).await
     }
 
-    async fn call(
+    pub(crate) async fn call(
         &self,
         method: Method,
         path: &str,

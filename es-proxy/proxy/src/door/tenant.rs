@@ -7,7 +7,7 @@
 //!
 //! A name stands before a pattern, and a longer pattern before a shorter one ([`names`]).
 
-mod names;
+pub(crate) mod names;
 mod registry;
 mod rules;
 mod spec;

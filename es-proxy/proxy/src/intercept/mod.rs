@@ -16,4 +16,5 @@ pub(crate) mod refresh;
 pub(crate) mod search;
 pub(crate) mod show;
 pub(crate) mod splice;
+pub(crate) mod tenants;
 pub(crate) mod write;

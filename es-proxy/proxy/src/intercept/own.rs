@@ -12,7 +12,7 @@ use crate::body::collect;
 use crate::intercept::own_request::json_request;
 use crate::intercept::pass_search::inflated;
 use crate::intercept::show::MAX_SHOWN_BYTES;
-use crate::intercept::{adopt, insight};
+use crate::intercept::{adopt, insight, tenants};
 use crate::pass;
 use crate::ports::BuildCommand;
 use crate::proxy::{ClientRequest, Reply, Worker};
@@ -24,6 +24,7 @@ use crate::upstream::UpstreamBody;
 pub(crate) async fn serve(worker: &Worker, segments: &[String], request: ClientRequest) -> Reply {
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     match (&request.parts.method, parts.as_slice()) {
+        (_, ["_tenants", rest @ ..]) => tenants::serve(worker, rest, request).await,
         (&Method::GET, [index, "_stats"]) => stats(worker, index, &request).await,
         (&Method::POST, [index, "_build", "_cancel"]) => {
             build(worker, index, &request, BuildCommand::Cancel).await
@@ -98,7 +99,7 @@ async fn allowed(
 }
 
 /// Asks Elasticsearch in the caller's name; whatever is not 200 goes back to the caller as it came.
-pub(super) async fn as_caller(
+pub(crate) async fn as_caller(
     worker: &Worker,
     parts: &Parts,
     method: Method,
@@ -124,7 +125,7 @@ fn no_field(request: &ClientRequest, index: &str) -> Reply {
 }
 
 /// An answer of our own, laid out as the caller wants it.
-pub(super) fn answer(parts: &Parts, body: String, reason: &'static str) -> Reply {
+pub(crate) fn answer(parts: &Parts, body: String, reason: &'static str) -> Reply {
     let is_pretty = parts.uri.query().and_then(Params::parse).and_then(|params| params.flag("pretty"));
     let body = if is_pretty == Some(true) { pretty(&body) } else { body };
     let response = respond::json(&parts.headers, HeaderValue::from_static("application/json"), body);
@@ -147,7 +148,7 @@ pub(super) async fn text_of(worker: &Worker, request: ClientRequest) -> Result<(
 }
 
 /// What Elasticsearch answers in the caller's name.
-pub(super) async fn ask(
+pub(crate) async fn ask(
     worker: &Worker,
     parts: &Parts,
     method: Method,
@@ -167,11 +168,11 @@ pub(super) async fn ask(
 }
 
 /// A name as a segment of a path.
-pub(super) fn encoded(name: &str) -> String {
+pub(crate) fn encoded(name: &str) -> String {
     utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
 }
 
 /// An error of Elasticsearch's shape.
-pub(super) fn refuse(parts: &Parts, status: StatusCode, kind: &str, reason: &str) -> Reply {
+pub(crate) fn refuse(parts: &Parts, status: StatusCode, kind: &str, reason: &str) -> Reply {
     (respond::error(&parts.headers, status, kind, reason), Served::new("own", "refused"))
 }

@@ -2,7 +2,7 @@
 //! on the way, and what the response acknowledges is handed over to be staged, before the client can know
 //! of it. Where nothing can be learnt that way, or too much would have to be held, the feed does the work.
 
-mod inflate;
+pub(crate) mod inflate;
 mod share;
 mod watch;
 

@@ -270,7 +270,11 @@ mod tests {
                         {\"create\":{\"_index\":\"x\"}}\n{\"b\":\"no\"}\n{ \"update\" : {\"_id\":\"3\"} }\n{\"doc\":{}}\n";
 
     /// What goes through where sources that hold `no` are refused.
-    fn through(index: Option<&str>, text: &str, chunk: usize) -> Result<(String, Vec<RefusedItem>), GateError> {
+    fn through(
+        index: Option<&str>,
+        text: &str,
+        chunk: usize,
+    ) -> Result<(String, Vec<RefusedItem>), GateError> {
         let mut gate = BulkGate::new(index.map(str::to_owned));
         let mut judge = |item: &BulkItem<'_>| {
             let refused = item.source.windows(2).any(|pair| pair == b"no");
@@ -290,7 +294,8 @@ mod tests {
         for chunk in [1, 2, 7, 1000] {
             let (out, refused) = through(Some("i"), BULK, chunk).unwrap();
             assert_eq!(out, BULK.replace("{\"create\":{\"_index\":\"x\"}}\n{\"b\":\"no\"}\n", ""));
-            let json = r#"{"create":{"_index":"x","_id":null,"status":403,"error":{"type":"t","reason":"x"}}}"#;
+            let json =
+                r#"{"create":{"_index":"x","_id":null,"status":403,"error":{"type":"t","reason":"x"}}}"#;
             assert_eq!(refused, [RefusedItem { position: 2, json: json.into() }]);
             let all = BULK.replace("no", "yes");
             assert_eq!(through(Some("i"), &all, chunk).unwrap(), (all, vec![]));

@@ -88,7 +88,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn refused(positions: &[usize]) -> Vec<RefusedItem> {
-        let item = |position: &usize| RefusedItem { position: *position, json: format!("{{\"r\":{position}}}") };
+        let item =
+            |position: &usize| RefusedItem { position: *position, json: format!("{{\"r\":{position}}}") };
         positions.iter().map(item).collect()
     }
 
@@ -126,7 +127,8 @@ mod tests {
         let text = "{\n  \"errors\" : false,\n  \"took\" : 1,\n  \"items\" : [\n    {\n      \"k\" : 0\n    }\n  ]\n}\n";
         let answer: Value = serde_json::from_str(&spliced(text, &[1], 4)).unwrap();
         assert_eq!(answer, json!({"errors": true, "took": 1, "items": [{"k": 0}, {"r": 1}]}));
-        let alone: Value = serde_json::from_str(&ItemSplicer::without_elasticsearch(refused(&[0, 1]))).unwrap();
+        let alone: Value =
+            serde_json::from_str(&ItemSplicer::without_elasticsearch(refused(&[0, 1]))).unwrap();
         assert_eq!(alone, json!({"errors": true, "took": 0, "items": [{"r": 0}, {"r": 1}]}));
         assert_eq!(spliced("{\"took\":1}", &[0], 3), "{\"took\":1}");
     }

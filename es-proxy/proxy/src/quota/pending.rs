@@ -1,0 +1,207 @@
+//! What was let in and is not in the measured numbers yet.
+//!
+//! Elasticsearch's numbers lag behind: its sizes count what a refresh wrote into segments. So what was let into an
+//! index counts beside the measured numbers until a measurement shows that the index was refreshed after a
+//! measurement which began after the write had ended. That counts some of it twice for one interval, and never
+//! leaves anything out while an index is refreshed at all. Where nothing refreshes it (nobody searches there),
+//! what was let in is forgotten after [`KEPT`]: how much that can be is bounded by Elasticsearch's own indexing
+//! buffer.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::quota::amount::Amount;
+
+/// See the head of this file.
+pub(crate) const KEPT: Duration = Duration::from_secs(60);
+/// Indices of a tenant that are told apart; the others share one entry, which only time clears.
+const MAX_INDICES: usize = 4_096;
+/// Stands for the others. No index is called so.
+const OTHERS: &str = "";
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// Of requests that have not ended.
+    in_flight: Amount,
+    /// Of requests that have ended since the last measurement began.
+    new: Amount,
+    /// From before.
+    old: Option<Old>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Old {
+    amount: Amount,
+    /// Refreshes of the index as the first measurement after it told.
+    refreshes: u64,
+    since: Instant,
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    by_index: HashMap<Box<str>, Entry>,
+    total: Amount,
+}
+
+impl Pending {
+    /// All of it.
+    pub(crate) fn total(&self) -> Amount {
+        self.total
+    }
+
+    /// A request that adds so much is on its way. Returns the name under which it is to be ended.
+    pub(crate) fn begin<'i>(&mut self, index: &'i str, amount: Amount) -> &'i str {
+        let has_room = self.by_index.contains_key(index) || self.by_index.len() < MAX_INDICES;
+        let key = if has_room { index } else { OTHERS };
+        let entry = self.by_index.entry(key.into()).or_default();
+        entry.in_flight = entry.in_flight.plus(amount);
+        self.total = self.total.plus(amount);
+        key
+    }
+
+    /// It has ended, or what it added did not come about.
+    pub(crate) fn end(&mut self, key: &str, amount: Amount, came_about: bool) {
+        let Some(entry) = self.by_index.get_mut(key) else { return };
+        entry.in_flight = entry.in_flight.minus(amount);
+        if came_about {
+            entry.new = entry.new.plus(amount);
+        } else {
+            self.total = self.total.minus(amount);
+        }
+    }
+
+    /// A measurement begins: what ends from now on may be missing in it.
+    pub(crate) fn measuring(&mut self) -> Cut {
+        let taken = self.by_index.iter_mut().filter(|(_, entry)| entry.new != Amount::default());
+        Cut(taken.map(|(index, entry)| (index.clone(), std::mem::take(&mut entry.new))).collect())
+    }
+
+    /// It failed: all stays as it was.
+    pub(crate) fn not_measured(&mut self, cut: Cut) {
+        for (index, amount) in cut.0 {
+            let entry = self.by_index.entry(index).or_default();
+            entry.new = entry.new.plus(amount);
+        }
+    }
+
+    /// It told how often each index was refreshed.
+    pub(crate) fn measured(&mut self, cut: Cut, now: Instant, refreshes: impl Fn(&str) -> Option<u64>) {
+        for (index, entry) in &mut self.by_index {
+            let seen = refreshes(index);
+            entry.old = entry.old.filter(|old| {
+                let shown = seen.is_some_and(|seen| seen != old.refreshes);
+                !shown && now.duration_since(old.since) < KEPT
+            });
+        }
+        for (index, amount) in cut.0 {
+            let refreshes = refreshes(&index).unwrap_or(0);
+            let entry = self.by_index.entry(index).or_default();
+            let amount = entry.old.map_or(amount, |old| old.amount.plus(amount));
+            entry.old = Some(Old { amount, refreshes, since: now });
+        }
+        self.by_index.retain(|_, entry| {
+            entry.old.is_some() || entry.in_flight != Amount::default() || entry.new != Amount::default()
+        });
+        let of = |entry: &Entry| {
+            let old = entry.old.map_or(Amount::default(), |old| old.amount);
+            entry.in_flight.plus(entry.new).plus(old)
+        };
+        self.total = self.by_index.values().map(of).fold(Amount::default(), Amount::plus);
+    }
+}
+
+/// What had ended when a measurement began.
+#[derive(Debug)]
+pub(crate) struct Cut(Vec<(Box<str>, Amount)>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(document_bytes: u64) -> Amount {
+        Amount { document_bytes, ..Amount::default() }
+    }
+
+    struct Clock {
+        pending: Pending,
+        now: Instant,
+    }
+
+    impl Clock {
+        fn write(&mut self, amount: u64) {
+            self.pending.begin("i", bytes(amount));
+            self.pending.end("i", bytes(amount), true);
+        }
+
+        /// Ten seconds later; what is still counted.
+        fn measure(&mut self, refreshes: u64) -> u64 {
+            self.now += Duration::from_secs(10);
+            let cut = self.pending.measuring();
+            self.pending.measured(cut, self.now, |_| Some(refreshes));
+            self.pending.total().document_bytes
+        }
+    }
+
+    fn clock() -> Clock {
+        Clock { pending: Pending::default(), now: Instant::now() }
+    }
+
+    #[test]
+    fn counts_until_a_refresh_between_two_measurements_after_it() {
+        let mut clock = clock();
+        clock.write(100);
+        // The refresh may have been before the write.
+        assert_eq!(clock.measure(7), 100);
+        clock.write(10);
+        assert_eq!(clock.measure(8), 10);
+        assert_eq!(clock.measure(8), 10);
+        assert_eq!(clock.measure(9), 0);
+        assert!(clock.pending.by_index.is_empty());
+    }
+
+    #[test]
+    fn without_refreshes_it_is_forgotten_in_the_end() {
+        let mut clock = clock();
+        clock.write(100);
+        let counted: Vec<u64> = (0..8).map(|_| clock.measure(3)).collect();
+        assert_eq!(counted, [100, 100, 100, 100, 100, 100, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_on_its_way_counts_and_what_failed_does_not() {
+        let mut clock = clock();
+        clock.pending.begin("i", bytes(5));
+        clock.pending.begin("i", bytes(7));
+        assert_eq!((clock.measure(1), clock.measure(2)), (12, 12));
+        clock.pending.end("i", bytes(7), false);
+        assert_eq!(clock.pending.total(), bytes(5));
+        clock.pending.end("i", bytes(5), true);
+        assert_eq!((clock.measure(3), clock.measure(4)), (5, 0));
+    }
+
+    #[test]
+    fn a_failed_measurement_changes_nothing() {
+        let mut clock = clock();
+        clock.write(1);
+        let cut = clock.pending.measuring();
+        clock.write(2);
+        clock.pending.not_measured(cut);
+        assert_eq!(clock.pending.total(), bytes(3));
+        assert_eq!((clock.measure(1), clock.measure(2)), (3, 0));
+    }
+
+    #[test]
+    fn too_many_indices_share_an_entry() {
+        let mut clock = clock();
+        for number in 0..MAX_INDICES + 10 {
+            let name = format!("i{number}");
+            let key = clock.pending.begin(&name, bytes(1));
+            clock.pending.end(key, bytes(1), true);
+        }
+        assert!(clock.pending.by_index.len() <= MAX_INDICES + 1);
+        assert_eq!(clock.pending.total(), bytes(MAX_INDICES as u64 + 10));
+        clock.measure(1);
+        assert_eq!(clock.measure(2), 0);
+    }
+}
