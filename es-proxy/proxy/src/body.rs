@@ -5,16 +5,24 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::door::limits::{Meter, Ticket};
 use crate::intercept::write::{WatchedResponse, Watching};
 use crate::quota::bulk::{GatedBody, SplicedItems};
 use crate::upstream::UpstreamBody;
+
+/// So much of a refused request is read before its connection is closed.
+const MAX_DISCARDED: usize = 32 << 20;
+/// And for so long.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a client's body could not be passed on.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -74,6 +82,8 @@ pub(crate) struct RequestBody {
     sent_whole: Rc<Cell<bool>>,
     /// Who is shown the bytes as they are sent.
     watching: Option<Watching>,
+    /// Who counts the client's bytes as they come.
+    meter: Option<Meter>,
 }
 
 impl RequestBody {
@@ -102,7 +112,11 @@ impl RequestBody {
             let Some(rest) = &mut self.rest else { break };
             match rest.frame().await {
                 None => self.rest = None,
-                Some(frame) => self.read.extend(frame?.into_data()),
+                Some(frame) => {
+                    let data = frame?.into_data().unwrap_or_default();
+                    self.count(&data);
+                    self.read.push_back(data);
+                }
             }
         }
         self.note_progress();
@@ -110,7 +124,8 @@ impl RequestBody {
     }
 
     fn new(read: VecDeque<Bytes>, rest: Option<Rest>, limit: u64) -> Self {
-        let body = Self { read, rest, left: limit, limit, sent_whole: Rc::default(), watching: None };
+        let body =
+            Self { read, rest, left: limit, limit, sent_whole: Rc::default(), watching: None, meter: None };
         body.note_progress();
         body
     }
@@ -119,6 +134,18 @@ impl RequestBody {
     pub(crate) fn watched_by(mut self, watching: Watching) -> Self {
         self.watching = Some(watching);
         self
+    }
+
+    /// Has the bytes that still come counted.
+    pub(crate) fn metered_by(mut self, meter: Option<Meter>) -> Self {
+        self.meter = meter;
+        self
+    }
+
+    fn count(&self, data: &[u8]) {
+        if let Some(meter) = &self.meter {
+            meter.show(data);
+        }
     }
 
     /// Becomes true when the last byte has been handed to the connection.
@@ -144,7 +171,11 @@ impl RequestBody {
             return Ok(());
         }
         match arrived(rest).await {
-            Some(Some(Ok(frame))) => self.read.extend(frame.into_data()),
+            Some(Some(Ok(frame))) => {
+                let data = frame.into_data().unwrap_or_default();
+                self.count(&data);
+                self.read.push_back(data);
+            }
             Some(Some(Err(failure))) => return Err(failure),
             Some(None) => self.rest = None,
             None => {}
@@ -173,6 +204,7 @@ impl RequestBody {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         size += data.len();
+                        self.count(&data);
                         self.read.push_back(data);
                     }
                 }
@@ -222,7 +254,10 @@ impl Body for RequestBody {
                 Some(Err(failure)) => return Poll::Ready(Some(Err(failure))),
                 // Trailers of a request mean nothing to Elasticsearch and are dropped.
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => break data,
+                    Ok(data) => {
+                        self.count(&data);
+                        break data;
+                    }
                     Err(_) => continue,
                 },
             }
@@ -261,6 +296,8 @@ pub(crate) enum ResponseBody {
     ReadAhead(Box<ReadAhead>),
     /// The response to a bulk, with the items that never reached Elasticsearch.
     Spliced(Box<SplicedItems>),
+    /// The same or ours, with what its request holds until it has ended.
+    Holding(Box<Holding>),
     /// Ours, with `content-length`.
     Full(Option<Bytes>),
     /// Ours, chunked: what Elasticsearch does for searches and mappings.
@@ -286,6 +323,11 @@ impl ResponseBody {
         collect(self, cap).await
     }
 
+    /// Keeps what the request holds until the response has ended.
+    pub(crate) fn holding(self, ticket: Arc<Ticket>) -> Self {
+        Self::Holding(Box::new(Holding { body: self, _ticket: ticket }))
+    }
+
     /// Reads a watched body up to `cap` bytes before the client gets any of it; others stay as they are.
     pub(crate) async fn read_ahead(self, cap: usize) -> Self {
         match self {
@@ -305,6 +347,13 @@ impl ResponseBody {
     pub(crate) async fn read_until(self, enough: impl FnMut(&[u8]) -> bool) -> Self {
         Self::ReadAhead(Box::new(ReadAhead::of(self, enough).await))
     }
+}
+
+/// A response whose request holds something of its tenant's limits: free again when the response has ended, or
+/// its client has gone.
+pub(crate) struct Holding {
+    body: ResponseBody,
+    _ticket: Arc<Ticket>,
 }
 
 /// A response whose beginning was read before it is passed on, with its framing kept.
@@ -372,6 +421,7 @@ impl Body for ResponseBody {
             Self::Watched(body) => Pin::new(body).poll_frame(cx),
             Self::ReadAhead(body) => Pin::new(body).poll_frame(cx),
             Self::Spliced(body) => Pin::new(body).poll_frame(cx),
+            Self::Holding(body) => Pin::new(&mut body.body).poll_frame(cx),
             Self::Full(bytes) | Self::Chunked(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
         }
     }
@@ -382,6 +432,7 @@ impl Body for ResponseBody {
             Self::Watched(body) => body.is_end_stream(),
             Self::ReadAhead(body) => body.is_end_stream(),
             Self::Spliced(body) => body.is_end_stream(),
+            Self::Holding(body) => body.body.is_end_stream(),
             Self::Full(bytes) | Self::Chunked(bytes) => bytes.is_none(),
         }
     }
@@ -392,6 +443,7 @@ impl Body for ResponseBody {
             Self::Watched(body) => body.size_hint(),
             Self::ReadAhead(body) => body.size_hint(),
             Self::Spliced(body) => body.size_hint(),
+            Self::Holding(body) => body.body.size_hint(),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             // An unknown size is what makes hyper use chunks.
             Self::Chunked(_) => SizeHint::default(),
@@ -415,6 +467,27 @@ pub(crate) async fn arrived<B: Body + Unpin>(
         }
     })
     .await
+}
+
+/// Reads on, for a while, what a client sends of a request that has its answer already: one that cannot send
+/// does not read either, and would take the closed connection for the answer.
+pub(crate) async fn discard(mut body: Incoming) {
+    if body.is_end_stream() || matches!(arrived(&mut body).await, Some(None)) || body.is_end_stream() {
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        let reading = async {
+            let mut left = MAX_DISCARDED;
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    return;
+                }
+            }
+        };
+        // Whoever is slower finds the connection closed.
+        let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
+    });
 }
 
 /// Reads a body of Elasticsearch's wholly, up to `cap` bytes; `None` when it is larger.

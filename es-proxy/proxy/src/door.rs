@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | identity | [`identity`] | who is it? Elasticsearch says |
 //! | tenant | [`tenant`] | on whose account? |
+//! | limits | [`limits`] | is there room for it? |
 //!
 //! Nothing here reads a body. What was found out travels with the request, as the [`Caller`] among its
 //! extensions, also to requests of our own in its name.
@@ -11,6 +12,7 @@
 pub(crate) mod callers;
 mod credentials;
 pub(crate) mod identity;
+pub(crate) mod limits;
 pub(crate) mod tenant;
 
 use std::net::SocketAddr;
@@ -20,6 +22,7 @@ use http::request::Parts;
 
 use crate::classify::Route;
 use crate::door::identity::Identity;
+use crate::door::limits::Ticket;
 use crate::door::tenant::{Account, Rule, Tenant};
 use crate::proxy::{Reply, Worker};
 
@@ -38,6 +41,8 @@ pub(crate) struct Caller {
     pub(crate) tenant: Arc<Tenant>,
     /// What made it that tenant's.
     pub(crate) rule: Rule,
+    /// What it holds of its tenant's limits while it is served.
+    pub(crate) ticket: Option<Arc<Ticket>>,
 }
 
 impl Caller {
@@ -47,16 +52,29 @@ impl Caller {
     }
 }
 
-/// Lets a request in, or answers it here and now.
+/// Finds out who sends a request, and lets it in or answers it here and now.
 pub(crate) async fn enter(
     worker: &Worker,
     peer: &Arc<Peer>,
-    _route: &Route,
+    route: &Route,
     parts: &Parts,
-) -> Result<Caller, Reply> {
+) -> (Caller, Result<(), Reply>) {
     let identity = identity::of(worker, parts).await;
-    let Account { tenant, rule } = tenant::of(worker, peer, &identity, parts);
-    let caller = Caller { peer: Arc::clone(peer), identity, tenant, rule };
-    tracing::trace!(address = %caller.peer.address, identity = ?caller.identity, tenant = caller.tenant.name(), rule = caller.rule.name(), "let in");
-    Ok(caller)
+    let Account { tenant, rule, counted } = tenant::of(worker, peer, &identity, parts);
+    let mut caller = Caller { peer: Arc::clone(peer), identity, tenant, rule, ticket: None };
+    tracing::trace!(address = %caller.peer.address, identity = ?caller.identity, tenant = caller.tenant.name(), rule = caller.rule.name(), "at the door");
+    let let_in = if counted { admit(worker, &mut caller, route, parts).await } else { Ok(()) };
+    (caller, let_in)
+}
+
+/// Asks whether there is room for a request of which something is counted.
+async fn admit(worker: &Worker, caller: &mut Caller, route: &Route, parts: &Parts) -> Result<(), Reply> {
+    let Some(class) = limits::class_of(route, parts.uri.path()) else { return Ok(()) };
+    let (address, is_verified) = (caller.peer.address.ip(), caller.identity.claims().is_some());
+    let of_address = worker.shared.config.tenants.of_address(address, is_verified, caller.rule);
+    let ticket = Ticket::new(Arc::clone(&caller.tenant), of_address, class);
+    let admitted = limits::admit(&ticket, route, parts).await;
+    admitted.map_err(|refusal| limits::refuse(parts, class, &refusal))?;
+    caller.ticket = Some(Arc::new(ticket));
+    Ok(())
 }

@@ -12,12 +12,13 @@ use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 
 use crate::audit::{Asked, AuditLog};
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::{RequestBody, ResponseBody, discard};
 use crate::brake::Brake;
 use crate::classify::{Route, classify};
 use crate::config::ProxyConfig;
 use crate::documents::DocumentCache;
 use crate::door::callers::Callers;
+use crate::door::limits::Meter;
 use crate::door::{self, Peer};
 use crate::intercept;
 use crate::intercept::write::Held;
@@ -146,28 +147,46 @@ impl Worker {
         let route = classify(&parts.method, parts.uri.path(), parts.uri.query());
         let mut asked = self.shared.audit.as_ref().map(|_| Box::new(Asked::of(&parts)));
 
+        let mut account = None;
         let (mut response, served) = match self.refuse_by_head(&parts) {
             Some(reply) => reply,
             None => {
                 // hyper has answered the client's expectation once the body is read; any other
                 // expectation is Elasticsearch's to refuse.
-                if parts
+                let waits_for_us = parts
                     .headers
                     .get(EXPECT)
-                    .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-                {
+                    .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+                if waits_for_us {
                     parts.headers.remove(EXPECT);
                 }
-                match door::enter(&self, peer, &route, &parts).await {
-                    Ok(caller) => {
-                        if let Some(asked) = &mut asked {
-                            asked.caller = Some(caller.clone());
-                        }
+                let (caller, let_in) = door::enter(&self, peer, &route, &parts).await;
+                if let Some(asked) = &mut asked {
+                    asked.caller = Some(caller.clone());
+                }
+                if tracing::enabled!(tracing::Level::DEBUG) {
+                    account = Some((Arc::clone(&caller.tenant), caller.rule));
+                }
+                match let_in {
+                    Ok(()) => {
+                        let ticket = caller.ticket.clone();
+                        let meter = ticket.as_ref().and_then(|ticket| Meter::of(ticket, &route, &parts));
                         parts.extensions.insert(caller);
                         let body = RequestBody::streamed(body, self.shared.config.max_body_bytes);
-                        self.dispatch(&route, ClientRequest { parts, body }, started).await
+                        let body = body.metered_by(meter);
+                        let (response, served) =
+                            self.dispatch(&route, ClientRequest { parts, body }, started).await;
+                        match ticket {
+                            Some(ticket) => (response.map(|body| body.holding(ticket)), served),
+                            None => (response, served),
+                        }
                     }
-                    Err(refusal) => refusal,
+                    Err(refusal) => {
+                        if !waits_for_us {
+                            discard(body).await;
+                        }
+                        refusal
+                    }
                 }
             }
         };
@@ -179,7 +198,8 @@ impl Worker {
         if let (Some(audit), Some(asked)) = (&self.shared.audit, asked) {
             audit.decided(peer, &asked, route.name(), (&response, served));
         }
-        telemetry.served(route.name(), served, response.status().as_u16(), started.elapsed());
+        let account = account.as_ref().map(|(tenant, rule)| (tenant.name(), rule.name()));
+        telemetry.served(route.name(), served, response.status().as_u16(), started.elapsed(), account);
         Ok(response)
     }
 

@@ -49,7 +49,7 @@ pub(crate) fn error(
 pub(crate) fn error_with_body(
     request: &HeaderMap,
     status: StatusCode,
-    body: String,
+    body: impl Into<Bytes>,
 ) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::full(body));
     *response.status_mut() = status;
@@ -62,9 +62,17 @@ pub(crate) fn error_with_body(
 
 /// 429 as from a full thread pool, with the time to wait.
 pub(crate) fn rejected(request: &HeaderMap, refused: &crate::brake::Refused) -> Response<ResponseBody> {
-    let body = es_wire::rejected_body(&refused.reason);
+    too_many(request, es_wire::rejected_body(&refused.reason).into(), refused.retry_after)
+}
+
+/// 429 with a body that is there already.
+pub(crate) fn too_many(
+    request: &HeaderMap,
+    body: Bytes,
+    retry_after: std::time::Duration,
+) -> Response<ResponseBody> {
     let mut response = error_with_body(request, StatusCode::TOO_MANY_REQUESTS, body);
-    let seconds = refused.retry_after.as_secs_f64().ceil().max(1.0) as u64;
+    let seconds = retry_after.as_secs_f64().ceil().max(1.0) as u64;
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response
 }

@@ -152,8 +152,25 @@ impl Telemetry {
     }
 
     /// A request was served: one log line, one metric.
-    pub(crate) fn served(&self, route: &'static str, served: Served, status: u16, took: Duration) {
-        tracing::debug!(route, way = served.way, reason = served.reason, status, ?took, "request");
+    pub(crate) fn served(
+        &self,
+        route: &'static str,
+        served: Served,
+        status: u16,
+        took: Duration,
+        account: Option<(&str, &str)>,
+    ) {
+        let (tenant, rule) = account.unzip();
+        tracing::debug!(
+            route,
+            way = served.way,
+            reason = served.reason,
+            status,
+            ?took,
+            tenant,
+            rule,
+            "request"
+        );
         self.requests.get_or_create(&RequestLabels { route, way: served.way, reason: served.reason }).inc();
         self.seconds.get_or_create(&WayLabel { way: served.way }).observe(took.as_secs_f64());
     }

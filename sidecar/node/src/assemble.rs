@@ -60,6 +60,7 @@ async fn run(
         AuditLog::start(target, config.audit_events, &listen.to_string(), &mut registry).map(Arc::new)
     });
     let audit = audit.transpose().context("cannot open the audit log (audit_log)")?;
+    config.proxy.tenants.register(&mut registry);
     let gauges = Gauges::register(&mut registry, engine);
     let ledger = Ledger::new(&mut registry);
 

@@ -7,6 +7,7 @@
 //!
 //! A name stands before a pattern, and a longer pattern before a shorter one ([`names`]).
 
+mod metrics;
 pub(crate) mod names;
 mod registry;
 mod rules;
@@ -25,6 +26,7 @@ pub use spec::{AddressLimits, Class, ClassLimits, DEFAULT_TENANT, OTHER_TENANT, 
 
 use crate::door::Peer;
 use crate::door::identity::Identity;
+use crate::door::limits::Gates;
 use crate::proxy::Worker;
 
 /// One tenant, as it is in force.
@@ -33,6 +35,7 @@ pub struct Tenant {
     spec: Arc<TenantSpec>,
     source: Source,
     bound_to: Option<IndexPatterns>,
+    gates: Gates,
 }
 
 /// Where a tenant is written down.
@@ -77,6 +80,11 @@ impl Tenant {
     pub fn bound_to(&self) -> Option<&IndexPatterns> {
         self.bound_to.as_ref()
     }
+
+    /// Its limits.
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.gates
+    }
 }
 
 impl fmt::Debug for Tenant {
@@ -105,6 +113,18 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::ApiKey,
+        Self::User,
+        Self::Metadata,
+        Self::Role,
+        Self::Realm,
+        Self::Header,
+        Self::UnknownHeader,
+        Self::Index,
+        Self::Unmatched,
+    ];
+
     /// The word in logs, metrics and answers.
     pub(crate) const fn name(self) -> &'static str {
         match self {

@@ -17,4 +17,5 @@ pub(crate) mod search;
 pub(crate) mod show;
 pub(crate) mod splice;
 pub(crate) mod tenants;
+pub(crate) mod whoami;
 pub(crate) mod write;

@@ -18,6 +18,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::body::collect;
+use crate::door::limits;
 use crate::intercept::fetch::{Documents, MAX_FETCHED_BYTES};
 use crate::intercept::own_request::request_like;
 use crate::intercept::pass_search::{mentions_knn, pass_knn, scanned_vectors, understand};
@@ -45,6 +46,8 @@ enum Step {
     Splice(splice::Plan),
     /// Elasticsearch gets it as it is, and why.
     Leave(&'static str),
+    /// The caller asks for too much: the response to it.
+    Refuse(Bytes),
 }
 
 /// One search on its way.
@@ -112,13 +115,14 @@ async fn ours(
     if items.len() > MAX_SEARCHES {
         return Err("many_searches");
     }
-    let searches = plan_all(&asker, names, &url, items).await;
+    let mut searches = plan_all(&asker, names, &url, items).await;
+    admit(parts, &mut searches).await;
     let left = |search: &Search<'_>| if let Step::Leave(reason) = search.step { Some(reason) } else { None };
     if let Some(reasons) = searches.iter().map(left).collect::<Option<Vec<_>>>() {
         return Err(reasons.first().copied().unwrap_or("no_searches"));
     }
 
-    let found = find(worker, &searches).await;
+    let found = find(worker, parts, &searches).await;
     let mut together = Together::new(worker, parts, &url, catalog, &searches);
     let asked = together.begin(&found, started);
     let again = together.ask(asked, started).await?;
@@ -162,7 +166,7 @@ async fn plan_all<'a>(
         hits += match &step {
             Step::Answer(plan) => plan.most_hits(),
             Step::Splice(plan) => plan.most_hits(),
-            Step::Leave(_) => 0,
+            Step::Leave(_) | Step::Refuse(_) => 0,
         };
         let step = if hits > MAX_HITS { Step::Leave("many_hits") } else { step };
         searches.push(Search { item, names, step });
@@ -191,18 +195,40 @@ fn plan(asker: &Asker<'_>, names: &str, url: &MsearchUrl, header: &MsearchHeader
     }
 }
 
+/// Those with a knn count each against the caller's limits, whoever will answer them.
+async fn admit(parts: &Parts, searches: &mut [Search<'_>]) {
+    if !limits::are_counted(parts) {
+        return;
+    }
+    for search in searches {
+        let is_knn = match &search.step {
+            Step::Answer(_) | Step::Splice(_) => true,
+            Step::Leave(_) => mentions_knn(search.item.body.as_bytes()),
+            Step::Refuse(_) => false,
+        };
+        if is_knn && let Err(refusal) = limits::knn_of_many(parts).await {
+            search.step = Step::Refuse(refusal.body);
+        }
+    }
+}
+
 /// What is found for each search, all questions asked in one batch; none for searches that are left.
-async fn find(worker: &Worker, searches: &[Search<'_>]) -> Vec<Result<Vec<Vec<KnnHit>>, &'static str>> {
+async fn find(
+    worker: &Worker,
+    parts: &Parts,
+    searches: &[Search<'_>],
+) -> Vec<Result<Vec<Vec<KnnHit>>, &'static str>> {
     let (mut questions, mut counts) = (Vec::new(), Vec::with_capacity(searches.len()));
     for search in searches {
         let before = questions.len();
         match &search.step {
             Step::Answer(plan) => questions.extend(plan.questions()),
             Step::Splice(plan) => questions.extend(plan.questions()),
-            Step::Leave(_) => {}
+            Step::Leave(_) | Step::Refuse(_) => {}
         }
         counts.push(questions.len() - before);
     }
+    limits::charge_knn(parts, &questions);
     let mut answers = worker.shared.engine.knn_batch(&questions).await.into_iter();
     let of_search = |count| all(answers.by_ref().take(count)).map_err(|unavailable| unavailable.reason());
     counts.into_iter().map(of_search).collect()
@@ -248,6 +274,10 @@ impl<'a> Together<'a> {
                 (Step::Answer(plan), Ok(found)) => self.answer(at, plan, found, started),
                 (Step::Splice(plan), Ok(found)) => self.splice(at, plan, found),
                 (Step::Leave(reason), _) => Some(self.leave(at, reason)),
+                (Step::Refuse(body), _) => {
+                    self.refuse(at, body);
+                    None
+                }
                 (_, Err(reason)) => Some(self.leave(at, reason)),
             };
             asked.extend(next);
@@ -301,6 +331,12 @@ impl<'a> Together<'a> {
             }
             Err(reason) => self.leave(at, reason),
         })
+    }
+
+    /// A search is refused, and the others go on.
+    fn refuse(&mut self, at: usize, body: &Bytes) {
+        self.worker.shared.telemetry.searched(Served::new("refuse", "tenant"));
+        self.responses[at] = Some(String::from_utf8_lossy(body).into_owned());
     }
 
     /// A search goes to Elasticsearch as it is.

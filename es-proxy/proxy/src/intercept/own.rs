@@ -12,6 +12,7 @@ use crate::body::collect;
 use crate::intercept::own_request::json_request;
 use crate::intercept::pass_search::inflated;
 use crate::intercept::show::MAX_SHOWN_BYTES;
+use crate::intercept::whoami;
 use crate::intercept::{adopt, insight, tenants};
 use crate::pass;
 use crate::ports::BuildCommand;
@@ -34,6 +35,7 @@ pub(crate) async fn serve(worker: &Worker, segments: &[String], request: ClientR
         }
         (&Method::POST, [index, "_recall"]) => insight::recall(worker, index, request).await,
         (&Method::GET | &Method::POST, [index, "_explain"]) => insight::explain(worker, index, request).await,
+        (&Method::GET, ["_whoami"]) => whoami::serve(worker, &request).await,
         (&Method::GET, []) => adopt::list(worker, "_all", &request).await,
         (&Method::GET, [target]) => adopt::list(worker, target, &request).await,
         (&Method::PUT, [index, field]) if !field.starts_with('_') => {

@@ -9,6 +9,7 @@ use es_wire::{Catalog, IndexInfo, NotOurs, TargetOptions};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
+use crate::door::limits;
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::telemetry::Served;
 use crate::{pass, respond};
@@ -70,6 +71,11 @@ pub(crate) async fn pass_knn(
         Some(text) if mentions_knn(text) => scanned_vectors(worker, names, catalog),
         _ => 0,
     };
+    if text.is_some_and(mentions_knn)
+        && let Err(refusal) = limits::passed_knn(&request.parts, scanned).await
+    {
+        return refusal;
+    }
     let brake = &worker.shared.brake;
     // Every reason why a filter is in the way begins so.
     let is_filtered = reason.starts_with("filter_");

@@ -8,6 +8,7 @@ use es_wire::{Catalog, NotOurs, Outcome, Params, ScoredHit, render};
 use http::header::{CONTENT_TYPE, HeaderValue, WARNING};
 use http::request::Parts;
 
+use crate::door::limits;
 use crate::intercept::fetch::{self, Documents, Fetched};
 use crate::intercept::pass_search::{pass_knn, understand};
 use crate::intercept::plan::{Asker, Plan, ask};
@@ -30,6 +31,9 @@ pub(crate) async fn serve(worker: &Worker, names: &str, request: ClientRequest, 
         Ok(read) => read,
         Err(reply) => return reply,
     };
+    if let Err(refusal) = limits::knn_in(&request.parts, text.as_deref()).await {
+        return refusal;
+    }
     let served = match &text {
         Some(text) => ours(worker, names, &catalog, &request.parts, text, started).await,
         None => Err("body_not_read"),
@@ -55,6 +59,9 @@ pub(crate) async fn serve_knn_search(
         Ok(read) => read,
         Err(reply) => return reply,
     };
+    if let Err(refusal) = limits::knn(&request.parts).await {
+        return refusal;
+    }
     let served = match &text {
         Some(text) => knn_search(worker, names, &catalog, &request.parts, text, started).await,
         None => Err("body_not_read"),
@@ -133,6 +140,7 @@ async fn run(
     started: Instant,
 ) -> Result<Reply, &'static str> {
     let questions: Vec<_> = plan.questions().collect();
+    limits::charge_knn(parts, &questions);
     let mut reason = "ok";
     loop {
         let found = ask(worker, &questions).await.map_err(|unavailable| unavailable.reason())?;

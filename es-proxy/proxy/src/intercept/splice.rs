@@ -15,6 +15,7 @@ use knn_types::Element;
 
 use crate::body::RequestBody;
 use crate::classify::Endpoint;
+use crate::door::limits;
 use crate::intercept::pass_search::{pass_knn, understand};
 use crate::intercept::plan::{Asker, ask, filters_on, most_hits, one_field};
 use crate::intercept::profile;
@@ -51,6 +52,9 @@ pub(crate) async fn serve(worker: &Worker, names: &str, endpoint: Endpoint, requ
         Ok(read) => read,
         Err(reply) => return reply,
     };
+    if let Err(refusal) = limits::knn_in(&request.parts, text.as_deref()).await {
+        return refusal;
+    }
     let served = match &text {
         Some(text) => restricted(worker, names, endpoint, &catalog, &request.parts, text).await,
         None => Err("body_not_read"),
@@ -184,6 +188,7 @@ pub(crate) async fn run(
     text: &[u8],
 ) -> Result<Reply, &'static str> {
     let questions: Vec<_> = plan.questions().collect();
+    limits::charge_knn(parts, &questions);
     let (found, profiles) = if plan.profile {
         profile::ask(worker, &questions).await
     } else {

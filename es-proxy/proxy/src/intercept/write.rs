@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, Response};
 
 use crate::body::ResponseBody;
+use crate::door::{Caller, limits};
 use crate::intercept::refresh;
 use crate::mode::{Mode, says_pass};
 use crate::pass;
@@ -55,6 +56,7 @@ pub(crate) async fn serve(worker: &Worker, write: &Write, mut request: ClientReq
         request.body = request.body.watched_by(watch.clone());
     }
     let sent_whole = request.body.sent_whole();
+    let ticket = Caller::of(&request.parts).and_then(|caller| caller.ticket.clone());
     let filtered = request.parts.uri.query().is_some_and(|query| query.contains("filter_path"));
     let response = match pass::send(worker, request).await {
         Ok(response) => response,
@@ -63,6 +65,9 @@ pub(crate) async fn serve(worker: &Worker, write: &Write, mut request: ClientReq
     let succeeded = response.status().is_success();
     // A response to a part of the request tells nothing of the rest.
     let seen = watch.filter(|_| succeeded && sent_whole.get()).and_then(Watching::finish);
+    if let (Some(ticket), Some((scanner, _))) = (ticket, &seen) {
+        limits::charge_written(&ticket, scanner.vectors());
+    }
     let reader = seen.and_then(|(scanner, share)| Some((AckReader::new(scanner, filtered)?, share)));
     let mut response = match reader {
         Some(reader) => watched(worker, response, reader),

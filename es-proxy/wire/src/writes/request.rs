@@ -159,6 +159,17 @@ impl WriteScanner {
         self.scanned
     }
 
+    /// Vectors seen so far that are kept.
+    pub fn vectors(&self) -> u64 {
+        let of_item = |item: &Item| match &item.seen {
+            Seen::Document(_, values) => {
+                values.iter().filter(|value| matches!(value, Value::Numbers(_) | Value::Bytes(_))).count()
+            }
+            _ => 0,
+        };
+        self.items.iter().map(of_item).sum::<usize>() as u64
+    }
+
     /// Stops: the rest of the request is left to the feed.
     pub fn stop(&mut self, why: Left) {
         self.stopped = self.stopped.or(Some(why));

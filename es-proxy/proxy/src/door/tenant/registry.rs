@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use es_wire::segments;
@@ -13,6 +14,7 @@ use http::request::Parts;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
+use crate::door::limits::{Addresses, Gates};
 use crate::door::tenant::names::NotTaken;
 use crate::door::tenant::rules::{Claims, Rules};
 use crate::door::tenant::spec::{AddressLimits, DEFAULT_TENANT, OTHER_TENANT, TenantSpec, check_limits};
@@ -60,6 +62,9 @@ pub struct Tenants {
     table: ArcSwap<Table>,
     /// One change at a time.
     changing: Mutex<()>,
+    addresses: Addresses,
+    /// Requests by the rule that matched.
+    matched: [AtomicU64; Rule::ALL.len()],
 }
 
 /// Whose a request is, and why.
@@ -67,6 +72,8 @@ pub struct Tenants {
 pub(crate) struct Account {
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) rule: Rule,
+    /// Something is configured, so that requests are counted.
+    pub(crate) counted: bool,
 }
 
 struct Table {
@@ -86,11 +93,17 @@ impl Tenants {
         for (name, spec) in &config.tenants {
             spec.check(name).map_err(|error| format!("tenants.{name}: {error}"))?;
         }
-        let (table, problems) = Table::of(&config, BTreeMap::new());
+        let (table, problems) = Table::of(&config, BTreeMap::new(), None);
         if let Some(problem) = problems.first() {
             return Err(format!("tenants.{}: {}", problem.tenant, problem.reason));
         }
-        Ok(Self { config, table: ArcSwap::from_pointee(table), changing: Mutex::new(()) })
+        Ok(Self::with(config, table))
+    }
+
+    fn with(config: TenantConfig, table: Table) -> Self {
+        let addresses = Addresses::new(config.unverified.clone());
+        let (changing, matched) = (Mutex::default(), Default::default());
+        Self { config, table: ArcSwap::from_pointee(table), changing, addresses, matched }
     }
 
     /// Replaces the stored tenants. Those that the configuration names too stay as it says. What cannot be in
@@ -109,7 +122,7 @@ impl Tenants {
                 None => _ = fine.insert(tenant, spec),
             }
         }
-        let (table, of_rules) = Table::of(&self.config, fine);
+        let (table, of_rules) = Table::of(&self.config, fine, Some(&self.table.load()));
         problems.extend(of_rules);
         for Problem { tenant, reason } in &problems {
             tracing::warn!(tenant, reason, "not in force of what is stored of a tenant");
@@ -152,7 +165,25 @@ impl Tenants {
             .or_else(|| self.of_header(&table, peer, parts))
             .or_else(|| table.of_target(parts.uri.path()))
             .unwrap_or((table.default, Rule::Unmatched));
+        self.matched[found.1 as usize].fetch_add(1, Ordering::Relaxed);
         table.account(found)
+    }
+
+    /// Limits of the caller's address, where nobody vouches for the caller.
+    pub(crate) fn of_address(&self, address: IpAddr, is_verified: bool, rule: Rule) -> Option<Arc<Gates>> {
+        // Whoever may name tenants answers for what comes through him.
+        let is_vouched_for = is_verified || matches!(rule, Rule::Header | Rule::UnknownHeader);
+        if is_vouched_for { None } else { self.addresses.of(address) }
+    }
+
+    /// Limits by address.
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// How many requests a rule decided about.
+    pub(crate) fn matched(&self, rule: Rule) -> u64 {
+        self.matched[rule as usize].load(Ordering::Relaxed)
     }
 
     fn of_header(&self, table: &Table, peer: IpAddr, parts: &Parts) -> Option<(u32, Rule)> {
@@ -174,8 +205,8 @@ impl Tenants {
 impl Default for Tenants {
     fn default() -> Self {
         let config = TenantConfig::default();
-        let (table, _) = Table::of(&config, BTreeMap::new());
-        Self { config, table: ArcSwap::from_pointee(table), changing: Mutex::new(()) }
+        let (table, _) = Table::of(&config, BTreeMap::new(), None);
+        Self::with(config, table)
     }
 }
 
@@ -186,7 +217,12 @@ impl fmt::Debug for Tenants {
 }
 
 impl Table {
-    fn of(config: &TenantConfig, stored: BTreeMap<String, TenantSpec>) -> (Self, Vec<Problem>) {
+    /// Limits that are as they were `before` go on.
+    fn of(
+        config: &TenantConfig,
+        stored: BTreeMap<String, TenantSpec>,
+        before: Option<&Self>,
+    ) -> (Self, Vec<Problem>) {
         let idle = config.tenants.is_empty()
             && stored.is_empty()
             && config.header_from.is_empty()
@@ -202,21 +238,28 @@ impl Table {
         let mut problems = Vec::new();
         // The configuration's first: a name that two tenants claim is the first one's.
         for (name, spec) in &config.tenants {
-            table.add(name, spec.clone(), Source::File, &mut problems);
+            table.add(name, spec.clone(), Source::File, before, &mut problems);
         }
         for (name, spec) in stored {
-            table.add(&name, spec, Source::Stored, &mut problems);
+            table.add(&name, spec, Source::Stored, before, &mut problems);
         }
         for name in [DEFAULT_TENANT, OTHER_TENANT] {
             if !table.numbers.contains_key(name) {
-                table.add(name, TenantSpec::default(), Source::BuiltIn, &mut problems);
+                table.add(name, TenantSpec::default(), Source::BuiltIn, before, &mut problems);
             }
         }
         (table.default, table.other) = (table.numbers[DEFAULT_TENANT], table.numbers[OTHER_TENANT]);
         (table, problems)
     }
 
-    fn add(&mut self, name: &str, spec: TenantSpec, source: Source, problems: &mut Vec<Problem>) {
+    fn add(
+        &mut self,
+        name: &str,
+        spec: TenantSpec,
+        source: Source,
+        before: Option<&Self>,
+        problems: &mut Vec<Problem>,
+    ) {
         let mut problem = |reason| problems.push(Problem { tenant: name.to_owned(), reason });
         if self.tenants.len() >= MAX_TENANTS && source != Source::BuiltIn {
             problem(format!("there are more than {MAX_TENANTS} tenants"));
@@ -235,9 +278,11 @@ impl Table {
         }
         // Both were checked before.
         let bound_to = spec.bound_to().unwrap_or_default();
+        let before = before.and_then(|table| Some(&table.tenants[*table.numbers.get(name)? as usize]));
+        let gates = Gates::new(&format!("tenant [{name}]"), &spec.limits, before.map(|tenant| &tenant.gates));
         let name: Arc<str> = name.into();
         self.numbers.insert(Arc::clone(&name), number);
-        self.tenants.push(Arc::new(Tenant { name, spec: Arc::new(spec), source, bound_to }));
+        self.tenants.push(Arc::new(Tenant { name, spec: Arc::new(spec), source, bound_to, gates }));
     }
 
     fn of_target(&self, path: &str) -> Option<(u32, Rule)> {
@@ -253,7 +298,7 @@ impl Table {
     }
 
     fn account(&self, (number, rule): (u32, Rule)) -> Account {
-        Account { tenant: self.tenant(number), rule }
+        Account { tenant: self.tenant(number), rule, counted: !self.idle }
     }
 }
 

@@ -1,0 +1,434 @@
+//! The limits of one tenant for one class of requests, and what was counted of them.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::door::limits::rate::{Budget, Rate};
+use crate::door::tenant::{Class, ClassLimits};
+
+/// Requests that may wait for their turn where nothing is said.
+const WAITING: u32 = 100;
+
+/// What ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Requests,
+    Bytes,
+    Vectors,
+    Cost,
+    Concurrency,
+}
+
+impl Reason {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Requests, Self::Bytes, Self::Vectors, Self::Cost, Self::Concurrency];
+
+    /// The word in metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Bytes => "bytes",
+            Self::Vectors => "vectors",
+            Self::Cost => "cost",
+            Self::Concurrency => "concurrency",
+        }
+    }
+}
+
+/// A request that must not go on now.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) reason: Reason,
+    pub(crate) retry_after: Duration,
+    /// The response, ready to be sent.
+    pub(crate) body: Bytes,
+}
+
+/// What a request is found to ask for, beside itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Work {
+    pub(crate) bytes: u64,
+    pub(crate) vectors: f64,
+    pub(crate) cost: f64,
+}
+
+/// What was counted; kept when limits change.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) admitted: AtomicU64,
+    pub(crate) refused: [AtomicU64; Reason::ALL.len()],
+    pub(crate) in_flight: AtomicI64,
+    pub(crate) waiting: AtomicI64,
+}
+
+impl Counts {
+    /// Whether anybody asked for anything.
+    pub(crate) fn is_used(&self) -> bool {
+        self.admitted.load(Ordering::Relaxed) > 0
+            || Reason::ALL.iter().any(|&reason| self.refused(reason) > 0)
+    }
+
+    pub(crate) fn refused(&self, reason: Reason) -> u64 {
+        self.refused[reason as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) limiter: Option<Arc<Limiter>>,
+}
+
+/// Limits in force.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    pub(crate) limits: ClassLimits,
+    requests: Option<Rate>,
+    bytes: Option<Budget>,
+    vectors: Option<Budget>,
+    cost: Option<Budget>,
+    slots: Option<Arc<Semaphore>>,
+    wait: Duration,
+    waiting: i64,
+    /// Whose they are, for people.
+    whose: Box<str>,
+    class: Class,
+    bodies: [OnceLock<Bytes>; Reason::ALL.len()],
+}
+
+/// A request that was let in; its slot is free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    counts: Arc<Counts>,
+    limiter: Option<Arc<Limiter>>,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+/// What is left of each limit, for `_whoami`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Left {
+    pub(crate) requests: Option<f64>,
+    pub(crate) bytes: Option<f64>,
+    pub(crate) vectors: Option<f64>,
+    pub(crate) cost: Option<f64>,
+    pub(crate) concurrency: Option<usize>,
+}
+
+impl Gate {
+    /// Limits as said; `before` is what they and their counts were, which goes on where they are the same.
+    pub(crate) fn new(
+        whose: &str,
+        class: Class,
+        limits: Option<&ClassLimits>,
+        before: Option<&Self>,
+    ) -> Self {
+        let counts = before.map_or_else(Arc::default, |before| Arc::clone(&before.counts));
+        let before = before.and_then(|before| before.limiter.as_ref());
+        let limiter = limits.map(|limits| match before {
+            Some(before) if before.limits == *limits => Arc::clone(before),
+            _ => Arc::new(Limiter::new(whose, class, limits)),
+        });
+        Self { counts, limiter }
+    }
+
+    /// Lets a request in, at once or after a wait, or refuses it.
+    pub(crate) async fn admit(&self, bytes: Option<u64>) -> Result<Permit, Refusal> {
+        let Some(limiter) = &self.limiter else { return Ok(self.let_in(None)) };
+        let admitted = match limiter.try_admit() {
+            Err((_, after)) if !limiter.wait.is_zero() && after <= limiter.wait => self.wait(limiter).await,
+            decided => decided,
+        };
+        match admitted {
+            Ok(slot) => {
+                if let (Some(budget), Some(bytes)) = (&limiter.bytes, bytes) {
+                    budget.charge(bytes as f64);
+                }
+                Ok(self.let_in(slot))
+            }
+            Err((reason, retry_after)) => Err(self.refuse(limiter, reason, retry_after)),
+        }
+    }
+
+    /// Lets in one more of a request that has a permit already: rates and budgets count, slots do not.
+    pub(crate) fn admit_more(&self) -> Result<(), Refusal> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        match limiter.try_rates() {
+            Ok(()) => {
+                self.counts.admitted.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err((reason, retry_after)) => Err(self.refuse(limiter, reason, retry_after)),
+        }
+    }
+
+    fn refuse(&self, limiter: &Limiter, reason: Reason, retry_after: Duration) -> Refusal {
+        self.counts.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+        Refusal { reason, retry_after, body: limiter.body(reason) }
+    }
+
+    fn let_in(&self, slot: Option<OwnedSemaphorePermit>) -> Permit {
+        self.counts.admitted.fetch_add(1, Ordering::Relaxed);
+        self.counts.in_flight.fetch_add(1, Ordering::Relaxed);
+        Permit { counts: Arc::clone(&self.counts), limiter: self.limiter.clone(), _slot: slot }
+    }
+
+    /// Waits until there is room, not longer than may be waited.
+    async fn wait(&self, limiter: &Limiter) -> Result<Option<OwnedSemaphorePermit>, (Reason, Duration)> {
+        let deadline = Instant::now() + limiter.wait;
+        if self.counts.waiting.fetch_add(1, Ordering::Relaxed) >= limiter.waiting {
+            self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+            return limiter.try_admit();
+        }
+        let _waiting = Waiting(&self.counts);
+        loop {
+            match limiter.try_admit() {
+                Ok(slot) => return Ok(slot),
+                Err((Reason::Concurrency, after)) => {
+                    let Some(slots) = &limiter.slots else { return Err((Reason::Concurrency, after)) };
+                    // Who comes first is served first. The slot is tried for again together with the rest.
+                    match tokio::time::timeout_at(deadline, Arc::clone(slots).acquire_owned()).await {
+                        Ok(Ok(slot)) => match limiter.try_rates() {
+                            Ok(()) => return Ok(Some(slot)),
+                            Err((reason, after)) if Instant::now() + after > deadline => {
+                                return Err((reason, after));
+                            }
+                            Err((_, after)) => tokio::time::sleep(after).await,
+                        },
+                        _ => return Err((Reason::Concurrency, after)),
+                    }
+                }
+                Err((reason, after)) if Instant::now() + after > deadline => return Err((reason, after)),
+                Err((_, after)) => tokio::time::sleep(after).await,
+            }
+        }
+    }
+}
+
+impl Limiter {
+    pub(crate) fn new(whose: &str, class: Class, limits: &ClassLimits) -> Self {
+        let slots = limits.concurrency.map(|slots| Arc::new(Semaphore::new(slots as usize)));
+        Self {
+            requests: limits.requests_per_second.map(|rate| Rate::new(rate, limits.burst)),
+            bytes: limits.bytes_per_second.map(|bytes| Budget::new(bytes.0 as f64)),
+            vectors: limits.vectors_per_second.map(Budget::new),
+            cost: limits.cost_per_second.map(Budget::new),
+            slots,
+            wait: limits.wait.unwrap_or_default().0,
+            waiting: i64::from(limits.waiting.unwrap_or(WAITING)),
+            whose: whose.into(),
+            class,
+            limits: limits.clone(),
+            bodies: Default::default(),
+        }
+    }
+
+    /// What takes nothing is asked first: who is refused has used nothing up.
+    fn try_admit(&self) -> Result<Option<OwnedSemaphorePermit>, (Reason, Duration)> {
+        let slot = match &self.slots {
+            Some(slots) => {
+                let slot = Arc::clone(slots).try_acquire_owned();
+                // When one becomes free is for others' requests to say.
+                Some(slot.map_err(|_| (Reason::Concurrency, Duration::ZERO))?)
+            }
+            None => None,
+        };
+        self.try_rates()?;
+        Ok(slot)
+    }
+
+    fn try_rates(&self) -> Result<(), (Reason, Duration)> {
+        let budgets =
+            [(Reason::Bytes, &self.bytes), (Reason::Vectors, &self.vectors), (Reason::Cost, &self.cost)];
+        for (reason, budget) in budgets {
+            if let Some(budget) = budget {
+                budget.check().map_err(|after| (reason, after))?;
+            }
+        }
+        match &self.requests {
+            Some(rate) => rate.check().map_err(|after| (Reason::Requests, after)),
+            None => Ok(()),
+        }
+    }
+
+    /// Uses so much, whether it is there or not: a debt keeps later requests out.
+    pub(crate) fn charge(&self, work: Work) {
+        let amounts =
+            [(&self.bytes, work.bytes as f64), (&self.vectors, work.vectors), (&self.cost, work.cost)];
+        for (budget, amount) in amounts {
+            if let Some(budget) = budget.as_ref().filter(|_| amount > 0.0) {
+                budget.charge(amount);
+            }
+        }
+    }
+
+    /// Whether bytes of bodies are limited.
+    pub(crate) fn counts_bytes(&self) -> bool {
+        self.bytes.is_some()
+    }
+
+    /// Whether the documents or searches in a body are limited.
+    pub(crate) fn counts_cost(&self) -> bool {
+        self.cost.is_some()
+    }
+
+    pub(crate) fn left(&self) -> Left {
+        Left {
+            requests: self.requests.as_ref().map(Rate::left),
+            bytes: self.bytes.as_ref().map(Budget::left),
+            vectors: self.vectors.as_ref().map(Budget::left),
+            cost: self.cost.as_ref().map(Budget::left),
+            concurrency: self.slots.as_ref().map(|slots| slots.available_permits()),
+        }
+    }
+
+    /// The response for what ran out, made once.
+    fn body(&self, reason: Reason) -> Bytes {
+        let made = self.bodies[reason as usize]
+            .get_or_init(|| es_wire::rejected_body(&self.sentence(reason)).into());
+        made.clone()
+    }
+
+    fn sentence(&self, reason: Reason) -> String {
+        let limits = &self.limits;
+        let mut text = format!("rejected execution of {} request of {}: ", self.class.name(), self.whose);
+        let of = |number: Option<f64>| number.unwrap_or_default();
+        // Writing to a string does not fail.
+        let _ = match reason {
+            Reason::Requests => write!(text, "requests_per_second={}", of(limits.requests_per_second)),
+            Reason::Bytes => write!(text, "bytes_per_second={}", limits.bytes_per_second.unwrap_or_default()),
+            Reason::Vectors => write!(text, "vectors_per_second={}", of(limits.vectors_per_second)),
+            Reason::Cost => write!(text, "cost_per_second={}", of(limits.cost_per_second)),
+            Reason::Concurrency => write!(text, "concurrency={}", limits.concurrency.unwrap_or_default()),
+        };
+        text
+    }
+}
+
+impl Permit {
+    /// Charges what was found out of a request that was let in.
+    pub(crate) fn charge(&self, work: Work) {
+        if let Some(limiter) = &self.limiter {
+            limiter.charge(work);
+        }
+    }
+
+    /// The limits that it was let in under.
+    pub(crate) fn limiter(&self) -> Option<&Limiter> {
+        self.limiter.as_deref()
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.counts.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a waiting request down, also when its client goes away meanwhile.
+struct Waiting<'a>(&'a Counts);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(text: &str) -> Gate {
+        Gate::new("tenant [a]", Class::Search, Some(&serde_json::from_str(text).unwrap()), None)
+    }
+
+    fn text(refusal: &Refusal) -> &str {
+        std::str::from_utf8(&refusal.body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn requests_beyond_the_burst_are_refused_with_the_limit_named() {
+        let gate = gate(r#"{"requests_per_second":0.1,"burst":2}"#);
+        let _first = gate.admit(None).await.unwrap();
+        gate.admit(None).await.unwrap();
+        let refusal = gate.admit(None).await.unwrap_err();
+        assert_eq!(refusal.reason, Reason::Requests);
+        assert!(refusal.retry_after > Duration::from_secs(4), "{:?}", refusal.retry_after);
+        let named = "rejected execution of search request of tenant [a]: requests_per_second=0.1";
+        assert!(
+            text(&refusal).contains(named) && text(&refusal).ends_with("\"status\":429}"),
+            "{}",
+            text(&refusal)
+        );
+        let counts = &gate.counts;
+        assert_eq!(counts.admitted.load(Ordering::Relaxed), 2);
+        assert_eq!(counts.refused[Reason::Requests as usize].load(Ordering::Relaxed), 1);
+        assert_eq!(counts.in_flight.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_charged_afterwards_keeps_the_next_one_out() {
+        for (limits, work, reason) in [
+            (r#"{"bytes_per_second":"1kb"}"#, Work { bytes: 5 << 10, ..Work::default() }, Reason::Bytes),
+            (r#"{"vectors_per_second":10}"#, Work { vectors: 50.0, ..Work::default() }, Reason::Vectors),
+            (r#"{"cost_per_second":10}"#, Work { cost: 50.0, ..Work::default() }, Reason::Cost),
+        ] {
+            let gate = gate(limits);
+            gate.admit(None).await.unwrap().charge(work);
+            let refusal = gate.admit(None).await.unwrap_err();
+            assert_eq!(refusal.reason, reason);
+            assert!(refusal.retry_after > Duration::from_secs(3), "{:?}", refusal.retry_after);
+        }
+        let gate = gate(r#"{"bytes_per_second":"1kb"}"#);
+        gate.admit(Some(5 << 10)).await.unwrap();
+        assert_eq!(gate.admit(None).await.unwrap_err().reason, Reason::Bytes);
+    }
+
+    #[tokio::test]
+    async fn a_slot_is_taken_until_its_permit_goes_and_costs_no_rate_when_it_is_not_there() {
+        let gate = gate(r#"{"concurrency":1,"requests_per_second":0.001,"burst":2}"#);
+        let first = gate.admit(None).await.unwrap();
+        assert_eq!(gate.admit(None).await.unwrap_err().reason, Reason::Concurrency);
+        drop(first);
+        gate.admit(None).await.unwrap();
+        assert_eq!(gate.admit(None).await.unwrap_err().reason, Reason::Requests);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_for_a_slot_as_long_as_it_may() {
+        let gate = Arc::new(gate(r#"{"concurrency":1,"wait":"2s","waiting":1}"#));
+        let first = gate.admit(None).await.unwrap();
+        let waiting = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.admit(None).await }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(gate.counts.waiting.load(Ordering::Relaxed), 1);
+        assert_eq!(gate.admit(None).await.unwrap_err().reason, Reason::Concurrency, "one may wait");
+        drop(first);
+        let second = waiting.await.unwrap().unwrap();
+        let began = Instant::now();
+        assert_eq!(gate.admit(None).await.unwrap_err().reason, Reason::Concurrency);
+        assert_eq!(began.elapsed(), Duration::from_secs(2));
+        assert_eq!(gate.counts.waiting.load(Ordering::Relaxed), 0);
+        drop(second);
+    }
+
+    #[test]
+    fn the_same_limits_go_on_and_others_begin_anew() {
+        let one = gate(r#"{"concurrency":1}"#);
+        let same =
+            Gate::new("tenant [a]", Class::Search, one.limiter.as_ref().map(|l| &l.limits), Some(&one));
+        assert!(Arc::ptr_eq(one.limiter.as_ref().unwrap(), same.limiter.as_ref().unwrap()));
+        let other = serde_json::from_str(r#"{"concurrency":2}"#).unwrap();
+        let other = Gate::new("tenant [a]", Class::Search, Some(&other), Some(&one));
+        assert!(!Arc::ptr_eq(one.limiter.as_ref().unwrap(), other.limiter.as_ref().unwrap()));
+        assert!(Arc::ptr_eq(&one.counts, &other.counts));
+    }
+}
