@@ -137,7 +137,7 @@ pub enum KnnUnavailable {
 
 impl KnnUnavailable {
     /// The word for metrics and `x-outrigger`.
-    pub fn reason(self) -> &'static str {
+    pub const fn reason(self) -> &'static str {
         match self {
             Self::Building => "building",
             Self::Absent => "not_indexed",

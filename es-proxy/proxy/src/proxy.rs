@@ -21,6 +21,7 @@ use crate::door::callers::Callers;
 use crate::door::limits::Meter;
 use crate::door::{self, Peer};
 use crate::intercept;
+use crate::intercept::first_time::Sparse;
 use crate::intercept::write::Held;
 use crate::mode::Modes;
 use crate::pass;
@@ -46,6 +47,7 @@ pub struct Proxy {
     pub(crate) admin_token: Option<Box<str>>,
     pub(crate) brake: Brake,
     pub(crate) documents: DocumentCache,
+    pub(crate) sparse_filters: Sparse,
     /// What Elasticsearch said of callers.
     pub(crate) callers: Callers,
     pub(crate) telemetry: Telemetry,
@@ -72,6 +74,7 @@ impl Proxy {
         Self {
             writes_held: Held::new(config.write_memory as usize, telemetry.writes.held.clone()),
             brake: Brake::new(config.passed_knn),
+            sparse_filters: Sparse::new(),
             documents: DocumentCache::new(config.document_cache_bytes, telemetry.documents.clone()),
             callers: Callers::new(config.identity_cache, config.identity_ttl, telemetry.callers.clone()),
             config,

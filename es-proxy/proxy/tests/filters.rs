@@ -6,6 +6,7 @@ mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use common::one_index::{OneIndex, RED, Source};
 use common::{Upstream, proxy_from, send};
@@ -22,7 +23,11 @@ struct Setup {
 
 impl Setup {
     async fn new(security_absent: bool) -> Self {
-        let (upstream, source) = (Upstream::answering(UPSTREAM).await, Arc::new(Source::default()));
+        Self::answering(security_absent, UPSTREAM).await
+    }
+
+    async fn answering(security_absent: bool, response: &'static str) -> Self {
+        let (upstream, source) = (Upstream::answering(response).await, Arc::new(Source::default()));
         let (cluster, modes) = (OneIndex::new(security_absent), Arc::new(Modes::new(Mode::Serve)));
         let engine: Arc<dyn KnnSource> = source.clone();
         let proxy =
@@ -73,6 +78,39 @@ async fn a_known_filter_is_answered_and_an_unknown_one_passes() {
     assert_eq!(way(&setup.search("i", &foreign).await), "pass; reason=filter_query");
     assert_eq!(setup.passed().await, foreign);
     assert_eq!(setup.source.asked(), [], "the source is not asked what it could not answer");
+}
+
+const ONE: &str = concat!(
+    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 98\r\n\r\n",
+    r#"{"timed_out":false,"_shards":{"failed":0},"hits":{"total":{"value":1,"relation":"eq"},"hits":[]} }"#
+);
+const NONE: &str = concat!(
+    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 98\r\n\r\n",
+    r#"{"timed_out":false,"_shards":{"failed":0},"hits":{"total":{"value":0,"relation":"eq"},"hits":[]} }"#
+);
+
+#[tokio::test]
+async fn elasticsearch_picks_from_the_nearest_what_an_unknown_filter_lets_through() {
+    let blue = bare(r#","filter":{"term":{"k":"blue"}}"#);
+    let setup = Setup::answering(true, ONE).await;
+    setup.source.vectors.store(1_000_000, Ordering::Relaxed);
+    let answer = setup.search("i", &blue).await;
+    assert_eq!(way(&answer), "splice; reason=filter_first");
+    assert!(answer.ends_with("0\r\n\r\n") && answer.contains(r#""value":1"#), "{answer}");
+    let named = bare(r#","filter":[{"term":{"k":"blue"}},{"ids":{"values":["any","red"]}}]"#);
+    assert_eq!(setup.passed().await, named);
+}
+
+#[tokio::test]
+async fn a_filter_that_leaves_too_few_of_the_nearest_passes_and_its_shape_is_not_tried_again() {
+    let of = |color: &str| bare(&format!(r#","filter":{{"term":{{"k":"{color}"}}}}"#));
+    let setup = Setup::answering(true, NONE).await;
+    setup.source.vectors.store(1_000_000, Ordering::Relaxed);
+    assert_eq!(way(&setup.search("i", &of("blue")).await), "pass; reason=filter_unknown");
+    assert!(setup.passed().await.contains("ids"));
+    assert_eq!(setup.passed().await, of("blue"));
+    assert_eq!(way(&setup.search("i", &of("green")).await), "pass; reason=filter_unknown");
+    assert_eq!(setup.passed().await, of("green"));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod fetch;
+pub(crate) mod first_time;
 pub(crate) mod insight;
 pub(crate) mod mapping;
 pub(crate) mod msearch;

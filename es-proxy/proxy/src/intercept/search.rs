@@ -12,12 +12,15 @@ use crate::door::limits;
 use crate::intercept::fetch::{self, Documents, Fetched};
 use crate::intercept::pass_search::{pass_knn, understand};
 use crate::intercept::plan::{Asker, Plan, ask};
-use crate::intercept::{nprobe, splice};
+use crate::intercept::{first_time, nprobe, splice};
 use crate::mode::Mode;
-use crate::ports::{KnnHit, Scope};
+use crate::ports::{KnnHit, KnnUnavailable, Scope};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::telemetry::Served;
 use crate::{pass, respond, shadow};
+
+const FILTER_IN_THE_WAY: [&str; 2] =
+    [KnnUnavailable::FilterUnknown.reason(), KnnUnavailable::FilterRefused.reason()];
 
 /// Serves a search; `names` are those of its targets, none for all.
 pub(crate) async fn serve(worker: &Worker, names: &str, request: ClientRequest, started: Instant) -> Reply {
@@ -115,7 +118,13 @@ async fn ours(
     };
     match plan {
         Ok((plan, content_type)) => match plan.mode {
-            Mode::Serve => run(worker, &plan, parts, content_type, started).await,
+            Mode::Serve => match run(worker, &plan, parts, content_type, started).await {
+                Err(reason) if FILTER_IN_THE_WAY.contains(&reason) => {
+                    let served = first_time::serve(worker, &asker, &plan, (names, &params), parts, text);
+                    served.await.ok_or(reason)
+                }
+                served => served,
+            },
             Mode::Shadow => {
                 shadow::compare(&worker.shared, &plan);
                 Err("shadow")

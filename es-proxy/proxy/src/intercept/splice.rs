@@ -164,6 +164,18 @@ impl Plan {
         })
     }
 
+    /// The same for `k` documents whatever the filters, where there is one knn, of which Elasticsearch compares
+    /// all that are named.
+    pub(crate) fn without_filters(mut self, k: usize) -> Option<Self> {
+        let [site] = self.sites.as_slice() else { return None };
+        if site.rescores {
+            return None;
+        }
+        self.spare = vec![k.saturating_sub(site.k)];
+        self.filters = vec![vec![None; self.targets.len()]];
+        Some(self)
+    }
+
     /// How many hits can be found, at most.
     pub(crate) fn most_hits(&self) -> usize {
         let sites = self.sites.iter().zip(&self.spare);

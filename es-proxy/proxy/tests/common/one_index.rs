@@ -1,6 +1,7 @@
 //! A cluster of one index and what finds its documents, for tests of the ways of a search.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use es_proxy::{
     BoxFuture, BuildCommand, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, NodeFacts, Scope,
@@ -68,18 +69,22 @@ impl Cluster for OneIndex {
 
 /// Knows what `RED` lets through, is fetching what it does not know, and notes what it is asked.
 #[derive(Default)]
-pub struct Source(Mutex<Vec<Option<String>>>);
+pub struct Source {
+    asked: Mutex<Vec<Option<String>>>,
+    /// How many vectors an exact scan would compare.
+    pub vectors: AtomicU64,
+}
 
 impl Source {
     pub fn asked(&self) -> Vec<Option<String>> {
-        std::mem::take(&mut *self.0.lock())
+        std::mem::take(&mut *self.asked.lock())
     }
 }
 
 impl KnnSource for Source {
     fn knn<'a>(&'a self, question: KnnQuestion<'a>) -> BoxFuture<'a, Result<Vec<KnnHit>, KnnUnavailable>> {
         let filter = question.filter.map(|filter| filter.query().to_owned());
-        self.0.lock().push(filter.clone());
+        self.asked.lock().push(filter.clone());
         let hit = |id: &str| KnnHit {
             doc: DocKey::new(id),
             order: Some(SeqNo { seq_no: 1, primary_term: 1 }),
@@ -95,6 +100,6 @@ impl KnnSource for Source {
         })
     }
     fn vectors(&self, _: &IndexInfo, _: &str) -> u64 {
-        2
+        self.vectors.load(Ordering::Relaxed)
     }
 }
