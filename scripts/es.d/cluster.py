@@ -19,8 +19,10 @@ PORTS = range(20_000, 32_000)
 
 
 def start(first, size, fresh=False):
-    """Starts `size` nodes like `first`, named NAME-1 to NAME-size, and returns them."""
-    home.fetch(first.version)
+    """Starts `size` nodes like `first`, named NAME-1 to NAME-size, and returns them. Several versions, after commas, go round among them."""
+    versions = first.version.split(",")
+    for version in versions:
+        home.fetch(version)
     http_ports, ports = (found := free_ports(2 * size))[:size], found[size:]
     names = [f"{first.name}-{number}" for number in range(1, size + 1)]
     together = {
@@ -33,7 +35,9 @@ def start(first, size, fresh=False):
         "cluster.fault_detection.follower_check.timeout": "3s",
         "cluster.fault_detection.leader_check.timeout": "3s",
     }
-    members = [member(first, name, *pair, together) for name, *pair in zip(names, http_ports, ports, strict=True)]
+    members = [
+        member(first, name, versions[number % len(versions)], *pair, together) for number, (name, *pair) in enumerate(zip(names, http_ports, ports, strict=True))
+    ]
     try:
         start_together(members, fresh)
         wait_until_formed(members)
@@ -51,11 +55,11 @@ def start_together(members, fresh=False):
         list(pool.map(lambda node: nodes.start(node, fresh=fresh), members))
 
 
-def member(first, name, http_port, transport_port, together):
+def member(first, name, version, http_port, transport_port, together):
     data = os.path.join(first.data, name) if first.data else str(nodes.nodes_root() / name / "data")
     return nodes.Node(
         name=name,
-        version=first.version,
+        version=version,
         data=data,
         heap=first.heap,
         settings=together | first.settings,

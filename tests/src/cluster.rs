@@ -21,11 +21,16 @@ impl Cluster {
 
     /// The same with settings (`key=value`) for every node.
     pub async fn start_with(label: &str, size: usize, settings: &[&str]) -> Self {
+        Self::start_versions(label, &[&Elasticsearch::version()], size, settings).await
+    }
+
+    /// The same with several versions, which the nodes have in turn.
+    pub async fn start_versions(label: &str, versions: &[&str], size: usize, settings: &[&str]) -> Self {
         let process = std::process::id().to_string();
         let name = format!("test-{label}-{process}");
-        let (version, size) = (Elasticsearch::version(), size.to_string());
+        let (versions, size) = (versions.join(","), size.to_string());
         let mut arguments =
-            vec!["start", &version, "--nodes", &size, "--name", &name, "--fresh", "--heap", "512m"];
+            vec!["start", &versions, "--nodes", &size, "--name", &name, "--fresh", "--heap", "512m"];
         arguments.extend(["--exit-with", &process]);
         for setting in settings {
             arguments.extend(["--setting", setting]);
@@ -71,6 +76,11 @@ impl Cluster {
     /// which may be before it found the others.
     pub async fn restart(&self, node: usize) {
         es(&["restart", &self.node_name(node)]).await;
+    }
+
+    /// Ends a node and starts another version of it on the same data and ports.
+    pub async fn upgrade(&self, node: usize, version: &str) {
+        es(&["restart", &self.node_name(node), "--version", version]).await;
     }
 
     /// Freezes a node: its connections stay open and nothing answers.

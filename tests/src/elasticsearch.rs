@@ -63,21 +63,25 @@ impl Elasticsearch {
 
     /// Starts an empty node with settings (`key=value`).
     pub async fn start_with(label: &str, settings: &[&str]) -> Self {
-        Self::launch(label, settings, None).await
+        Self::launch(label, &Self::version(), settings, None).await
+    }
+
+    /// The same with a version of its own.
+    pub async fn start_version(label: &str, version: &str, settings: &[&str]) -> Self {
+        Self::launch(label, version, settings, None).await
     }
 
     /// Starts an empty node with the stand-in for security: `security` has users (among them `elastic`, a
     /// superuser), roles, API keys and tokens as `scripts/es.d/security/Realm.java` says.
     pub async fn start_secured(label: &str, security: &Value) -> Self {
-        Self::launch(label, &[], Some(security)).await
+        Self::launch(label, &Self::version(), &[], Some(security)).await
     }
 
-    async fn launch(label: &str, settings: &[&str], security: Option<&Value>) -> Self {
+    async fn launch(label: &str, version: &str, settings: &[&str], security: Option<&Value>) -> Self {
         let process = std::process::id().to_string();
         let name = format!("test-{label}-{process}");
-        let version = Self::version();
         let mut arguments =
-            vec!["start", &version, "--name", &name, "--fresh", "--heap", "512m", "--exit-with", &process];
+            vec!["start", version, "--name", &name, "--fresh", "--heap", "512m", "--exit-with", &process];
         for setting in settings {
             arguments.extend(["--setting", setting]);
         }
@@ -99,6 +103,19 @@ impl Elasticsearch {
     pub async fn set_security(&self, security: &Value) {
         let file = written(security);
         es(&["security", &self.name, file.path().to_str().expect("a plain path")]).await;
+    }
+
+    /// Whether this machine's Java can run a version.
+    pub async fn can_run(version: &str) -> bool {
+        let runnable = es(&["versions"]).await;
+        runnable.lines().any(|line| line.starts_with(&format!("{version}\tJava")))
+    }
+
+    /// Ends the process and starts another version of it on the same data and port.
+    pub async fn upgrade(&self, version: &str) {
+        let printed = es(&["restart", &self.name, "--version", version]).await;
+        let line: Value = serde_json::from_str(printed.trim()).expect("scripts/es prints JSON");
+        self.pid.store(pid_of(&line), Ordering::Relaxed);
     }
 
     /// Ends the process (hard, when `kill`) and starts it again on the same data and port.

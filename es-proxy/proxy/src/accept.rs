@@ -179,7 +179,7 @@ async fn serve_connection(
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error>> {
     stream.set_nodelay(true)?;
-    let peer = Arc::new(Peer { address: stream.peer_addr()? });
+    let peer = Arc::new(Peer { address: stream.peer_addr()?, local: stream.local_addr()? });
     let stream = TokioIo::new(TcpStream::from_std(stream)?);
     let max_head_bytes = worker.shared.config.max_head_bytes.max(8 << 10);
     let service = service_fn(move |request| {

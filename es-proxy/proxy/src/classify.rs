@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use es_wire::Params;
+use es_wire::{NodeListing, Params};
 use es_wire::{Operation, segments};
 
 use crate::intercept::write::Write;
@@ -49,6 +49,8 @@ pub(crate) enum Route {
     Refreshes { target: Option<String> },
     /// Changes which indices exist or what they are called: the catalog is read again.
     IndexLife,
+    /// A list of nodes: their HTTP addresses become those of their sidecars.
+    Nodes(NodeListing),
     /// `/_ivf/…`: ours.
     Own { segments: Vec<String> },
     /// Everything else.
@@ -75,6 +77,7 @@ impl Route {
             Self::Write(_) => "write",
             Self::Refreshes { .. } => "refresh",
             Self::IndexLife => "index_life",
+            Self::Nodes(_) => "nodes",
             Self::Own { .. } => "own",
             Self::Pass => "other",
         }
@@ -138,6 +141,10 @@ pub(crate) fn classify(method: &Method, raw_path: &str, query: Option<&str>) -> 
             Route::ShowMapping
         }
         ["_cluster", "state", ..] if *method == Method::GET => Route::ShowMapping,
+        ["_cat", "nodes"] if *method == Method::GET => Route::Nodes(NodeListing::Cat),
+        ["_nodes", rest @ ..] if *method == Method::GET && tells_addresses(rest) => {
+            Route::Nodes(NodeListing::Nodes)
+        }
         ["_all" | "*"]
         | [_, "_mapping" | "_mappings"]
         | ["_mapping" | "_mappings"]
@@ -231,6 +238,13 @@ fn changes_indices(parts: &[&str]) -> bool {
     )
 }
 
+/// Whether `_nodes/…` may hold HTTP addresses: the info of nodes does, in all its forms; what is measured of
+/// them, which monitoring asks for all the time, does not.
+fn tells_addresses(after: &[&str]) -> bool {
+    const OTHERS: [&str; 5] = ["stats", "usage", "hot_threads", "hotthreads", "reload_secure_settings"];
+    after.len() <= 3 && !after.iter().any(|part| OTHERS.contains(part))
+}
+
 fn asks_for_refresh(query: Option<&str>) -> bool {
     query
         .and_then(Params::parse)
@@ -319,6 +333,13 @@ mod tests {
             (Method::POST, "/_aliases", Route::IndexLife),
             (Method::POST, "/a/_close", Route::IndexLife),
             (Method::GET, "/_ivf/a/_stats", Route::Own { segments: vec!["a".into(), "_stats".into()] }),
+            (Method::GET, "/_nodes", Route::Nodes(NodeListing::Nodes)),
+            (Method::GET, "/_nodes/_all/http/?pretty", Route::Nodes(NodeListing::Nodes)),
+            (Method::GET, "/_nodes/_local/info/http", Route::Nodes(NodeListing::Nodes)),
+            (Method::GET, "/_cat/nodes?h=http", Route::Nodes(NodeListing::Cat)),
+            (Method::GET, "/_nodes/stats/http", Route::Pass),
+            (Method::GET, "/_nodes/n1/hot_threads", Route::Pass),
+            (Method::HEAD, "/_nodes", Route::Pass),
             (Method::GET, "/", Route::Pass),
             (Method::POST, "//a/_search", Route::Pass),
             (Method::GET, "/_cluster/health", Route::Pass),

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::advertise::Advertise;
 use crate::door::tenant::Tenants;
 use crate::ports::NodeFacts;
 
@@ -15,6 +16,8 @@ use crate::ports::NodeFacts;
 pub struct ProxyConfig {
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// What nodes are shown with to clients that look for nodes themselves.
+    pub advertise: Advertise,
     /// Elasticsearch nodes; the first that answers is used, the others when it does not.
     pub upstream: Vec<UpstreamAddress>,
     /// Worker threads; each has its own connections to Elasticsearch.
@@ -58,6 +61,7 @@ impl Default for ProxyConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9201)),
+            advertise: Advertise::default(),
             upstream: vec![UpstreamAddress { host: "127.0.0.1".into(), port: 9200 }],
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             max_connections: 10_000,

@@ -31,6 +31,8 @@ use crate::proxy::{Reply, Worker};
 pub(crate) struct Peer {
     /// Where it comes from, which may be a load balancer.
     pub(crate) address: SocketAddr,
+    /// Where it arrived: our address, as the client's network knows it.
+    pub(crate) local: SocketAddr,
 }
 
 /// Who sends a request.

@@ -7,7 +7,7 @@
 //! | door | [`door`] | whose request is it, and is there room for it? |
 //! | quota | [`quota`] | is there room for what it adds to a tenant's indices? |
 //! | pass | [`pass`] | stream to Elasticsearch and back; never parsed |
-//! | intercept | [`intercept`] | search, mapping (in and out), refresh, index life, `/_ivf`: one file each |
+//! | intercept | [`intercept`] | search, mapping (in and out), refresh, index life, lists of nodes, `/_ivf`: one file each |
 //! | documents | [`documents`] | what earlier searches fetched, for hits found again |
 //! | brake | [`brake`] | knn that must pass to an offload field is an exact scan: limited |
 //! | respond | [`respond`] | responses of our own: headers, encoding |
@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod advertise;
 mod audit;
 mod body;
 mod brake;
@@ -43,6 +44,7 @@ pub mod units;
 mod upstream;
 
 pub use accept::{Server, bind};
+pub use advertise::{Advertise, AdvertisedNodes, HostPort};
 pub use audit::{AuditEvents, AuditLog, AuditTarget, Change};
 pub use config::{PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
 pub use door::tenant::{

@@ -257,6 +257,7 @@ impl Worker {
             Route::Write(write) => intercept::write::serve(self, write, request).await,
             Route::Refreshes { target } => intercept::refresh::hold(self, target.as_deref(), request).await,
             Route::IndexLife => intercept::mapping::index_life(self, request).await,
+            Route::Nodes(listing) => intercept::nodes::list(self, *listing, request).await,
             Route::Own { segments } => intercept::own::serve(self, segments, request).await,
             Route::Pass => pass::through(self, request, Served::pass("not_ours")).await,
         }

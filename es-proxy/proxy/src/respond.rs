@@ -18,7 +18,7 @@ const OPAQUE_ID: HeaderName = HeaderName::from_static("x-opaque-id");
 pub(crate) const WAY: HeaderName = HeaderName::from_static("x-outrigger");
 
 /// Elasticsearch's level for compressed responses.
-const LEVEL: Compression = Compression::new(3);
+pub(crate) const LEVEL: Compression = Compression::new(3);
 
 /// A 200 with a JSON body, chunked and compressed as the client asked.
 pub(crate) fn json(request: &HeaderMap, content_type: HeaderValue, body: String) -> Response<ResponseBody> {

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod catalog;
 mod error;
 mod filter_path;
@@ -30,6 +31,7 @@ mod wildcard;
 mod writes;
 mod written;
 
+pub use addresses::{AnswerFormat, ListedNode, NewAddress, NodeListing, UnknownListing, replace_addresses};
 pub use catalog::{
     CATALOG_PATHS, Catalog, CatalogError, FieldKind, FilterFields, ForeignField, IndexInfo, IndexPatterns,
     Origin, Resolved, Target, TargetOptions, VectorField, WriteRules,
@@ -57,7 +59,7 @@ pub use search::{
     push_msearch_lines, read_filter, read_filters, read_msearch, with_ids,
 };
 pub use security::{ApiKey, Principal, ReadRights};
-pub use version::{Capabilities, EsVersion, Mode};
+pub use version::{AllowedVersions, Capabilities, EsVersion, Mode};
 pub use wildcard::matches_wildcard;
 pub use writes::{
     AckReader, Addressed, BulkGate, BulkItem, GateError, ItemRefusal, ItemSplicer, Left, Limits, Operation,

@@ -5,8 +5,12 @@ mod v8_13;
 mod v8_19;
 mod v9_2;
 
+mod allowed;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use allowed::AllowedVersions;
 
 /// A version number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,6 +115,17 @@ impl Capabilities {
             (9, 2) => Some(v9_2::capabilities(version)),
             _ => None,
         }
+    }
+
+    /// The same, and for versions that nobody has looked at but the operator allows, what the newest known
+    /// version before them does.
+    pub fn of_allowed(version: EsVersion, allowed: &AllowedVersions) -> Option<Self> {
+        Self::of(version).or_else(|| match (version.major, version.minor) {
+            _ if !allowed.contains(version) => None,
+            (8, 20..) => Some(v8_19::capabilities(version)),
+            (9, 3..) | (10.., _) => Some(v9_2::capabilities(version)),
+            _ => None,
+        })
     }
 }
 

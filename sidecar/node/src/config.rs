@@ -13,10 +13,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use es_proxy::units::{Bytes, Time};
 use es_proxy::{
-    AddressLimits, AuditEvents, AuditTarget, Mode, PassedKnnLimits, ProxyConfig, SecurityMode, TenantConfig,
-    TenantSpec, Tenants, UpstreamAddress,
+    AddressLimits, Advertise, AdvertisedNodes, AuditEvents, AuditTarget, HostPort, Mode, PassedKnnLimits,
+    ProxyConfig, SecurityMode, TenantConfig, TenantSpec, Tenants, UpstreamAddress,
 };
-use es_wire::IndexPatterns;
+use es_wire::{AllowedVersions, IndexPatterns};
 use ipnet::IpNet;
 use ivf_index::EngineConfig;
 use serde::{Deserialize, Serialize};
@@ -161,6 +161,13 @@ macro_rules! layer {
 layer! {
     /// Address that clients connect to [default: 127.0.0.1:9201].
     listen: SocketAddr, "OUTRIGGER_LISTEN", "ADDR:PORT";
+    /// Address that clients which look for nodes themselves (sniff) are told for the node beside us
+    /// [default: the one that their connection arrived on].
+    advertise: Word<HostPort>, "OUTRIGGER_ADVERTISE", "HOST:PORT";
+    /// What such clients are told for other nodes: NODE=host:port for single ones, by name or address, and for
+    /// the rest one of beside (the node's host, our port), self (our own address) or keep (what
+    /// Elasticsearch publishes) [default: beside].
+    advertise_nodes: Word<AdvertisedNodes>, "OUTRIGGER_ADVERTISE_NODES", "RULE[,RULE]";
     /// Elasticsearch node beside us, http://host:port; further nodes of the same cluster after
     /// commas, used when the first does not answer [default: http://127.0.0.1:9200].
     upstream: String, "OUTRIGGER_UPSTREAM", "URL[,URL]";
@@ -192,6 +199,9 @@ layer! {
     /// Indices whose vector fields are indexed here too, whatever type their mappings name: patterns
     /// with *, after commas, a leading - excludes, e.g. vec-*,-vec-old* [default: none].
     mapping_adopt: Word<IndexPatterns>, "OUTRIGGER_MAPPING_ADOPT", "PATTERNS";
+    /// Versions of Elasticsearch later than those known (8.10 to 9.2) that are served as the newest known one
+    /// before them, e.g. 9.3 or 9.3.1,10.0; with all others everything passes [default: none].
+    allow_version: Word<AllowedVersions>, "OUTRIGGER_ALLOW_VERSION", "VERSION[,VERSION]";
     /// Threads that serve requests [default: one per core].
     workers: usize, "OUTRIGGER_WORKERS", "N";
     /// Client connections at once [default: 10000].
@@ -314,6 +324,7 @@ impl Config {
         let sync = SyncConfig {
             upstream: proxy.upstream.iter().map(UpstreamAddress::to_string).collect(),
             auth: auth.as_deref().map(parse_auth).transpose()?,
+            allow_versions: layer.allow_version.map(|word| word.0).unwrap_or_default(),
             adopt: layer.mapping_adopt.map(|word| word.0).unwrap_or_default(),
             catalog_interval: time(layer.catalog_interval, defaults.catalog_interval, "catalog_interval")?,
             feed_interval: time(layer.feed_interval, defaults.feed_interval, "feed_interval")?,
@@ -391,6 +402,10 @@ fn proxy_config(layer: &Layer) -> anyhow::Result<ProxyConfig> {
     };
     Ok(ProxyConfig {
         listen,
+        advertise: Advertise {
+            own: layer.advertise.as_ref().map(|word| word.0.clone()),
+            nodes: layer.advertise_nodes.as_ref().map(|word| word.0.clone()).unwrap_or_default(),
+        },
         upstream,
         workers: positive(layer.workers, defaults.workers, "workers")?,
         max_connections: positive(layer.max_connections, defaults.max_connections, "max_connections")?,
@@ -470,6 +485,10 @@ impl fmt::Display for Config {
         };
         let (proxy, sync, limits) = (&self.proxy, &self.sync, &self.proxy.passed_knn);
         text(f, "listen", &proxy.listen)?;
+        if let Some(own) = &proxy.advertise.own {
+            text(f, "advertise", own)?;
+        }
+        text(f, "advertise_nodes", &proxy.advertise.nodes)?;
         text(f, "upstream", &sync.upstream.join(","))?;
         if let Some(auth) = &sync.auth {
             writeln!(f, "# upstream_auth: {auth:?}")?;
@@ -484,6 +503,9 @@ impl fmt::Display for Config {
         text(f, "identity_ttl", &Time(proxy.identity_ttl))?;
         writeln!(f, "identity_cache = {}", proxy.identity_cache)?;
         text(f, "mapping_unspecified", &if proxy.unspecified_is_ivf { "ivf" } else { "elasticsearch" })?;
+        if !sync.allow_versions.is_empty() {
+            text(f, "allow_version", &sync.allow_versions)?;
+        }
         writeln!(f, "workers = {}", proxy.workers)?;
         writeln!(f, "max_connections = {}", proxy.max_connections)?;
         text(f, "max_body", &Bytes(proxy.max_body_bytes))?;
@@ -589,6 +611,22 @@ mod tests {
     }
 
     #[test]
+    fn what_nodes_are_shown_with_and_which_versions_are_allowed_is_printed() {
+        let config = load(
+            "advertise = 'es.example:443'\nadvertise_nodes = 'es-2=b:9201,self'\nallow_version = '9.3, 10.0.1'",
+        );
+        let printed = config.unwrap().to_string();
+        assert_eq!(load(&printed).unwrap().to_string(), printed);
+        for line in [
+            "advertise = \"es.example:443\"",
+            "advertise_nodes = \"es-2=b:9201,self\"",
+            "allow_version = \"9.3,10.0.1\"",
+        ] {
+            assert!(printed.contains(line), "{line}: {printed}");
+        }
+    }
+
+    #[test]
     fn secrets_are_masked() {
         let printed = load("upstream_auth = 'feed:hunter2'").unwrap().to_string();
         assert!(printed.contains("feed") && !printed.contains("hunter2"), "{printed}");
@@ -605,6 +643,9 @@ mod tests {
             ("admin_listen = '127.0.0.1:9201'", "two ports"),
             ("workers = 0", "workers"),
             ("mode = 'off'", "serve, shadow, pass"),
+            ("advertise = 'somewhere'", "host:9201"),
+            ("advertise_nodes = 'all'", "beside, self, keep"),
+            ("allow_version = 'any'", "9.3"),
             ("response_timeout = '0s'", "response_timeout"),
             ("audit_events = 'everything'", "refused, answered"),
             ("identity_ttl = '0s'", "identity_ttl"),

@@ -120,7 +120,7 @@ async fn look(ctx: &Arc<Context>, seen: &mut Option<i64>, asked: bool) -> Result
 async fn contact(ctx: &Context) -> Result<(), UpstreamError> {
     // Cleared first: whoever loses the connection meanwhile sets it again.
     ctx.node_stale.store(false, Ordering::Release);
-    match node::contact(&ctx.upstream).await {
+    match node::contact(&ctx.upstream, &ctx.config.allow_versions).await {
         Ok(info) => {
             let before = ctx.node.swap(Some(Arc::new(info.clone())));
             if before.as_deref() != Some(&info) {

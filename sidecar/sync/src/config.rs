@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use es_wire::IndexPatterns;
+use es_wire::{AllowedVersions, IndexPatterns};
 
 /// Settings of [`crate::Sync`].
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub struct SyncConfig {
     pub upstream: Vec<String>,
     /// Credentials of our own calls. A client's request never runs under them.
     pub auth: Option<Auth>,
+    /// Versions that nobody has looked at, and that are served all the same.
+    pub allow_versions: AllowedVersions,
     /// How often the cluster state's version is asked for: the staleness of the catalog.
     pub catalog_interval: Duration,
     /// How often refresh counters are asked for while indices change.
@@ -52,6 +54,7 @@ impl Default for SyncConfig {
         Self {
             upstream: vec!["http://127.0.0.1:9200".to_owned()],
             auth: None,
+            allow_versions: AllowedVersions::default(),
             catalog_interval: Duration::from_millis(100),
             feed_interval: Duration::from_millis(20),
             feed_interval_idle: Duration::from_millis(60),

@@ -1,6 +1,6 @@
 //! Whom we talk to: version, what that version can do, and whether security is there.
 
-use es_wire::{Capabilities, EsVersion};
+use es_wire::{AllowedVersions, Capabilities, EsVersion};
 use serde::Deserialize;
 
 use crate::response;
@@ -62,12 +62,15 @@ struct Feature {
 }
 
 /// Asks all of it.
-pub(crate) async fn contact(upstream: &Upstream) -> Result<NodeInfo, UpstreamError> {
+pub(crate) async fn contact(
+    upstream: &Upstream,
+    allowed: &AllowedVersions,
+) -> Result<NodeInfo, UpstreamError> {
     let number = version_number(upstream).await?;
     let version: EsVersion =
         number.parse().map_err(|_| UpstreamError::Unreadable(format!("version [{number}]")))?;
     let security = security(upstream).await?;
-    Ok(NodeInfo { version, caps: Capabilities::of(version), security })
+    Ok(NodeInfo { version, caps: Capabilities::of_allowed(version, allowed), security })
 }
 
 async fn version_number(upstream: &Upstream) -> Result<String, UpstreamError> {

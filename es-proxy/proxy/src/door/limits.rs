@@ -162,7 +162,7 @@ pub(crate) fn class_of(route: &Route, path: &str) -> Option<Class> {
         // Whoever asks why nothing goes must get an answer.
         Route::Own { segments } if segments.as_slice() == ["_whoami"] => return None,
         Route::Own { .. } => Class::Admin,
-        Route::Pass => class_of_path(path),
+        Route::Pass | Route::Nodes(_) => class_of_path(path),
     })
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod first_time;
 pub(crate) mod insight;
 pub(crate) mod mapping;
 pub(crate) mod msearch;
+pub(crate) mod nodes;
 pub(crate) mod nprobe;
 pub(crate) mod own;
 pub(crate) mod own_request;

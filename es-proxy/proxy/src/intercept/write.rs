@@ -22,6 +22,7 @@ use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::respond::is_media_type;
 use crate::telemetry::Served;
 use crate::upstream::UpstreamBody;
+pub(crate) use inflate::Inflate;
 pub(crate) use share::Held;
 use share::Share;
 use watch::RequestWatch;
