@@ -3,15 +3,32 @@
 //! One task accepts and hands each connection to the worker with the fewest; a worker is one thread
 //! with a runtime of its own, so a request and its upstream connection never cross threads. At
 //! shutdown listening ends, idle connections close, and requests in flight may finish.
+//!
+//! | file | |
+//! |---|---|
+//! | [`watch`] | who lets us wait, and who has been idle for longest |
+//! | [`socket`] | what hyper gets to read, and what it may write |
+//! | [`target`] | targets that hyper would misread |
+//! | [`refusal`] | what is said of a head that hyper cannot read |
+//! | [`answer`] | when a response has ended |
 
+mod answer;
+mod refusal;
+mod socket;
+mod target;
+mod watch;
+
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -22,8 +39,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accept::answer::Answer;
+use crate::accept::refusal::Refusal;
+use crate::accept::socket::ClientSocket;
+pub(crate) use crate::accept::watch::Watch;
+use crate::accept::watch::Watchman;
 use crate::door::Peer;
 use crate::proxy::{Proxy, Worker};
+use crate::respond;
 
 /// Connections that may wait in the kernel to be accepted.
 const BACKLOG: i32 = 1024;
@@ -32,8 +55,16 @@ const BACKLOG: i32 = 1024;
 /// others, as each request's would be, tokio wakes its own driver by a system call.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A connection on its way to a worker, with its place among `max_connections`.
-type Handed = (StdStream, OwnedSemaphorePermit);
+/// How long one worker is given to make room before the next one is asked.
+const ROOM_WAIT: Duration = Duration::from_millis(50);
+
+/// What a worker is told.
+enum Order {
+    /// A connection, with its place among `max_connections`.
+    Serve(StdStream, OwnedSemaphorePermit),
+    /// Somebody waits for a place.
+    MakeRoom,
+}
 
 /// Binds the listening socket. Done before anything else starts, so that a port in use is one clear
 /// message.
@@ -54,7 +85,7 @@ pub struct Server {
 }
 
 struct WorkerThread {
-    sender: mpsc::UnboundedSender<Handed>,
+    sender: mpsc::UnboundedSender<Order>,
     open: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
@@ -76,21 +107,41 @@ impl Server {
         let places = Arc::new(Semaphore::new(max_connections));
         loop {
             let next = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (listener.accept().await, place)
+                match listener.accept().await {
+                    Ok((stream, _)) => Ok((stream, self.place(&places).await)),
+                    Err(error) => Err(error),
+                }
             };
-            let (accepted, place) = tokio::select! {
+            let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
                 next = next => next,
             };
-            match (accepted, place) {
-                (Ok((stream, _)), Ok(place)) => self.hand_over(stream, place),
-                (Err(error), _) => {
+            match accepted {
+                Ok((stream, Some(place))) => self.hand_over(stream, place),
+                Ok((_, None)) => return,
+                Err(error) => {
                     // Out of file descriptors, most often: give requests in flight time to end.
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                (_, Err(_)) => return,
+            }
+        }
+    }
+
+    /// A place for one more connection. Where there is none, those that have been idle for longest make room;
+    /// where none is idle, it waits.
+    async fn place(&self, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            return Some(place);
+        }
+        loop {
+            let mut workers: Vec<_> = self.workers.iter().collect();
+            workers.sort_by_key(|worker| std::cmp::Reverse(worker.open.load(Ordering::Relaxed)));
+            for worker in workers {
+                worker.sender.send(Order::MakeRoom).ok()?;
+                if let Ok(place) = tokio::time::timeout(ROOM_WAIT, Arc::clone(places).acquire_owned()).await {
+                    return place.ok();
+                }
             }
         }
     }
@@ -100,7 +151,7 @@ impl Server {
         if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed)) {
             worker.open.fetch_add(1, Ordering::Relaxed);
             // A worker that is gone is only seen at shutdown; the connection closes then.
-            let _ = worker.sender.send((stream, place));
+            let _ = worker.sender.send(Order::Serve(stream, place));
         }
     }
 
@@ -141,33 +192,47 @@ impl WorkerThread {
 
 async fn run(
     proxy: Arc<Proxy>,
-    mut receiver: mpsc::UnboundedReceiver<Handed>,
+    mut receiver: mpsc::UnboundedReceiver<Order>,
     open: Arc<AtomicUsize>,
     stop: CancellationToken,
 ) {
+    let watchman = Rc::new(Watchman::new(proxy.config.client_timeouts, proxy.telemetry.wire.clone()));
     let worker = Rc::new(Worker::new(proxy));
     let connections = TaskTracker::new();
     let mut tick = tokio::time::interval(TICK);
+    let watching = Rc::clone(&watchman);
+    tokio::task::spawn_local(async move { watching.watch().await });
     loop {
-        let (stream, place) = tokio::select! {
+        let order = tokio::select! {
             () = stop.cancelled() => break,
             _ = tick.tick() => {
                 worker.pool.drop_closed();
                 continue;
             }
-            handed = receiver.recv() => match handed {
-                Some(handed) => handed,
-                None => break,
-            },
+            order = receiver.recv() => order,
         };
-        let (worker, open, stop) = (Rc::clone(&worker), Arc::clone(&open), stop.clone());
-        connections.spawn_local(async move {
+        let (stream, place) = match order {
+            Some(Order::Serve(stream, place)) => (stream, place),
+            Some(Order::MakeRoom) => {
+                watchman.make_room();
+                continue;
+            }
+            None => break,
+        };
+        let watch = watchman.admit();
+        let (worker, open, stop, watched) =
+            (Rc::clone(&worker), Arc::clone(&open), stop.clone(), Rc::clone(&watch));
+        let task = connections.spawn_local(async move {
             let _place = place;
             let _open = Open::enter(open, &worker);
-            if let Err(error) = serve_connection(worker.clone(), stream, stop).await {
-                tracing::debug!(%error, "client connection ended");
+            let serving = AssertUnwindSafe(serve_connection(Rc::clone(&worker), stream, watched, stop));
+            match serving.catch_unwind().await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "client connection ended"),
+                Err(panic) => worker.shared.telemetry.wire.panicked(&*panic),
             }
         });
+        watch.attended_by(task.abort_handle());
     }
     connections.close();
     connections.wait().await;
@@ -176,22 +241,33 @@ async fn run(
 async fn serve_connection(
     worker: Rc<Worker>,
     stream: StdStream,
+    watch: Rc<Watch>,
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error>> {
     stream.set_nodelay(true)?;
     let peer = Arc::new(Peer { address: stream.peer_addr()?, local: stream.local_addr()? });
-    let stream = TokioIo::new(TcpStream::from_std(stream)?);
-    let max_head_bytes = worker.shared.config.max_head_bytes.max(8 << 10);
+    let config = &worker.shared.config;
+    let max_head_bytes = config.max_head_bytes.max(8 << 10);
+    let refusal = Refusal::new(config.head, worker.shared.telemetry.wire.clone());
+    let stream = TokioIo::new(ClientSocket::new(TcpStream::from_std(stream)?, Rc::clone(&watch), refusal));
     let service = service_fn(move |request| {
-        let (worker, peer) = (Rc::clone(&worker), Arc::clone(&peer));
-        async move { worker.serve(&peer, request).await }
+        let (worker, peer, serving) = (Rc::clone(&worker), Arc::clone(&peer), watch.serving());
+        async move {
+            let panicked = worker.shared.telemetry.wire.clone();
+            let served = AssertUnwindSafe(worker.serve(&peer, request, serving.watch())).catch_unwind().await;
+            let response = served.unwrap_or_else(|panic| {
+                panicked.panicked(&*panic);
+                respond::panicked()
+            });
+            Ok::<_, Infallible>(response.map(|body| Answer::new(body, serving)))
+        }
     });
     let connection = http1::Builder::new()
         .preserve_header_case(true)
         .auto_date_header(false)
         .max_buf_size(max_head_bytes)
         // hyper's limit for reading a head also ends idle connections; Elasticsearch keeps those for ever,
-        // and clients rely on it. `max_connections` bounds what slow clients can hold.
+        // and clients rely on it. The watchman knows the one from the other.
         .header_read_timeout(None)
         .serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);

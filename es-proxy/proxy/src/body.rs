@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::accept::Watch;
 use crate::door::limits::{Meter, Ticket};
-use crate::intercept::write::{WatchedResponse, Watching};
+use crate::intercept::write::{Held, Share, WatchedResponse, Watching};
 use crate::quota::bulk::{GatedBody, SplicedItems};
 use crate::upstream::UpstreamBody;
 
@@ -23,6 +25,8 @@ use crate::upstream::UpstreamBody;
 const MAX_DISCARDED: usize = 32 << 20;
 /// And for so long.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a body that is to be understood may take to arrive.
+const MAX_READING: Duration = Duration::from_secs(60);
 
 /// Why a client's body could not be passed on.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -84,6 +88,10 @@ pub(crate) struct RequestBody {
     watching: Option<Watching>,
     /// Who counts the client's bytes as they come.
     meter: Option<Meter>,
+    /// The client's connection, which learns when it is waited for.
+    client: Option<Rc<Watch>>,
+    /// What is held of it while it is read to be understood.
+    share: Option<Share>,
 }
 
 impl RequestBody {
@@ -96,9 +104,10 @@ impl RequestBody {
         Self::new(VecDeque::from([bytes]), None, limit)
     }
 
-    /// Streams the client's body, up to `limit` bytes.
-    pub(crate) fn streamed(body: Incoming, limit: u64) -> Self {
-        Self::new(VecDeque::new(), Some(Rest::Client(body)), limit)
+    /// Streams the body that a client sends, up to `limit` bytes.
+    pub(crate) fn streamed(body: Incoming, limit: u64, client: Rc<Watch>, held: &Arc<Held>) -> Self {
+        let share = Some(Share::of(held));
+        Self { client: Some(client), share, ..Self::new(VecDeque::new(), Some(Rest::Client(body)), limit) }
     }
 
     /// Streams what gets through a gate, up to `limit` bytes.
@@ -124,8 +133,17 @@ impl RequestBody {
     }
 
     fn new(read: VecDeque<Bytes>, rest: Option<Rest>, limit: u64) -> Self {
-        let body =
-            Self { read, rest, left: limit, limit, sent_whole: Rc::default(), watching: None, meter: None };
+        let body = Self {
+            read,
+            rest,
+            left: limit,
+            limit,
+            sent_whole: Rc::default(),
+            watching: None,
+            client: None,
+            share: None,
+            meter: None,
+        };
         body.note_progress();
         body
     }
@@ -191,14 +209,26 @@ impl RequestBody {
         self.read.iter().all(Bytes::is_empty) && self.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
-    /// Reads the whole body if it fits into `cap` bytes. What was read stays in front of `self`,
-    /// so the body can still be sent; the second value is a contiguous copy, absent when the body
-    /// is larger than `cap`.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        let frame = Pin::new(rest).poll_frame(cx);
+        if let (Poll::Pending, Some(client)) = (&frame, &self.client) {
+            client.wants_body();
+        }
+        frame
+    }
+
+    /// Reads the whole body if it fits into `cap` bytes, into what all requests together may hold, and comes in
+    /// time. What was read stays in front of `self`, so the body can still be sent; the second value is a
+    /// contiguous copy, absent when the body was not read whole.
     pub(crate) async fn peek(mut self, cap: usize) -> Result<(Self, Option<Bytes>), BodyFailure> {
         let mut size: usize = self.read.iter().map(Bytes::len).sum();
-        while size <= cap {
-            let Some(rest) = &mut self.rest else { break };
-            match rest.frame().await {
+        let began = self.client.as_ref().map(|client| client.now());
+        while size <= cap && self.holds(size) && self.is_in_time(began) {
+            if self.rest.is_none() {
+                break;
+            }
+            match poll_fn(|cx| self.poll_rest(cx)).await {
                 None => self.rest = None,
                 Some(Err(failure)) => return Err(failure),
                 Some(Ok(frame)) => {
@@ -210,11 +240,11 @@ impl RequestBody {
                 }
             }
         }
-        if self.rest.is_some() {
-            return Ok((self, None));
-        }
         if size as u64 > self.limit {
             return Err(BodyFailure::TooLarge(self.limit));
+        }
+        if self.rest.is_some() {
+            return Ok((self, None));
         }
         let whole = match self.read.len() {
             0 => Bytes::new(),
@@ -225,7 +255,21 @@ impl RequestBody {
                 joined.freeze()
             }
         };
-        Ok((Self::full(whole.clone()), Some(whole)))
+        self.read = VecDeque::from([whole.clone()]);
+        self.note_progress();
+        Ok((self, Some(whole)))
+    }
+
+    /// Whether there is room for so much of it.
+    fn holds(&mut self, size: usize) -> bool {
+        self.share.as_mut().is_none_or(|share| share.resize(size))
+    }
+
+    /// A client that sends it slowly holds memory; what comes later than this is passed on as it comes.
+    fn is_in_time(&self, began: Option<u64>) -> bool {
+        let waited =
+            self.client.as_ref().zip(began).map(|(client, began)| client.now().saturating_sub(began));
+        waited.is_none_or(|millis| millis <= MAX_READING.as_millis() as u64)
     }
 }
 
@@ -244,8 +288,7 @@ impl Body for RequestBody {
                 }
                 break data;
             }
-            let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
-            match ready!(Pin::new(rest).poll_frame(cx)) {
+            match ready!(self.poll_rest(cx)) {
                 None => {
                     self.rest = None;
                     self.note_progress();
@@ -457,7 +500,7 @@ pub(crate) async fn arrived<B: Body + Unpin>(
     body: &mut B,
 ) -> Option<Option<Result<Frame<B::Data>, B::Error>>> {
     let mut had_its_turn = false;
-    std::future::poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+    poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
         Poll::Ready(frame) => Poll::Ready(Some(frame)),
         Poll::Pending if had_its_turn => Poll::Ready(None),
         Poll::Pending => {

@@ -26,8 +26,14 @@ pub struct ProxyConfig {
     pub max_connections: usize,
     /// Largest request body; larger ones get 413 as from Elasticsearch (100 MiB there).
     pub max_body_bytes: u64,
-    /// Largest head of a request (request line and headers).
+    /// Largest head that is read at all, of requests and of Elasticsearch's responses.
     pub max_head_bytes: usize,
+    /// Limits of a request's head, as Elasticsearch has them.
+    pub head: HeadLimits,
+    /// How long a client may let us wait.
+    pub client_timeouts: ClientTimeouts,
+    /// Memory for bodies that are read to be understood, of all requests together; beyond it searches pass.
+    pub intercept_memory: u64,
     /// Largest body of a search or mapping that is read to be understood; larger ones pass.
     pub max_intercept_bytes: usize,
     /// Documents kept from earlier searches; 0 keeps none.
@@ -67,6 +73,9 @@ impl Default for ProxyConfig {
             max_connections: 10_000,
             max_body_bytes: 100 << 20,
             max_head_bytes: 64 << 10,
+            head: HeadLimits::default(),
+            client_timeouts: ClientTimeouts::default(),
+            intercept_memory: 256 << 20,
             max_intercept_bytes: 16 << 20,
             document_cache_bytes: 64 << 20,
             write_memory: 256 << 20,
@@ -81,6 +90,51 @@ impl Default for ProxyConfig {
             passed_knn: PassedKnnLimits::default(),
             tenants: Arc::default(),
         }
+    }
+}
+
+/// Limits of a request's head; longer ones get 400.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// The request line (`http.max_initial_line_length`).
+    pub max_line_bytes: usize,
+    /// All headers together (`http.max_header_size`).
+    pub max_header_bytes: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { max_line_bytes: 4 << 10, max_header_bytes: 16 << 10 }
+    }
+}
+
+/// How long a client may let us wait before its connection is closed. Connections that are idle between two
+/// requests stay, as they do in Elasticsearch.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientTimeouts {
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+    /// Between two parts of a body.
+    pub body: Duration,
+    /// Between two parts of a response that it takes.
+    pub write: Duration,
+}
+
+impl Default for ClientTimeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(60),
+            body: Duration::from_secs(300),
+            write: Duration::from_secs(600),
+        }
+    }
+}
+
+impl ClientTimeouts {
+    /// How often the clock moves by which these are measured.
+    pub(crate) fn tick(&self) -> Duration {
+        let shortest = self.head.min(self.body).min(self.write);
+        (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! | step | file | question |
 //! |---|---|---|
+//! | head | [`head`] | may it be served at all, by its head alone? |
 //! | identity | [`identity`] | who is it? Elasticsearch says |
 //! | tenant | [`tenant`] | on whose account? |
 //! | limits | [`limits`] | is there room for it? |
@@ -11,6 +12,7 @@
 
 pub(crate) mod callers;
 mod credentials;
+pub(crate) mod head;
 pub(crate) mod identity;
 pub(crate) mod limits;
 pub(crate) mod tenant;

@@ -1,16 +1,16 @@
 //! One request from its head to the head of its response: classify, then one file per kind.
 
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderValue};
+use http::header::{EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 
+use crate::accept::Watch;
 use crate::audit::{Asked, AuditLog};
 use crate::body::{RequestBody, ResponseBody, discard};
 use crate::brake::Brake;
@@ -19,7 +19,7 @@ use crate::config::ProxyConfig;
 use crate::documents::DocumentCache;
 use crate::door::callers::Callers;
 use crate::door::limits::Meter;
-use crate::door::{self, Peer};
+use crate::door::{self, Peer, head};
 use crate::intercept;
 use crate::intercept::first_time::Sparse;
 use crate::intercept::write::Held;
@@ -55,6 +55,8 @@ pub struct Proxy {
     pub(crate) audit: Option<Arc<AuditLog>>,
     /// What is held of writes in flight.
     pub(crate) writes_held: Arc<Held>,
+    /// What is held of bodies that are read to be understood.
+    pub(crate) intercepted: Arc<Held>,
     pub(crate) shadow_slots: Arc<tokio::sync::Semaphore>,
     /// Where background work (shadow comparisons) runs: not on the workers.
     pub(crate) background: tokio::runtime::Handle,
@@ -72,6 +74,7 @@ impl Proxy {
         telemetry: Telemetry,
     ) -> Self {
         Self {
+            intercepted: Held::new(config.intercept_memory as usize, telemetry.wire.intercepted.clone()),
             writes_held: Held::new(config.write_memory as usize, telemetry.writes.held.clone()),
             brake: Brake::new(config.passed_knn),
             sparse_filters: Sparse::new(),
@@ -136,12 +139,13 @@ impl Worker {
         Self { shared, pool }
     }
 
-    /// Serves one request; the service function of every connection.
+    /// Serves one request.
     pub(crate) async fn serve(
         self: Rc<Self>,
         peer: &Arc<Peer>,
         request: Request<Incoming>,
-    ) -> Result<Response<ResponseBody>, Infallible> {
+        watch: &Rc<Watch>,
+    ) -> Response<ResponseBody> {
         let started = Instant::now();
         let telemetry = &self.shared.telemetry;
         let _in_flight = InFlight::enter(telemetry);
@@ -151,7 +155,7 @@ impl Worker {
         let mut asked = self.shared.audit.as_ref().map(|_| Box::new(Asked::of(&parts)));
 
         let mut account = None;
-        let (mut response, served) = match self.refuse_by_head(&parts) {
+        let (mut response, served) = match head::refuse(&parts, &self.shared.config) {
             Some(reply) => reply,
             None => {
                 // hyper has answered the client's expectation once the body is read; any other
@@ -175,7 +179,12 @@ impl Worker {
                         let ticket = caller.ticket.clone();
                         let meter = ticket.as_ref().and_then(|ticket| Meter::of(ticket, &route, &parts));
                         parts.extensions.insert(caller);
-                        let body = RequestBody::streamed(body, self.shared.config.max_body_bytes);
+                        let body = RequestBody::streamed(
+                            body,
+                            self.shared.config.max_body_bytes,
+                            Rc::clone(watch),
+                            &self.shared.intercepted,
+                        );
                         let body = body.metered_by(meter);
                         let (response, served) =
                             self.dispatch(&route, ClientRequest { parts, body }, started).await;
@@ -203,14 +212,7 @@ impl Worker {
         }
         let account = account.as_ref().map(|(tenant, rule)| (tenant.name(), rule.name()));
         telemetry.served(route.name(), served, response.status().as_u16(), started.elapsed(), account);
-        Ok(response)
-    }
-
-    /// A body that is declared too large is refused before it is read.
-    fn refuse_by_head(&self, parts: &Parts) -> Option<Reply> {
-        let length: u64 = parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
-        (length > self.shared.config.max_body_bytes)
-            .then(|| (respond::too_large(), Served::new("refuse", "body_too_large")))
+        response
     }
 
     async fn dispatch(&self, route: &Route, request: ClientRequest, started: Instant) -> Reply {
@@ -269,7 +271,7 @@ impl Worker {
         request: ClientRequest,
     ) -> Result<Response<upstream::UpstreamBody>, UpstreamError> {
         let ClientRequest { mut parts, body } = request;
-        upstream::strip_hop_by_hop(&mut parts.headers);
+        upstream::strip_connection(&mut parts.headers);
         upstream::strip_ours(&mut parts.headers);
         // Origin form, whatever form the client used.
         if parts.uri.scheme().is_some()
@@ -320,7 +322,9 @@ mod tests {
     /// hyper moves the future of each request into its place on the heap.
     #[test]
     fn the_future_of_a_request_is_small() {
-        fn size<'w, F>(_: impl Fn(Rc<Worker>, &'w Arc<Peer>, Request<Incoming>) -> F) -> usize {
+        fn size<'w, F>(
+            _: impl Fn(Rc<Worker>, &'w Arc<Peer>, Request<Incoming>, &'w Rc<Watch>) -> F,
+        ) -> usize {
             size_of::<F>()
         }
         let size = size(Worker::serve);

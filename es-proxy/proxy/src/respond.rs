@@ -5,7 +5,9 @@ use std::io::Write;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::body::ResponseBody;
@@ -74,6 +76,15 @@ pub(crate) fn too_many(
     let mut response = error_with_body(request, StatusCode::TOO_MANY_REQUESTS, body);
     let seconds = retry_after.as_secs_f64().ceil().max(1.0) as u64;
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+/// 500 where a bug of ours ended a request; its connection ends with it.
+pub(crate) fn panicked() -> Response<ResponseBody> {
+    let reason = "the proxy could not serve this request; its log says why";
+    let body = es_wire::error_body(500, "internal_proxy_exception", reason);
+    let mut response = error_with_body(&HeaderMap::new(), StatusCode::INTERNAL_SERVER_ERROR, body);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

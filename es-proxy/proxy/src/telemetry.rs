@@ -1,6 +1,7 @@
 //! What is counted. Names are those of the code and of the docs; labels have few values by
 //! construction (routes, ways and reasons are words in the source).
 
+mod wire;
 mod writes;
 
 use std::sync::atomic::AtomicU64;
@@ -15,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 use crate::documents;
 use crate::door::callers;
+pub(crate) use crate::telemetry::wire::WireMetrics;
 use crate::telemetry::writes::WriteMetrics;
 
 /// How a request was served, and why so.
@@ -72,6 +74,7 @@ pub struct Telemetry {
     pub(crate) documents: documents::Metrics,
     pub(crate) callers: callers::Metrics,
     pub(crate) writes: WriteMetrics,
+    pub(crate) wire: WireMetrics,
     pub(crate) connections: Gauge,
     pub(crate) in_flight: Gauge,
 }
@@ -98,6 +101,7 @@ impl Telemetry {
             documents: documents::Metrics::new(registry),
             callers: callers::Metrics::new(registry),
             writes: WriteMetrics::new(registry),
+            wire: WireMetrics::new(registry),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
         };

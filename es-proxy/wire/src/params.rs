@@ -8,8 +8,8 @@ pub struct Params(pub Vec<(String, String)>);
 
 impl Params {
     /// Decodes a query string (without the `?`): separators `&` and `;`, `+` as a blank, a name
-    /// without `=` has an empty value. `None` if an escape is malformed or not UTF-8: Elasticsearch
-    /// answers such requests with an error of its own.
+    /// without `=` has an empty value. `None` if an escape is malformed or not UTF-8 (Elasticsearch
+    /// answers such requests with an error of its own), or where a raw byte is above ASCII.
     pub fn parse(query: &str) -> Option<Self> {
         let mut pairs = Vec::new();
         for part in query.split(['&', ';']).filter(|part| !part.is_empty()) {
@@ -52,10 +52,8 @@ impl Params {
 
     /// Whether a name stands more than once.
     pub fn has_duplicates(&self) -> bool {
-        self.0
-            .iter()
-            .enumerate()
-            .any(|(at, (name, _))| self.0[..at].iter().any(|(earlier, _)| earlier == name))
+        let mut seen = std::collections::HashSet::new();
+        self.0.iter().any(|(name, _)| !seen.insert(name.as_str()))
     }
 }
 
@@ -65,7 +63,7 @@ impl Params {
 pub struct BadFlag;
 
 fn decode(text: &str) -> Option<String> {
-    if !escapes_are_whole(text) {
+    if !text.is_ascii() || !escapes_are_whole(text) {
         return None;
     }
     let blanks = text.replace('+', " ");
@@ -100,7 +98,7 @@ mod tests {
 
     #[test]
     fn malformed_escapes_are_not_ours() {
-        for query in ["a=%", "a=%2", "%zz=1", "a=%ff"] {
+        for query in ["a=%", "a=%2", "%zz=1", "a=%ff", "a=é"] {
             assert_eq!(Params::parse(query), None, "{query}");
         }
     }

@@ -9,7 +9,8 @@ pub type Segments = Vec<String>;
 
 /// Splits first and decodes each part after, so that `%2F` stays inside its segment and `%2C` becomes
 /// a comma. Trailing slashes are ignored; a double slash elsewhere, a missing first slash or a
-/// malformed escape is not ours. `+` stays a plus.
+/// malformed escape is not ours, nor a raw byte above ASCII, which Elasticsearch reads as another
+/// character than its UTF-8. `+` stays a plus.
 pub fn segments(path: &str) -> Option<Segments> {
     let inner = path.strip_prefix('/')?.trim_end_matches('/');
     if inner.is_empty() {
@@ -20,7 +21,7 @@ pub fn segments(path: &str) -> Option<Segments> {
 }
 
 fn segment(raw: &str) -> Option<String> {
-    if raw.is_empty() || !escapes_are_whole(raw) {
+    if raw.is_empty() || !raw.is_ascii() || !escapes_are_whole(raw) {
         return None;
     }
     percent_decode_str(raw).decode_utf8().ok().map(|decoded| decoded.into_owned())
@@ -39,7 +40,7 @@ mod tests {
 
     #[test]
     fn odd_paths_are_not_ours() {
-        for path in ["", "a", "//", "//m2/_search", "/a//b", "/a%", "/a%ff"] {
+        for path in ["", "a", "//", "//m2/_search", "/a//b", "/a%", "/a%ff", "/é"] {
             assert_eq!(segments(path), None, "{path}");
         }
     }

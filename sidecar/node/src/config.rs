@@ -13,8 +13,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 use es_proxy::units::{Bytes, Time};
 use es_proxy::{
-    AddressLimits, Advertise, AdvertisedNodes, AuditEvents, AuditTarget, HostPort, Mode, PassedKnnLimits,
-    ProxyConfig, SecurityMode, TenantConfig, TenantSpec, Tenants, UpstreamAddress,
+    AddressLimits, Advertise, AdvertisedNodes, AuditEvents, AuditTarget, ClientTimeouts, HeadLimits,
+    HostPort, Mode, PassedKnnLimits, ProxyConfig, SecurityMode, TenantConfig, TenantSpec, Tenants,
+    UpstreamAddress,
 };
 use es_wire::{AllowedVersions, IndexPatterns};
 use ipnet::IpNet;
@@ -208,6 +209,19 @@ layer! {
     max_connections: usize, "OUTRIGGER_MAX_CONNECTIONS", "N";
     /// Largest request body, as http.max_content_length of Elasticsearch [default: 100mb].
     max_body: Word<Bytes>, "OUTRIGGER_MAX_BODY", "SIZE";
+    /// Longest request line, as http.max_initial_line_length of Elasticsearch [default: 4kb].
+    max_initial_line: Word<Bytes>, "OUTRIGGER_MAX_INITIAL_LINE", "SIZE";
+    /// Longest headers of a request together, as http.max_header_size of Elasticsearch [default: 16kb].
+    max_header: Word<Bytes>, "OUTRIGGER_MAX_HEADER", "SIZE";
+    /// Memory for request bodies that are read to be understood, of all requests together; beyond it searches
+    /// pass unread [default: 256mb].
+    intercept_memory: Word<Bytes>, "OUTRIGGER_INTERCEPT_MEMORY", "SIZE";
+    /// How long a client may take for the head of a request; idle connections stay [default: 60s].
+    client_head_timeout: Word<Time>, "OUTRIGGER_CLIENT_HEAD_TIMEOUT", "TIME";
+    /// How long a client may pause within the body of a request [default: 5m].
+    client_body_timeout: Word<Time>, "OUTRIGGER_CLIENT_BODY_TIMEOUT", "TIME";
+    /// How long a client may leave a response that it asked for untaken [default: 10m].
+    client_write_timeout: Word<Time>, "OUTRIGGER_CLIENT_WRITE_TIMEOUT", "TIME";
     /// Memory for documents of earlier hits, so that a search that finds them again need not ask
     /// Elasticsearch; 0 for none [default: 64mb].
     document_cache: Word<Bytes>, "OUTRIGGER_DOCUMENT_CACHE", "SIZE";
@@ -410,6 +424,9 @@ fn proxy_config(layer: &Layer) -> anyhow::Result<ProxyConfig> {
         workers: positive(layer.workers, defaults.workers, "workers")?,
         max_connections: positive(layer.max_connections, defaults.max_connections, "max_connections")?,
         max_body_bytes: layer.max_body.as_ref().map_or(defaults.max_body_bytes, |word| word.0.0),
+        head: head_limits(layer, defaults.head)?,
+        client_timeouts: client_timeouts(layer, defaults.client_timeouts)?,
+        intercept_memory: layer.intercept_memory.as_ref().map_or(defaults.intercept_memory, |word| word.0.0),
         document_cache_bytes: layer
             .document_cache
             .as_ref()
@@ -430,6 +447,29 @@ fn proxy_config(layer: &Layer) -> anyhow::Result<ProxyConfig> {
         passed_knn: limits,
         tenants: Arc::new(Tenants::new(tenants).map_err(anyhow::Error::msg)?),
         ..defaults
+    })
+}
+
+fn head_limits(layer: &Layer, defaults: HeadLimits) -> anyhow::Result<HeadLimits> {
+    let limit = |word: &Option<Word<Bytes>>, default: usize, name: &str| match word {
+        // What is read of a head at all is 64 KiB.
+        Some(Word(Bytes(bytes))) if !(1 << 10..=48 << 10).contains(bytes) => {
+            bail!("{name} must be from 1kb to 48kb")
+        }
+        Some(Word(Bytes(bytes))) => Ok(*bytes as usize),
+        None => Ok(default),
+    };
+    Ok(HeadLimits {
+        max_line_bytes: limit(&layer.max_initial_line, defaults.max_line_bytes, "max_initial_line")?,
+        max_header_bytes: limit(&layer.max_header, defaults.max_header_bytes, "max_header")?,
+    })
+}
+
+fn client_timeouts(layer: &Layer, defaults: ClientTimeouts) -> anyhow::Result<ClientTimeouts> {
+    Ok(ClientTimeouts {
+        head: time(layer.client_head_timeout.clone(), defaults.head, "client_head_timeout")?,
+        body: time(layer.client_body_timeout.clone(), defaults.body, "client_body_timeout")?,
+        write: time(layer.client_write_timeout.clone(), defaults.write, "client_write_timeout")?,
     })
 }
 
@@ -509,6 +549,12 @@ impl fmt::Display for Config {
         writeln!(f, "workers = {}", proxy.workers)?;
         writeln!(f, "max_connections = {}", proxy.max_connections)?;
         text(f, "max_body", &Bytes(proxy.max_body_bytes))?;
+        text(f, "max_initial_line", &Bytes(proxy.head.max_line_bytes as u64))?;
+        text(f, "max_header", &Bytes(proxy.head.max_header_bytes as u64))?;
+        text(f, "intercept_memory", &Bytes(proxy.intercept_memory))?;
+        text(f, "client_head_timeout", &Time(proxy.client_timeouts.head))?;
+        text(f, "client_body_timeout", &Time(proxy.client_timeouts.body))?;
+        text(f, "client_write_timeout", &Time(proxy.client_timeouts.write))?;
         if let Some(budget) = self.memory_budget {
             text(f, "memory_budget", &Bytes(budget))?;
         }
@@ -651,6 +697,9 @@ mod tests {
             ("identity_ttl = '0s'", "identity_ttl"),
             ("identity_cache = 0", "identity_cache"),
             ("usage_interval = '0s'", "usage_interval"),
+            ("client_head_timeout = '0s'", "client_head_timeout"),
+            ("max_initial_line = '1mb'", "max_initial_line"),
+            ("max_header = '0kb'", "max_header"),
             ("upstream_auth = 'secret'", "user:password"),
             ("tenant_header_from = '10.0.0.0/99'", "10.0.0.0/99"),
             ("tenant_header = 'a b'", "a b"),

@@ -103,7 +103,10 @@ async fn translate(
         Ok(peeked) => peeked,
         Err(failure) => return Err(worker.failed(&parts.headers, &failure.into())),
     };
-    let plain = read.and_then(|bytes| inflated(&parts.headers, bytes, cap));
+    let plain = match read {
+        Some(bytes) => inflated(worker, &parts.headers, bytes, cap).await,
+        None => None,
+    };
     let text = plain
         .as_deref()
         .and_then(|bytes| std::str::from_utf8(bytes).ok())

@@ -139,7 +139,8 @@ pub(super) async fn text_of(worker: &Worker, request: ClientRequest) -> Result<(
     let ClientRequest { parts, body } = request;
     let cap = worker.shared.config.max_intercept_bytes;
     let read = match body.peek(cap).await {
-        Ok((_, read)) => read.and_then(|bytes| inflated(&parts.headers, bytes, cap)),
+        Ok((_body, Some(bytes))) => inflated(worker, &parts.headers, bytes, cap).await,
+        Ok((_, None)) => None,
         Err(failure) => return Err(worker.failed(&parts.headers, &failure.into())),
     };
     let text = read.and_then(|bytes| String::from_utf8(bytes.into()).ok());

@@ -23,8 +23,7 @@ use crate::respond::is_media_type;
 use crate::telemetry::Served;
 use crate::upstream::UpstreamBody;
 pub(crate) use inflate::Inflate;
-pub(crate) use share::Held;
-use share::Share;
+pub(crate) use share::{Held, Share};
 use watch::RequestWatch;
 pub(crate) use watch::{WatchedResponse, Watching};
 

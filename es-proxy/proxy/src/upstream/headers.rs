@@ -5,6 +5,9 @@ use http::header::{CONNECTION, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRA
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const HOP_BY_HOP: [HeaderName; 7] =
+    [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS];
 
 /// Asks for `x-outrigger` on the response.
 pub(crate) const EXPLAIN: HeaderName = HeaderName::from_static("x-outrigger-explain");
@@ -14,7 +17,17 @@ pub(crate) const MODE: HeaderName = HeaderName::from_static("x-outrigger-mode");
 /// Says how many lists a search visits in each shard, for experiments.
 pub(crate) const NPROBE: HeaderName = HeaderName::from_static("x-outrigger-nprobe");
 
-/// Removes what belongs to the connection that the message came on, in either direction.
+/// Removes what belongs to a client's connection. Other headers stay although `Connection` names them: who else
+/// can write that header could take from a request what says whose it is, or what a load balancer put there,
+/// and Elasticsearch itself pays no heed to such names.
+pub(crate) fn strip_connection(headers: &mut HeaderMap) {
+    headers.remove(CONNECTION);
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Removes what belongs to the connection that a response came on, and what it says does.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
@@ -27,11 +40,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         for name in named {
             headers.remove(name);
         }
-        headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
+    strip_connection(headers);
 }
 
 /// Removes the headers that are addressed to us.
@@ -64,5 +74,23 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "x-opaque-id"]);
+    }
+
+    #[test]
+    fn a_client_cannot_have_other_headers_removed() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, Authorization, X-Forwarded-For, upgrade"),
+            ("authorization", "Basic eDp5"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABkAARAAAAAAAIAAAAA"),
+        ] {
+            headers.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        strip_connection(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["authorization", "x-forwarded-for"]);
     }
 }

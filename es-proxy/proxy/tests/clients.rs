@@ -1,0 +1,208 @@
+//! Clients that hold us up, and what becomes of a request that meets a bug: seen from raw sockets.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::one_index::OneIndex;
+use common::{Upstream, proxy_from, proxy_on, read_response, send};
+use es_proxy::{BoxFuture, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, Mode, Modes, ProxyConfig};
+use es_wire::IndexInfo;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+const ASK: &str = "GET /_cluster/health HTTP/1.1\r\nHost: es\r\n\r\n";
+
+async fn proxy(
+    upstream: SocketAddr,
+    registry: &mut Registry,
+    change: impl FnOnce(&mut ProxyConfig),
+) -> SocketAddr {
+    let modes = Arc::new(Modes::new(Mode::Serve));
+    proxy_on(upstream, OneIndex::new(true), modes, registry, change).await
+}
+
+fn metric(registry: &Registry, name: &str) -> u64 {
+    let mut text = String::new();
+    encode(&mut text, registry).unwrap();
+    let line =
+        text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Waits for the end of a connection; what came before it.
+async fn end_of(stream: &mut TcpStream) -> Vec<u8> {
+    let mut received = Vec::new();
+    let reading = async {
+        let mut part = [0; 4096];
+        while let Ok(count) = stream.read(&mut part).await {
+            if count == 0 {
+                break;
+            }
+            received.extend_from_slice(&part[..count]);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), reading).await.expect("the connection ends");
+    received
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut_and_idle_connections_stay() {
+    let upstream = Upstream::answering(OK).await;
+    let mut registry = Registry::default();
+    let limit = Duration::from_millis(200);
+    let proxy = proxy(upstream.address, &mut registry, |config| config.client_timeouts.head = limit).await;
+    let mut idle = TcpStream::connect(proxy).await.unwrap();
+    idle.write_all(ASK.as_bytes()).await.unwrap();
+    read_response(&mut idle).await;
+
+    let mut slow = TcpStream::connect(proxy).await.unwrap();
+    let began = Instant::now();
+    slow.write_all(b"GET /_cluster/health HTTP/1.1\r\nX: ").await.unwrap();
+    let (mut reading, mut writing) = slow.into_split();
+    // One byte now and then does not help.
+    let dripping = tokio::spawn(async move {
+        while writing.write_all(b"y").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let mut rest = Vec::new();
+    let _ =
+        tokio::time::timeout(Duration::from_secs(10), reading.read_to_end(&mut rest)).await.expect("it ends");
+    assert!(began.elapsed() >= limit, "{:?}", began.elapsed());
+    dripping.abort();
+    assert_eq!(metric(&registry, "outrigger_connections_ended_total{reason=\"head_timeout\"}"), 1);
+
+    // Far older than any limit by now.
+    tokio::time::sleep(limit * 3).await;
+    idle.write_all(ASK.as_bytes()).await.unwrap();
+    assert!(read_response(&mut idle).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_cut() {
+    let upstream = Upstream::answering(OK).await;
+    let mut registry = Registry::default();
+    let limit = Duration::from_millis(200);
+    let proxy = proxy(upstream.address, &mut registry, |config| config.client_timeouts.body = limit).await;
+    for path in ["/i/_search", "/_cluster/reroute", "/_bulk"] {
+        let mut client = TcpStream::connect(proxy).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: es\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        assert!(end_of(&mut client).await.is_empty(), "{path}");
+    }
+    assert_eq!(metric(&registry, "outrigger_connections_ended_total{reason=\"body_timeout\"}"), 3);
+    assert_eq!(metric(&registry, "outrigger_intercepted_bytes"), 0, "what was read of them is gone");
+}
+
+#[tokio::test]
+async fn a_response_that_nobody_takes_is_cut_and_one_that_is_late_is_not() {
+    let mut registry = Registry::default();
+    let limit = Duration::from_millis(200);
+    let upstream = Upstream::streaming(256 << 20).await;
+    let proxy = proxy(upstream.address, &mut registry, |config| config.client_timeouts.write = limit).await;
+    let mut client = TcpStream::connect(proxy).await.unwrap();
+    client.write_all(ASK.as_bytes()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), upstream.closed()).await.expect("the upstream is let go");
+    assert_eq!(metric(&registry, "outrigger_connections_ended_total{reason=\"write_timeout\"}"), 1);
+
+    // Elasticsearch may take longer than any client may.
+    let silent = Upstream::answering("").await;
+    let mut registry = Registry::default();
+    let all = |config: &mut ProxyConfig| {
+        config.client_timeouts.head = limit;
+        config.client_timeouts.body = limit;
+        config.client_timeouts.write = limit;
+        config.response_timeout = limit * 4;
+    };
+    let proxy = self::proxy(silent.address, &mut registry, all).await;
+    assert!(send(proxy, ASK).await.starts_with("HTTP/1.1 504"));
+}
+
+#[tokio::test]
+async fn the_oldest_idle_connections_make_room_for_new_ones() {
+    let upstream = Upstream::answering(OK).await;
+    let mut registry = Registry::default();
+    let proxy = proxy(upstream.address, &mut registry, |config| config.max_connections = 8).await;
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        let mut client = TcpStream::connect(proxy).await.unwrap();
+        client.write_all(ASK.as_bytes()).await.unwrap();
+        read_response(&mut client).await;
+        idle.push(client);
+    }
+    for _ in 0..20 {
+        assert!(send(proxy, ASK).await.starts_with("HTTP/1.1 200"));
+    }
+    assert!(end_of(&mut idle[0]).await.is_empty(), "the oldest one made room");
+    assert!(metric(&registry, "outrigger_connections_ended_total{reason=\"made_room\"}") >= 1);
+}
+
+#[tokio::test]
+async fn bodies_together_hold_no_more_than_they_may() {
+    let upstream = Upstream::answering(OK).await;
+    let mut registry = Registry::default();
+    let proxy = proxy(upstream.address, &mut registry, |config| config.intercept_memory = 1 << 10).await;
+    let body = format!("{{\"query\":{{\"match\":{{\"t\":\"{}\"}}}}}}", "x".repeat(100_000));
+    let request = format!(
+        "POST /i/_search HTTP/1.1\r\nHost: es\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert!(send(proxy, &request).await.starts_with("HTTP/1.1 200"), "it passes unread");
+    assert!(upstream.request().await.ends_with(&body));
+    assert_eq!(
+        metric(&registry, "outrigger_requests_total{route=\"search\",way=\"pass\",reason=\"body_not_read\"}"),
+        1
+    );
+    assert_eq!(metric(&registry, "outrigger_intercepted_bytes"), 0);
+}
+
+/// Has a bug.
+struct Broken;
+
+impl KnnSource for Broken {
+    fn knn<'a>(&'a self, _: KnnQuestion<'a>) -> BoxFuture<'a, Result<Vec<KnnHit>, KnnUnavailable>> {
+        Box::pin(async { panic!("a bug") })
+    }
+    fn vectors(&self, _: &IndexInfo, _: &str) -> u64 {
+        0
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_request_and_is_counted() {
+    let upstream = Upstream::answering(OK).await;
+    let mut registry = Registry::default();
+    let modes = Arc::new(Modes::new(Mode::Serve));
+    let one_worker = |config: &mut ProxyConfig| config.workers = 1;
+    let proxy =
+        proxy_from(upstream.address, OneIndex::new(true), Arc::new(Broken), modes, &mut registry, one_worker)
+            .await;
+    let body = r#"{"knn":{"field":"v","query_vector":[1,2],"k":1,"num_candidates":1},"_source":false}"#;
+    let search = format!(
+        "POST /i/_search HTTP/1.1\r\nHost: es\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut neighbour = TcpStream::connect(proxy).await.unwrap();
+    for round in 1..=3 {
+        let mut client = TcpStream::connect(proxy).await.unwrap();
+        client.write_all(search.as_bytes()).await.unwrap();
+        let answer = String::from_utf8(end_of(&mut client).await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("\"status\":500"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        assert_eq!(metric(&registry, "outrigger_panics_total"), round);
+        assert_eq!(metric(&registry, "outrigger_in_flight"), 0);
+        neighbour.write_all(ASK.as_bytes()).await.unwrap();
+        assert!(
+            read_response(&mut neighbour).await.starts_with("HTTP/1.1 200"),
+            "others are served as before"
+        );
+    }
+}
