@@ -90,7 +90,11 @@ impl Outrigger {
 
     /// Waits until `index` is learnt and searchable here; its report.
     pub async fn learnt(&self, index: &str) -> Value {
-        let api = self.api();
+        self.learnt_by(&self.api(), index).await
+    }
+
+    /// The same, asked by calls that carry credentials.
+    pub async fn learnt_by(&self, api: &Api, index: &str) -> Value {
         let path = format!("/_ivf/{index}/_stats");
         eventually(&format!("[{index}] is learnt"), Duration::from_secs(120), || async {
             let reply = api.try_get(&path).await?;

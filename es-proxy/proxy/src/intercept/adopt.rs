@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::intercept::own::{answer, ask, encoded, refuse, text_of};
+use crate::intercept::privilege::{self, Needs};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::respond;
 use crate::telemetry::Served;
@@ -48,6 +49,11 @@ async fn change(worker: &Worker, parts: &Parts, index: &str, field: &str, change
         let reason = format!("[{index}] is not one index; fields are adopted one index at a time");
         return refuse(parts, StatusCode::BAD_REQUEST, "illegal_argument_exception", &reason);
     };
+    // Also where nothing will have to be changed, or cannot be.
+    let needs = Needs::Index { name: &concrete, privilege: "manage", action: "indices:admin/mapping/put" };
+    if let Err(refusal) = privilege::check(worker, parts, needs).await {
+        return refusal;
+    }
     let update = match change_key(&mapping, field, change, caps) {
         Ok(update) => update,
         Err(error) if error.kind == "resource_not_found_exception" => {

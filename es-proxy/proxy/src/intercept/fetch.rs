@@ -68,11 +68,16 @@ impl<'h> Documents<'h> {
         let concrete = plan.targets.iter().map(|target| &*target.index.name);
         let indices: Vec<&str> = concrete.filter(|name| holds_one(name)).collect();
         let ids: Vec<&str> = self.missing.iter().map(|hit| hit.id).collect();
+        let (names, reached) = match &plan.names {
+            Some(names) => (names.split(',').collect(), plan.targets.len()),
+            None => {
+                let reached = indices.len();
+                (indices, reached)
+            }
+        };
         // The same id may stand in each of them.
-        let size = (ids.len() * indices.len()).min(MAX_HITS);
-        let body = plan.search.fetch_body(&ids, size);
-        let names = plan.names.as_deref().map(|names| names.split(',').collect());
-        (names.unwrap_or(indices), body)
+        let size = (ids.len() * reached).min(MAX_HITS);
+        (names, plan.search.fetch_body(&ids, size))
     }
 
     /// The answer of the search. `response` is Elasticsearch's to [`Documents::question`]; its documents are

@@ -17,13 +17,14 @@ use crate::telemetry::Served;
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// What a request needs of Elasticsearch's privileges.
+/// What a request needs of Elasticsearch's privileges: an action, and the privilege by which it is commonly
+/// granted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Needs<'a> {
-    /// A privilege on an index, or on whatever else has that name.
-    Index { name: &'a str, privilege: &'static str, action: &'static str },
-    /// A privilege in the cluster.
-    Cluster { privilege: &'static str, action: &'static str },
+    /// On an index, or on whatever else has that name.
+    Index { name: &'a str, action: &'static str, privilege: &'static str },
+    /// In the cluster.
+    Cluster { action: &'static str, privilege: &'static str },
 }
 
 #[derive(Deserialize)]
@@ -38,10 +39,10 @@ pub(crate) async fn check(worker: &Worker, parts: &Parts, needs: Needs<'_>) -> R
         return Ok(());
     }
     let (body, action) = match needs {
-        Needs::Index { name, privilege, action } => {
-            (json!({"index": [{"names": [name], "privileges": [privilege]}]}), action)
+        Needs::Index { name, action, .. } => {
+            (json!({"index": [{"names": [name], "privileges": [action]}]}), action)
         }
-        Needs::Cluster { privilege, action } => (json!({"cluster": [privilege]}), action),
+        Needs::Cluster { action, .. } => (json!({"cluster": [action]}), action),
     };
     let uri = Uri::from_static("/_security/user/_has_privileges");
     let request = json_request(parts, Method::POST, uri, Some(body.to_string()));
