@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::door::tenant::Quotas;
 use crate::quota::amount::{Amount, Exceeded, Resource};
 use crate::quota::crossing::{Crossing, Crossings};
-use crate::quota::pending::{Cut, Pending};
+use crate::quota::pending::{Cut, Pending, Seen};
 
 /// An index that was let in and that the catalog does not have after so long was not created.
 const CREATION: Duration = Duration::from_secs(60);
@@ -143,13 +143,13 @@ impl Account {
         &self,
         cut: Cut,
         measured: Amount,
-        refreshes: impl Fn(&str) -> Option<u64>,
+        seen: impl Fn(&str) -> Seen,
         census: Census,
         catalog: &Catalog,
     ) -> Vec<Crossing> {
         let (mut state, now) = (self.state.lock(), Instant::now());
         state.measured = Some(measured);
-        state.pending.measured(cut, now, refreshes);
+        state.pending.measured(cut, now, seen);
         let usage = state.usage(census, catalog, now).total();
         state.crossings.update(usage, &self.quotas, now)
     }
@@ -225,7 +225,9 @@ mod tests {
         let (catalog, many) = (Catalog::empty(), Amount { vectors: 9, ..Amount::default() });
         assert!(!account.is_known());
         assert_eq!(
-            account.measured(account.measuring(), many, |_| None, Amount::default(), &catalog).len(),
+            account
+                .measured(account.measuring(), many, |_| Seen::default(), Amount::default(), &catalog)
+                .len(),
             1
         );
         assert!(account.is_known());
@@ -241,7 +243,7 @@ mod tests {
         let before = account(Quotas { vectors: Some(10), ..Quotas::default() });
         let (catalog, none) = (Catalog::empty(), Amount::default());
         let five = Amount { vectors: 5, ..none };
-        before.measured(before.measuring(), five, |_| None, none, &catalog);
+        before.measured(before.measuring(), five, |_| Seen::default(), none, &catalog);
         let admitted = before.admit("acme-1", five, none, &catalog).unwrap();
         let after = Account::new(
             "acme",

@@ -18,7 +18,7 @@ use crate::door::tenant::names::Names;
 use crate::quota::account::{Account, Census, Usage};
 use crate::quota::amount::{Amount, Resource};
 use crate::quota::metrics::QuotaMetrics;
-use crate::quota::pending::Cut;
+use crate::quota::pending::{Cut, Seen};
 
 /// What a measurement found in one index.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +33,8 @@ pub struct IndexMeasured {
 pub struct Ledger {
     table: ArcSwap<Table>,
     census: Mutex<Option<CountedAt>>,
+    /// What the newest measurement found.
+    last: ArcSwap<HashMap<String, IndexMeasured>>,
     measured: watch::Sender<u64>,
     pub(crate) metrics: QuotaMetrics,
 }
@@ -76,6 +78,7 @@ impl Ledger {
         Arc::new(Self {
             table: ArcSwap::default(),
             census: Mutex::default(),
+            last: ArcSwap::default(),
             measured: watch::channel(0).0,
             metrics: QuotaMetrics::new(registry),
         })
@@ -210,25 +213,32 @@ impl Ledger {
     pub fn measured(
         &self,
         measuring: Measuring,
-        indices: &HashMap<String, IndexMeasured>,
+        indices: HashMap<String, IndexMeasured>,
         catalog: &Arc<Catalog>,
     ) {
-        let Measuring { table, cuts } = measuring;
+        let (Measuring { table, cuts }, indices) = (measuring, Arc::new(indices));
         let mut sums = vec![Amount::default(); table.accounts.len()];
-        for (index, measured) in indices {
+        for (index, measured) in &*indices {
             if let Some(number) = table.owner(index) {
                 sums[number] = sums[number].plus(measured.amount);
             }
         }
         let counts = self.counts(&table, catalog);
-        let refreshes = |written: &str| {
-            let written = catalog.written(written).map(|index| Arc::clone(&index.name));
-            written.and_then(|name| indices.get(&*name)).map(|measured| measured.refreshes)
+        let before = self.last.swap(Arc::clone(&indices));
+        let seen = |written: &str| {
+            let name =
+                catalog.written(written).map_or_else(|| written.into(), |index| Arc::clone(&index.name));
+            let now = indices.get(&*name).copied();
+            let before = before.get(&*name).map_or(Amount::default(), |before| before.amount);
+            Seen {
+                grown: now.map_or(Amount::default(), |now| now.amount.minus(before)),
+                refreshes: now.map(|now| now.refreshes),
+            }
         };
         self.metrics.begin();
         for (number, (account, cut)) in table.accounts.iter().zip(cuts).enumerate() {
             let census = counts.get(number).copied().unwrap_or_default();
-            let crossings = account.measured(cut, sums[number], refreshes, census, catalog);
+            let crossings = account.measured(cut, sums[number], seen, census, catalog);
             for crossing in crossings {
                 self.metrics.crossed(&account.tenant, &crossing);
             }
@@ -355,11 +365,11 @@ mod tests {
             .map(|(name, of)| (name.to_owned(), of))
             .into();
         assert_eq!(ledger.snapshot(&catalog), []);
-        ledger.measured(ledger.measuring(), &measured, &catalog);
+        ledger.measured(ledger.measuring(), measured.clone(), &catalog);
         let expected = Amount { vectors: 9, indices: 2, shards: 2, ..Amount::default() };
         assert_eq!(ledger.snapshot(&catalog), [("acme".to_owned(), expected)]);
         assert_eq!(ledger.metrics.crossings("acme", Resource::Vectors), 1);
-        ledger.measured(ledger.measuring(), &measured, &catalog);
+        ledger.measured(ledger.measuring(), measured.clone(), &catalog);
         assert_eq!(ledger.metrics.crossings("acme", Resource::Vectors), 1);
     }
 

@@ -1,11 +1,10 @@
 //! What was let in and is not in the measured numbers yet.
 //!
-//! Elasticsearch's numbers lag behind: its sizes count what a refresh wrote into segments. So what was let into an
-//! index counts beside the measured numbers until a measurement shows that the index was refreshed after a
-//! measurement which began after the write had ended. That counts some of it twice for one interval, and never
-//! leaves anything out while an index is refreshed at all. Where nothing refreshes it (nobody searches there),
-//! what was let in is forgotten after [`KEPT`]: how much that can be is bounded by Elasticsearch's own indexing
-//! buffer.
+//! Elasticsearch's numbers lag behind: they count what a refresh wrote into segments. So what was let into an index
+//! counts beside the measured numbers until they have grown by as much, or until the index was refreshed after a
+//! measurement which began after the write had ended. The first is how it goes; the second clears what never shows,
+//! such as a document that took the place of another. Where nothing refreshes an index (nobody searches there), what
+//! was let in is forgotten after [`KEPT`]: how much that can be is bounded by Elasticsearch's own indexing buffer.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -85,20 +84,28 @@ impl Pending {
         }
     }
 
-    /// It told how often each index was refreshed.
-    pub(crate) fn measured(&mut self, cut: Cut, now: Instant, refreshes: impl Fn(&str) -> Option<u64>) {
+    /// It found this.
+    pub(crate) fn measured(&mut self, cut: Cut, now: Instant, seen: impl Fn(&str) -> Seen) {
+        let mut cut: HashMap<Box<str>, Amount> = cut.0.into_iter().collect();
         for (index, entry) in &mut self.by_index {
-            let seen = refreshes(index);
-            entry.old = entry.old.filter(|old| {
-                let shown = seen.is_some_and(|seen| seen != old.refreshes);
-                !shown && now.duration_since(old.since) < KEPT
+            let Seen { grown, refreshes } = seen(index);
+            let new = cut.remove(index).unwrap_or_default();
+            let old = entry.old.take();
+            let old_amount = old.map_or(Amount::default(), |old| old.amount);
+            // What shows was there first.
+            let new_left = new.minus(grown.minus(old_amount));
+            let old_left = old.filter(|old| {
+                let is_shown = refreshes.is_some_and(|refreshes| refreshes != old.refreshes);
+                !is_shown && now.duration_since(old.since) < KEPT
             });
-        }
-        for (index, amount) in cut.0 {
-            let refreshes = refreshes(&index).unwrap_or(0);
-            let entry = self.by_index.entry(index).or_default();
-            let amount = entry.old.map_or(amount, |old| old.amount.plus(amount));
-            entry.old = Some(Old { amount, refreshes, since: now });
+            let old_left = old_left.map(|old| Old { amount: old.amount.minus(grown), ..old });
+            entry.old = match (old_left, new_left) {
+                (left, new) if new == Amount::default() => left.filter(|old| old.amount != new),
+                (left, new) => {
+                    let before = left.map_or(Amount::default(), |old| old.amount);
+                    Some(Old { amount: before.plus(new), refreshes: refreshes.unwrap_or(0), since: now })
+                }
+            };
         }
         self.by_index.retain(|_, entry| {
             entry.old.is_some() || entry.in_flight != Amount::default() || entry.new != Amount::default()
@@ -109,6 +116,15 @@ impl Pending {
         };
         self.total = self.by_index.values().map(of).fold(Amount::default(), Amount::plus);
     }
+}
+
+/// What a measurement says of an index.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    /// By how much it has more than in the measurement before.
+    pub(crate) grown: Amount,
+    /// How often it was refreshed, where that is known.
+    pub(crate) refreshes: Option<u64>,
 }
 
 /// What had ended when a measurement began.
@@ -136,9 +152,14 @@ mod tests {
 
         /// Ten seconds later; what is still counted.
         fn measure(&mut self, refreshes: u64) -> u64 {
+            self.measure_grown(refreshes, 0)
+        }
+
+        fn measure_grown(&mut self, refreshes: u64, grown: u64) -> u64 {
             self.now += Duration::from_secs(10);
             let cut = self.pending.measuring();
-            self.pending.measured(cut, self.now, |_| Some(refreshes));
+            let seen = Seen { grown: bytes(grown), refreshes: Some(refreshes) };
+            self.pending.measured(cut, self.now, |_| seen);
             self.pending.total().document_bytes
         }
     }
@@ -158,6 +179,23 @@ mod tests {
         assert_eq!(clock.measure(8), 10);
         assert_eq!(clock.measure(9), 0);
         assert!(clock.pending.by_index.is_empty());
+    }
+
+    #[test]
+    fn counts_until_the_measured_numbers_have_grown_by_as_much() {
+        let mut clock = clock();
+        clock.write(100);
+        assert_eq!(clock.measure_grown(7, 30), 70);
+        clock.write(10);
+        // The older shows first.
+        assert_eq!(clock.measure_grown(7, 75), 5);
+        assert_eq!(clock.measure_grown(7, 5), 0);
+        assert!(clock.pending.by_index.is_empty());
+        clock.write(100);
+        clock.measure(7);
+        clock.write(10);
+        // Two refreshes: what came between them was shown by the second at the latest, as far as it grew.
+        assert_eq!(clock.measure_grown(9, 104), 6);
     }
 
     #[test]

@@ -96,7 +96,7 @@ async fn measure(shared: &Shared) -> Result<(), CallError> {
                 (index, measured)
             });
             let indices = indices.collect();
-            shared.ledger.measured(measuring, &indices, &shared.sync.catalog());
+            shared.ledger.measured(measuring, indices, &shared.sync.catalog());
             Ok(())
         }
         Err(error) => {

@@ -127,7 +127,11 @@ impl Store {
 
     /// What is there now. Without the index: nothing.
     async fn state(&self) -> Result<Seen, StoreError> {
-        if self.shared.sync.catalog().index(INDEX).is_none() {
+        let catalog = self.shared.sync.catalog();
+        if catalog.version < 0 {
+            return Err(StoreError::Unavailable("the cluster state has not been read yet".to_owned()));
+        }
+        if catalog.index(INDEX).is_none() {
             return Ok(Seen::default());
         }
         let body = json!({
