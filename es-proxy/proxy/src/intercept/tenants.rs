@@ -8,6 +8,8 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use crate::audit::Change;
+use crate::door::Caller;
 use crate::door::tenant::{Quotas, Source, Tenant, TenantSpec};
 use crate::intercept::own::{self, answer, text_of};
 use crate::proxy::{ClientRequest, Reply, Worker};
@@ -95,10 +97,13 @@ async fn put(worker: &Worker, name: &str, request: ClientRequest) -> Result<Repl
     checked.map_err(|reason| bad_request(&parts, "illegal_argument_exception", &reason))?;
     not_in_file(worker, name, &parts)?;
     let (store, expected) = (store(worker, &parts)?, expected(&parts)?);
-    let is_new = !store.heard().tenants.contains_key(name);
+    let before = worker.shared.config.tenants.get(name).filter(|tenant| tenant.source() == Source::Stored);
+    let is_new = before.is_none();
     let version =
         store.put_tenant(name, &spec, expected, &who).await.map_err(|error| failed(&parts, &error))?;
     tracing::info!(tenant = name, by = who, seq_no = version.seq_no, "tenant changed");
+    let before = before.map_or_else(|| "null".to_owned(), |tenant| json!(tenant.spec()).to_string());
+    changed(worker, &parts, &who, name, "tenant", &before, &json!(spec).to_string());
     let result = if is_new { "created" } else { "updated" };
     let body = json!({
         "acknowledged": true, "tenant": name, "result": result,
@@ -115,10 +120,12 @@ async fn delete(worker: &Worker, name: &str, parts: &Parts) -> Result<Reply, Ref
     let who = access::admin(worker, parts).await?;
     not_in_file(worker, name, parts)?;
     let (store, expected) = (store(worker, parts)?, expected(parts)?);
+    let before = worker.shared.config.tenants.get(name).map(|tenant| json!(tenant.spec()).to_string());
     if !store.delete_tenant(name, expected).await.map_err(|error| failed(parts, &error))? {
         return Err(not_found(parts, name));
     }
     tracing::info!(tenant = name, by = who, "tenant deleted");
+    changed(worker, parts, &who, name, "tenant", before.as_deref().unwrap_or("null"), "null");
     Ok(answer(parts, json!({"acknowledged": true}).to_string(), "tenants"))
 }
 
@@ -249,6 +256,14 @@ fn expected(parts: &Parts) -> Result<Expected, Refusal> {
             let reason = "Validation Failed: 1: [if_seq_no] and [if_primary_term] belong together, and not to [op_type];";
             Err(bad_request(parts, "action_request_validation_exception", reason))
         }
+    }
+}
+
+/// Who changed what goes to the audit log.
+fn changed(worker: &Worker, parts: &Parts, by: &str, tenant: &str, what: &str, from: &str, to: &str) {
+    if let Some(audit) = &worker.shared.audit {
+        let origin = Caller::of(parts).map(|caller| caller.peer.address);
+        audit.changed(&Change { by, origin, tenant, what, from, to });
     }
 }
 

@@ -22,6 +22,8 @@ use crate::tenants::{Shared, history};
 
 /// Tenants that are read; the table of tenants takes no more.
 const MAX_TENANTS: usize = 100_000;
+/// Until Elasticsearch has answered once: what is stored holds soon after a start.
+const FIRST: Duration = Duration::from_millis(50);
 /// Requests of a tenant that are shown.
 const MAX_REQUESTS: usize = 1_000;
 
@@ -174,18 +176,18 @@ fn heard(found: Vec<Document<Value>>) -> StoredTenants {
 
 /// Follows changes until the runtime ends.
 pub(crate) async fn follow(store: Arc<Store>, every: Duration) {
-    let mut failing = false;
+    let (mut failing, mut pause) = (false, FIRST);
     loop {
         match store.catch_up().await {
-            Ok(()) => failing = false,
+            Ok(()) => (failing, pause) = (false, every),
             // Before first contact with Elasticsearch there is nothing to tell.
-            Err(error) if !failing && store.shared.sync.node().is_some() => {
-                failing = true;
+            Err(error) if !failing && store.shared.sync.catalog().version >= 0 => {
+                (failing, pause) = (true, every);
                 tracing::warn!(%error, "stored tenants cannot be read; those that were in force stay");
             }
             Err(_) => {}
         }
-        tokio::time::sleep(every).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -126,29 +126,48 @@ pub(super) async fn decide(
     // First who decided, so that two who decide at once do not both change the quotas.
     let version =
         store.put_request(&after, Expected::At(version)).await.map_err(|error| failed(&parts, &error))?;
-    if approve && let Err(error) = raise(store, tenant, &after.wanted, &who).await {
-        if let Err(error) = store.put_request(&before, Expected::At(version)).await {
-            tracing::warn!(tenant, id, %error, "a request stands as approved, but the quotas could not be changed");
+    let raised = if approve { raise(store, tenant, &after.wanted, &who).await.map(Some) } else { Ok(None) };
+    match raised {
+        Ok(Some((from, to))) => {
+            super::changed(
+                worker,
+                &parts,
+                &who,
+                tenant,
+                "quotas",
+                &json!(from).to_string(),
+                &json!(to).to_string(),
+            );
         }
-        return Err(error.map_or_else(|| super::not_found(&parts, tenant), |error| failed(&parts, &error)));
+        Ok(None) => {}
+        Err(error) => {
+            if let Err(error) = store.put_request(&before, Expected::At(version)).await {
+                tracing::warn!(tenant, id, %error, "a request stands as approved, but the quotas could not be changed");
+            }
+            return Err(
+                error.map_or_else(|| super::not_found(&parts, tenant), |error| failed(&parts, &error))
+            );
+        }
     }
     tracing::info!(tenant, id, by = who, approved = approve, "a request for other quotas was decided");
     Ok(answer(&parts, shown(&after).to_string(), "tenants"))
 }
 
-/// Changes the quotas that are named; the error is none where there is no such tenant.
+/// Changes the quotas that are named, and returns what they were and are. The error is none where there is no such
+/// tenant.
 async fn raise(
     store: &dyn TenantStore,
     tenant: &str,
     wanted: &Quotas,
     who: &str,
-) -> Result<(), Option<StoreError>> {
+) -> Result<(Quotas, Quotas), Option<StoreError>> {
     for _ in 0..TRIES {
         let stored = store.tenant(tenant).await.map_err(Some)?.ok_or(None)?;
         let mut spec = stored.spec;
-        spec.quotas = merged(spec.quotas, wanted);
+        let before = spec.quotas;
+        spec.quotas = merged(before, wanted);
         match store.put_tenant(tenant, &spec, Expected::At(stored.version), who).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok((before, spec.quotas)),
             Err(StoreError::Conflict) => {}
             Err(error) => return Err(Some(error)),
         }
