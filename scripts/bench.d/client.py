@@ -41,6 +41,8 @@ class Client:
     def __init__(self, binary):
         self.binary = binary
         self.processes = {}
+        # Who signed the certificates of servers with https://.
+        self.ca = None
 
     def timed(self, server, requests, connections, seconds, warm_up=0.3):
         """Throughput and latencies of a closed loop, with what it cost whom; nothing may fail."""
@@ -72,6 +74,8 @@ class Client:
 
     def run(self, mode, server, requests, connections, options):
         command = [self.binary, mode, "--server", server, "--requests", requests, "--connections", connections, *options]
+        if server.startswith("https://"):
+            command += ["--ca", self.ca]
         done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, env=os.environ | {"RUST_BACKTRACE": "0"})
         if done.returncode != 0:
             raise Stop(f"the load generator failed against {server}: {done.stderr.strip()[-800:]}")

@@ -1,10 +1,13 @@
-"""Passing through: the same requests direct, through nginx, through HAProxy and through Outrigger, in alternating rounds."""
+"""Passing through: the same requests direct, through nginx, through HAProxy and through Outrigger, in alternating rounds. With TLS the three
+proxies speak it to the client, by one certificate and one cipher suite (the client offers no other); Elasticsearch behind them has none here."""
 
 import json
 import random
+import subprocess
 import time
 
 from client import write_requests
+from places import ROOT
 from proxies import Proxy
 from stack import say
 from statistics_of import median, summary
@@ -18,17 +21,22 @@ QUIET = 0.25
 QUIET_ROUNDS = 10
 
 
-def run(servers, client, quick, options=()):
+def run(servers, client, quick, options=(), tls=False):
     """Returns the part of the record; `options` go to Outrigger."""
     fill(servers.es)
+    certificates = make_certificates(servers.folder / "certs") if tls else None
+    if tls:
+        options = (*options, "--tls-certificate", certificates / "node.crt", "--tls-key", certificates / "node.key")
     outrigger = servers.outrigger("passing", *options)
-    nginx = servers.keep(Proxy("nginx", servers.elasticsearch, servers.folder))
-    haproxy = servers.keep(Proxy("haproxy", servers.elasticsearch, servers.folder))
-    paths = {"direct": servers.elasticsearch, "nginx": nginx.server, "haproxy": haproxy.server, "outrigger": outrigger.server}
+    nginx = servers.keep(Proxy("nginx", servers.elasticsearch, servers.folder, certificates))
+    haproxy = servers.keep(Proxy("haproxy", servers.elasticsearch, servers.folder, certificates))
+    scheme = "https://" if tls else ""
+    client.ca = certificates / "ca.crt" if tls else None
+    paths = {"direct": servers.elasticsearch} | {name: scheme + proxy.server for name, proxy in (("nginx", nginx), ("haproxy", haproxy), ("outrigger", outrigger))}
     client.processes = {"elasticsearch": servers.es_pid, "nginx": nginx.pid, "haproxy": haproxy.pid, "outrigger": outrigger.pid}
     requests = prepare(servers)
     rounds, seconds = ((3, 3), 0.8) if quick else ((12, 18), 1.5)
-    ceiling = client_ceiling(client, nginx, servers)
+    ceiling = client_ceiling(client, paths["nginx"], servers)
     samples = measure(client, paths, requests, rounds, seconds)
     for server in (outrigger, nginx, haproxy):
         servers.stop(server)
@@ -36,7 +44,7 @@ def run(servers, client, quick, options=()):
     servers.es.expect("DELETE", f"/{INDEX}")
     return {
         "versions": {"nginx": nginx.version, "haproxy": haproxy.version},
-        "parameters": {"rounds": {"least": rounds[0], "most": rounds[1]}, "seconds": seconds, "quiet_below_cores": QUIET},
+        "parameters": {"rounds": {"least": rounds[0], "most": rounds[1]}, "seconds": seconds, "tls": tls, "quiet_below_cores": QUIET},
         "client_ceiling": ceiling,
         "results": {name: conclude([sample for sample in samples if sample["request"] == name]) for name in requests},
         "samples": samples,
@@ -66,10 +74,18 @@ def prepare(servers):
     }
 
 
+def make_certificates(folder):
+    """An authority and the certificate that all proxies show."""
+    subprocess.run([ROOT / "scripts/certs", folder], stdout=subprocess.DEVNULL, check=True)
+    (folder / "node.pem").touch(mode=0o600)
+    (folder / "node.pem").write_text((folder / "node.crt").read_text() + (folder / "node.key").read_text())
+    return folder
+
+
 def client_ceiling(client, nginx, servers):
     """What the client reaches where the server does next to nothing: far above what is measured with it."""
     requests = write_requests(servers.folder / "static.requests", [("GET", "/_static", b"")])
-    result = client.timed(nginx.server, requests, 8, 2.0)
+    result = client.timed(nginx, requests, 8, 2.0)
     say(f"the client's ceiling (nginx answers from memory): {result['qps']:,.0f} requests/s with {result['client_cores']:.2f} cores of its own")
     return result
 
@@ -130,6 +146,7 @@ def conclude(samples):
         # On saturated cores throughput is the inverse of the processor time that one request takes in all processes together.
         "cpu_ratio": {path: round(each["direct"]["cpu_us_per_request_of_all"] / each[path]["cpu_us_per_request_of_all"], 3) for path in paths},
         "to_better_peer": summary(ratios),
+        "to_haproxy": summary([by[number, "outrigger", 8]["qps"] / by[number, "haproxy", 8]["qps"] for number in rounds]),
         "to_better_peer_of_each_round": summary(strict),
         "to_better_peer_in_quiet_rounds": summary([ratios[rounds.index(number)] for number in calm]),
     }
@@ -146,8 +163,9 @@ def cpu_per_request(samples, whose):
 
 def table(part):
     lines = []
+    tls = part["parameters"].get("tls", False)
     for name, result in part["results"].items():
-        lines += [f"\n### Passing through: {name}\n"]
+        lines += [f"\n### Passing through{' with TLS between client and proxy (direct has none)' if tls else ''}: {name}\n"]
         lines += ["| | req/s, 8 conn. | of direct [95 %] | p50, 1 conn. | added p50 [95 %] | p99, 8 conn. | own CPU per request | CPU of all (proxy, Elasticsearch, client) |", "|---|---|---|---|---|---|---|---|"]
         for path, values in result["paths"].items():
             ratio, added = values["to_direct"], values["added_p50_us"]
@@ -158,9 +176,12 @@ def table(part):
             )
         ratio = result["to_better_peer"]
         line = f"\nOutrigger / {result['better_peer']} (the better peer): **{ratio['median']:.3f}** [{ratio['low95']:.3f}–{ratio['high95']:.3f}]"
-        line += f", min {ratio['min']:.3f}, max {ratio['max']:.3f}, {ratio['rounds']} rounds (bar: ≥ 0.95)"
+        line += f", min {ratio['min']:.3f}, max {ratio['max']:.3f}, {ratio['rounds']} rounds{'' if tls else ' (bar: ≥ 0.95)'}"
         if calm := result["to_better_peer_in_quiet_rounds"]:
             line += f"; in {calm['rounds']} quiet rounds {calm['median']:.3f}"
+        if tls:
+            to_haproxy = result["to_haproxy"]
+            line += f"; Outrigger / HAProxy **{to_haproxy['median']:.3f}** [{to_haproxy['low95']:.3f}–{to_haproxy['high95']:.3f}] (bar: ≥ 1.0)"
         cpu = result["cpu_ratio"]
         line += f"; by processor time alone (all of direct / all of the path): {', '.join(f'{name} {value:.3f}' for name, value in cpu.items())}"
         lines.append(line)

@@ -38,7 +38,7 @@ http {{
     keepalive_requests 100000000;
   }}
   server {{
-    listen 127.0.0.1:{port} backlog=1024;
+    listen 127.0.0.1:{port} backlog=1024{ssl};{certificate}
     location / {{
       proxy_pass http://elasticsearch;
       proxy_http_version 1.1;
@@ -64,7 +64,7 @@ defaults
   timeout client 120s
   timeout server 120s
 frontend door
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port}{ssl}
   default_backend elasticsearch
 backend elasticsearch
   server one {upstream}
@@ -72,9 +72,9 @@ backend elasticsearch
 
 
 class Proxy:
-    """One of them, running in front of `upstream` (host:port)."""
+    """One of them, running in front of `upstream` (host:port). `certificates`: a folder of scripts/certs, to speak TLS with node.pem."""
 
-    def __init__(self, name, upstream, folder):
+    def __init__(self, name, upstream, folder, certificates=None):
         self.name = name
         self.folder = pathlib.Path(folder) / name
         self.folder.mkdir()
@@ -85,11 +85,14 @@ class Proxy:
         config = self.folder / f"{name}.conf"
         if name == "nginx":
             user = "user nobody nogroup;" if os.geteuid() == 0 else ""
-            config.write_text(NGINX.format(folder=self.folder, upstream=upstream, port=number, user=user, answer="x" * 100))
+            pair = f"\n    ssl_certificate {certificates}/node.pem;\n    ssl_certificate_key {certificates}/node.pem;\n    ssl_protocols TLSv1.2 TLSv1.3;" if certificates else ""
+            ssl = " ssl" if certificates else ""
+            config.write_text(NGINX.format(folder=self.folder, upstream=upstream, port=number, user=user, answer="x" * 100, ssl=ssl, certificate=pair))
             command = [program, "-p", self.folder, "-c", config, "-e", self.folder / "nginx.log"]
             version = [program, "-v"]
         else:
-            config.write_text(HAPROXY.format(upstream=upstream, port=number))
+            ssl = f" ssl crt {certificates}/node.pem alpn http/1.1 ssl-min-ver TLSv1.2" if certificates else ""
+            config.write_text(HAPROXY.format(upstream=upstream, port=number, ssl=ssl))
             command = [program, "-f", config, "-db", "-q"]
             version = [program, "-v"]
         said = subprocess.run(version, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=True).stdout

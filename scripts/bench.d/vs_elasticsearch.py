@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   scripts/bench vs-elasticsearch                                  all parts on both sets of vectors; about 35 minutes on 2 cores
   scripts/bench vs-elasticsearch --quick                          a small pass over everything: does it all work? 3 minutes
   scripts/bench vs-elasticsearch --only pass                      passing through: direct, nginx, HAProxy, Outrigger
+  scripts/bench pass --tls                                        the same with TLS between client and proxies
   scripts/bench vs-elasticsearch --only search --dataset mini     queries/s and latencies against recall, after loading each peer
   scripts/bench vs-elasticsearch --only ingest --dataset sift     ingest until searchable, 1 and 4 bulk clients
   scripts/bench vs-elasticsearch --only pass --binary target/release/outrigger --label tuned-buffers
@@ -30,7 +31,10 @@ def main():
     options = command.with_servers(command.parser("vs-elasticsearch", __doc__, EXAMPLES, 5))
     options.add_argument("--only", choices=list(PARTS), help="one part (default: all)")
     options.add_argument("--dataset", action="append", choices=("mini", "sift", "wordnet"), help="one set of vectors; may be repeated (default: all there are)")
+    options.add_argument("--tls", action="store_true", help="with --only pass: nginx, HAProxy and Outrigger speak TLS to the client, with one certificate and one cipher suite")
     arguments = options.parse_args()
+    if arguments.tls and arguments.only != "pass":
+        options.error("--tls is for --only pass")
     there = dataset.names(arguments.data.absolute())
     if not set(arguments.dataset or []) <= set(there):
         print(f"--dataset: there are {', '.join(there)}", file=sys.stderr)
@@ -51,7 +55,7 @@ def bench(record, arguments):
         for name in parts:
             say(f"part: {name}")
             record["parts"][name] = run_part(name, arguments, servers, client.Client(loadgen))
-    kept = command.save(record, arguments, [f"{record['machine']['cores_used']}c", arguments.only, *(arguments.dataset or [])], page)
+    kept = command.save(record, arguments, [f"{record['machine']['cores_used']}c", arguments.only, "tls" if arguments.tls else None, *(arguments.dataset or [])], page)
     print(page(record))
     say(f"record: {kept}")
 
@@ -62,7 +66,7 @@ def module(name):
 
 def run_part(name, arguments, servers, load):
     if name == "pass":
-        return module(name).run(servers, load, arguments.quick)
+        return module(name).run(servers, load, arguments.quick, tls=arguments.tls)
     folder = arguments.data.absolute()
     wanted = arguments.dataset or dataset.names(folder)
     if arguments.quick or (name == "ingest" and arguments.only is None):

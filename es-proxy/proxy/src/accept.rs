@@ -33,6 +33,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -45,6 +46,7 @@ use crate::accept::socket::ClientSocket;
 pub(crate) use crate::accept::watch::Watch;
 use crate::accept::watch::Watchman;
 use crate::door::Peer;
+use crate::handshake;
 use crate::proxy::{Proxy, Worker};
 use crate::respond;
 
@@ -245,11 +247,33 @@ async fn serve_connection(
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error>> {
     stream.set_nodelay(true)?;
-    let peer = Arc::new(Peer { address: stream.peer_addr()?, local: stream.local_addr()? });
+    let mut peer = Peer { address: stream.peer_addr()?, local: stream.local_addr()?, certificate: None };
+    let stream = TcpStream::from_std(stream)?;
+    let Some(tls) = &worker.shared.config.tls else {
+        return serve_http(worker, peer, stream, watch, stop).await;
+    };
+    let shaken = tokio::select! {
+        shaken = handshake::with_client(&worker, tls, stream) => shaken,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let Some((stream, certificate)) = shaken else { return Ok(()) };
+    peer.certificate = certificate;
+    serve_http(Rc::clone(&worker), peer, stream, watch, stop).await
+}
+
+/// The requests of one connection, whatever it runs over.
+async fn serve_http(
+    worker: Rc<Worker>,
+    peer: Peer,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    watch: Rc<Watch>,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let peer = Arc::new(peer);
     let config = &worker.shared.config;
     let max_head_bytes = config.max_head_bytes.max(8 << 10);
     let refusal = Refusal::new(config.head, worker.shared.telemetry.wire.clone());
-    let stream = TokioIo::new(ClientSocket::new(TcpStream::from_std(stream)?, Rc::clone(&watch), refusal));
+    let stream = TokioIo::new(ClientSocket::new(stream, Rc::clone(&watch), refusal));
     let service = service_fn(move |request| {
         let (worker, peer, serving) = (Rc::clone(&worker), Arc::clone(&peer), watch.serving());
         async move {

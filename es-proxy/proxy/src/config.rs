@@ -7,6 +7,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_tls::{ServerTls, UpstreamTls};
+
 use crate::advertise::Advertise;
 use crate::door::tenant::Tenants;
 use crate::ports::NodeFacts;
@@ -18,8 +20,14 @@ pub struct ProxyConfig {
     pub listen: SocketAddr,
     /// What nodes are shown with to clients that look for nodes themselves.
     pub advertise: Advertise,
+    /// TLS with clients; `None`: plain HTTP.
+    pub tls: Option<Arc<ServerTls>>,
+    /// From connecting to the end of the handshake.
+    pub tls_handshake_timeout: Duration,
     /// Elasticsearch nodes; the first that answers is used, the others when it does not.
     pub upstream: Vec<UpstreamAddress>,
+    /// TLS with those whose address says so.
+    pub upstream_tls: Option<Arc<UpstreamTls>>,
     /// Worker threads; each has its own connections to Elasticsearch.
     pub workers: usize,
     /// Client connections at once; further ones wait in the kernel's backlog.
@@ -68,7 +76,10 @@ impl Default for ProxyConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9201)),
             advertise: Advertise::default(),
-            upstream: vec![UpstreamAddress { host: "127.0.0.1".into(), port: 9200 }],
+            tls: None,
+            tls_handshake_timeout: Duration::from_secs(10),
+            upstream: vec![UpstreamAddress { host: "127.0.0.1".into(), port: 9200, tls: false }],
+            upstream_tls: None,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             max_connections: 10_000,
             max_body_bytes: 100 << 20,
@@ -201,45 +212,48 @@ impl fmt::Display for SecurityMode {
     }
 }
 
-/// One Elasticsearch node's HTTP address, written `http://host:port`.
+/// One Elasticsearch node's HTTP address, written `http://host:port` or `https://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamAddress {
     /// Name or IP address, without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Whether it speaks TLS.
+    pub tls: bool,
 }
 
 impl FromStr for UpstreamAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let uri: http::Uri = text.parse().map_err(|error| format!("[{text}] is no URL: {error}"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(format!("[{text}]: TLS towards Elasticsearch is not supported yet; use http://"));
-            }
-            _ => return Err(format!("[{text}] must look like http://127.0.0.1:9200")),
+        if let Some((_, after)) = text.rsplit_once('@') {
+            return Err(format!(
+                "[…@{after}] must not hold credentials; use upstream_auth_file or OUTRIGGER_UPSTREAM_AUTH"
+            ));
         }
+        let uri: http::Uri = text.parse().map_err(|error| format!("[{text}] is no URL: {error}"))?;
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(format!("[{text}] must look like http://127.0.0.1:9200")),
+        };
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(format!("[{text}] must not have a path: requests keep the path the client sent"));
         }
         let authority = uri.authority().ok_or_else(|| format!("[{text}] names no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(format!("[{}] must not hold credentials; use --upstream-auth", authority.host()));
-        }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port: authority.port_u16().unwrap_or(9200) })
+        Ok(Self { host, port: authority.port_u16().unwrap_or(9200), tls })
     }
 }
 
 impl fmt::Display for UpstreamAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
         if self.host.contains(':') {
-            write!(f, "http://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "http://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }
@@ -254,11 +268,14 @@ mod tests {
             ("http://127.0.0.1:9200", "http://127.0.0.1:9200"),
             ("http://es-1", "http://es-1:9200"),
             ("http://[::1]:9205/", "http://[::1]:9205"),
+            ("https://es-1/", "https://es-1:9200"),
         ] {
             assert_eq!(text.parse::<UpstreamAddress>().unwrap().to_string(), printed);
         }
-        for bad in ["127.0.0.1:9200", "https://h:9200", "http://h:9200/es", "http://u:p@h:9200", "ftp://h"] {
+        for bad in ["127.0.0.1:9200", "http://h:9200/es", "http://u:p@h:9200", "ftp://h"] {
             bad.parse::<UpstreamAddress>().unwrap_err();
         }
+        let refused = "http://feed:hun ter2@h:9200".parse::<UpstreamAddress>().unwrap_err();
+        assert!(refused.contains("credentials") && !refused.contains("ter2"), "{refused}");
     }
 }

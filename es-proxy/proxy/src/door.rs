@@ -35,6 +35,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Where it arrived: our address, as the client's network knows it.
     pub(crate) local: SocketAddr,
+    /// The subject of the certificate that it showed, verified, as in RFC 4514: `CN=feed,OU=search`.
+    pub(crate) certificate: Option<Box<str>>,
 }
 
 /// Who sends a request.
@@ -66,7 +68,7 @@ pub(crate) async fn enter(
     let identity = identity::of(worker, parts).await;
     let Account { tenant, rule, counted } = tenant::of(worker, peer, &identity, parts);
     let mut caller = Caller { peer: Arc::clone(peer), identity, tenant, rule, ticket: None };
-    tracing::trace!(address = %caller.peer.address, identity = ?caller.identity, tenant = caller.tenant.name(), rule = caller.rule.name(), "at the door");
+    tracing::trace!(address = %caller.peer.address, certificate = caller.peer.certificate, identity = ?caller.identity, tenant = caller.tenant.name(), rule = caller.rule.name(), "at the door");
     let let_in = if counted { admit(worker, &mut caller, route, parts).await } else { Ok(()) };
     (caller, let_in)
 }

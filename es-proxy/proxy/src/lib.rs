@@ -3,6 +3,7 @@
 //! | phase | file | what happens |
 //! |---|---|---|
 //! | accept | [`accept`] | listen, hand connections to worker threads, HTTP/1.1, drain |
+//! | handshake | [`handshake`] | TLS, where it is configured |
 //! | classify | [`classify`] | method, path and query become a [`classify::Route`] |
 //! | door | [`door`] | whose request is it, and is there room for it? |
 //! | quota | [`quota`] | is there room for what it adds to a tenant's indices? |
@@ -29,6 +30,7 @@ mod classify;
 mod config;
 mod documents;
 mod door;
+mod handshake;
 mod insight;
 mod intercept;
 mod mode;

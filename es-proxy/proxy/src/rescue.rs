@@ -11,6 +11,7 @@ use crate::upstream::UpstreamError;
 pub(crate) fn rescue(request: &HeaderMap, failure: &UpstreamError) -> Response<ResponseBody> {
     let (status, kind) = match failure {
         UpstreamError::Connect { .. } => (StatusCode::SERVICE_UNAVAILABLE, "connect_exception"),
+        UpstreamError::Tls { .. } => (StatusCode::BAD_GATEWAY, "ssl_handshake_exception"),
         UpstreamError::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "timeout_exception"),
         UpstreamError::Broken(_) => (StatusCode::BAD_GATEWAY, "connection_closed_exception"),
         UpstreamError::BodyTooLarge(_) => return respond::too_large(),
@@ -23,6 +24,7 @@ pub(crate) fn rescue(request: &HeaderMap, failure: &UpstreamError) -> Response<R
 pub(crate) fn kind(failure: &UpstreamError) -> &'static str {
     match failure {
         UpstreamError::Connect { .. } => "connect",
+        UpstreamError::Tls { .. } => "tls",
         UpstreamError::Timeout { .. } => "timeout",
         UpstreamError::Broken(_) => "broken",
         UpstreamError::BodyTooLarge(_) => "body_too_large",

@@ -1,6 +1,7 @@
 //! What is counted. Names are those of the code and of the docs; labels have few values by
 //! construction (routes, ways and reasons are words in the source).
 
+mod handshakes;
 mod wire;
 mod writes;
 
@@ -16,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::documents;
 use crate::door::callers;
+use crate::telemetry::handshakes::HandshakeMetrics;
 pub(crate) use crate::telemetry::wire::WireMetrics;
 use crate::telemetry::writes::WriteMetrics;
 
@@ -75,6 +77,7 @@ pub struct Telemetry {
     pub(crate) callers: callers::Metrics,
     pub(crate) writes: WriteMetrics,
     pub(crate) wire: WireMetrics,
+    pub(crate) handshakes: HandshakeMetrics,
     pub(crate) connections: Gauge,
     pub(crate) in_flight: Gauge,
 }
@@ -102,6 +105,7 @@ impl Telemetry {
             callers: callers::Metrics::new(registry),
             writes: WriteMetrics::new(registry),
             wire: WireMetrics::new(registry),
+            handshakes: HandshakeMetrics::new(registry),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
         };

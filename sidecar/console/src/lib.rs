@@ -10,6 +10,9 @@
 //! | `PUT /api/v1/mode` | switches the node: `{"mode":"serve"\|"shadow"\|"pass"}` |
 //! | `PUT /api/v1/indices/{index}/mode` | switches one index |
 //!
+//! Both ways of readiness name what is unsafe in `warnings`, where there is something. With TLS the port speaks
+//! HTTPS only.
+//!
 //! Where a token is configured every call but the two health calls must carry it as
 //! `Authorization: Bearer …`; without one the port may only be bound to loopback.
 
@@ -18,8 +21,10 @@
 use std::convert::Infallible;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use es_tls::{Handshake, ServerTls};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -29,15 +34,24 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 /// Largest body of an admin call.
 const MAX_BODY: usize = 64 << 10;
 
+/// Time that a caller has for the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What the admin port shows and switches; the binary supplies it.
 pub trait Node: Send + Sync + 'static {
     /// Why searches are not answered yet; empty when they are.
     fn not_ready(&self) -> Vec<String>;
+
+    /// What is unsafe about this node, by choice or by what Elasticsearch is.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Brings gauges that are read rather than counted up to date, before metrics are written.
     fn refresh_gauges(&self);
@@ -65,30 +79,44 @@ impl Console {
     }
 
     /// Serves until the task is dropped.
-    pub async fn serve(self: Arc<Self>, listener: StdListener) -> std::io::Result<()> {
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: StdListener,
+        tls: Option<Arc<ServerTls>>,
+    ) -> std::io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
         loop {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "accept failed on the admin port");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
-            let console = Arc::clone(&self);
+            let (console, tls) = (Arc::clone(&self), tls.clone());
             tokio::spawn(async move {
-                let service = service_fn(move |request| {
-                    let console = Arc::clone(&console);
-                    async move { Ok::<_, Infallible>(console.answer(request).await) }
-                });
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .serve_connection(TokioIo::new(stream), service);
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "admin connection ended");
+                let Some(tls) = tls else { return console.converse(stream).await };
+                match es_tls::accept(&tls, stream, HANDSHAKE_TIMEOUT).await {
+                    Handshake::Done { stream, .. } => console.converse(stream).await,
+                    other => {
+                        tracing::debug!(outcome = other.outcome(), "TLS handshake on the admin port failed")
+                    }
                 }
             });
+        }
+    }
+
+    /// The calls of one connection.
+    async fn converse(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let service = service_fn(move |request| {
+            let console = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(console.answer(request).await) }
+        });
+        let connection =
+            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "admin connection ended");
         }
     }
 
@@ -122,10 +150,16 @@ impl Console {
 
     fn ready(&self) -> Answer {
         let missing = self.node.not_ready();
-        if missing.is_empty() {
-            return ok(json!({"status": "ready"}));
+        let (status, mut body) = if missing.is_empty() {
+            (StatusCode::OK, json!({"status": "ready"}))
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, json!({"status": "not_ready", "missing": missing}))
+        };
+        let warnings = self.node.warnings();
+        if !warnings.is_empty() {
+            body["warnings"] = warnings.into();
         }
-        answer(StatusCode::SERVICE_UNAVAILABLE, json!({"status": "not_ready", "missing": missing}))
+        answer(status, body)
     }
 
     fn metrics(&self) -> Answer {
@@ -200,6 +234,9 @@ mod tests {
         fn not_ready(&self) -> Vec<String> {
             vec!["index [a]: building".into()]
         }
+        fn warnings(&self) -> Vec<String> {
+            vec!["open to everybody".into()]
+        }
         fn refresh_gauges(&self) {}
         fn modes(&self) -> (String, Vec<(String, String)>) {
             ("serve".into(), vec![("a".into(), "pass".into())])
@@ -226,6 +263,7 @@ mod tests {
         let response = console.ready();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        assert!(String::from_utf8_lossy(&body).contains("index [a]: building"));
+        let body = String::from_utf8_lossy(&body);
+        assert!(body.contains("index [a]: building") && body.contains("open to everybody"), "{body}");
     }
 }

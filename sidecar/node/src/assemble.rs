@@ -1,6 +1,7 @@
 //! Builds every part, in dependency order, and takes them down in the other order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use console::Console;
@@ -16,6 +17,9 @@ use crate::gauges::Gauges;
 use crate::live_recall::LiveRecall;
 use crate::tenants;
 
+/// How often certificate files are looked at; Kubernetes takes up to a minute to change them.
+const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn serve(config: Config) -> anyhow::Result<()> {
     let listener = es_proxy::bind(config.proxy.listen)
@@ -30,7 +34,7 @@ pub(crate) fn serve(config: Config) -> anyhow::Result<()> {
         .build()
         .context("cannot start threads")?;
     let result = runtime.block_on(run(config, listener, admin_listener));
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
@@ -44,7 +48,12 @@ async fn run(
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let (listen, admin_listen) = (listener.local_addr()?, admin_listener.local_addr()?);
 
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let mut registry = Registry::default();
+    config.tls.metrics.register(&mut registry);
+    let reloading = es_tls::watch(config.tls.reloaded(), CERTIFICATES_INTERVAL);
     let engine = EngineConfig {
         data_dir: Some(config.data_dir.clone()),
         memory_budget: config.memory_budget,
@@ -71,6 +80,7 @@ async fn run(
     let upstream = config.proxy.upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let tenants = Arc::clone(&config.proxy.tenants);
     let store = tenants::start(Arc::clone(&sync), tenants, Arc::clone(&ledger), config.tenant_intervals);
+    let admin_token = config.admin_token.map(|token| token.expose().to_owned());
     let proxy = Proxy::new(
         config.proxy,
         Arc::new(cluster),
@@ -80,11 +90,12 @@ async fn run(
         telemetry,
     )
     .with_audit(audit.clone())
-    .with_tenants(ledger, store, config.admin_token.clone());
+    .with_tenants(ledger, store, admin_token.clone());
     let server = Server::start(Arc::new(proxy), listener).context("cannot start workers")?;
-    let admin = Admin { sync: Arc::clone(&sync), modes, gauges, live_recall };
-    let console = Console::new(Arc::new(admin), registry, config.admin_token);
-    let console = tokio::spawn(console.serve(admin_listener));
+    let unsafe_by_choice = config.tls.unsafe_by_choice();
+    let admin = Admin { sync: Arc::clone(&sync), modes, gauges, live_recall, unsafe_by_choice };
+    let console = Console::new(Arc::new(admin), registry, admin_token);
+    let console = tokio::spawn(console.serve(admin_listener, config.tls.admin));
     tracing::info!(%listen, %admin_listen, upstream, version = env!("CARGO_PKG_VERSION"), "serving");
 
     let signal = loop {
@@ -98,6 +109,7 @@ async fn run(
     server.shutdown().await;
     sync.shutdown().await;
     console.abort();
+    reloading.abort();
     if let Some(audit) = audit {
         audit.close();
     }

@@ -1,6 +1,9 @@
 //! The configuration: one struct whose fields are flags, environment variables and keys of the file
 //! alike, so that no setting can be reached in one way only.
 
+mod secret;
+mod tls;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +12,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use es_proxy::units::{Bytes, Time};
 use es_proxy::{
@@ -17,11 +20,15 @@ use es_proxy::{
     HostPort, Mode, PassedKnnLimits, ProxyConfig, SecurityMode, TenantConfig, TenantSpec, Tenants,
     UpstreamAddress,
 };
+use es_tls::{ClientAuth, Fingerprint, Verify, Versions};
 use es_wire::{AllowedVersions, IndexPatterns};
 use ipnet::IpNet;
 use ivf_index::EngineConfig;
 use serde::{Deserialize, Serialize};
-use shard_sync::{Auth, SyncConfig};
+use shard_sync::SyncConfig;
+
+pub(crate) use self::secret::Secret;
+use self::tls::Tls;
 
 use crate::tenants::Intervals;
 
@@ -130,7 +137,7 @@ macro_rules! layer {
             /// Credentials of our own calls (user:password, "ApiKey …" or "Bearer …"). Not a flag:
             /// command lines are visible to everybody on the machine.
             #[arg(skip)]
-            upstream_auth: Option<String>,
+            upstream_auth: Option<Secret>,
 
             /// Tenants by name (tables of the file only).
             #[arg(skip)]
@@ -169,13 +176,38 @@ layer! {
     /// the rest one of beside (the node's host, our port), self (our own address) or keep (what
     /// Elasticsearch publishes) [default: beside].
     advertise_nodes: Word<AdvertisedNodes>, "OUTRIGGER_ADVERTISE_NODES", "RULE[,RULE]";
-    /// Elasticsearch node beside us, http://host:port; further nodes of the same cluster after
+    /// Elasticsearch node beside us, http://host:port or https://host:port; further nodes of the same cluster after
     /// commas, used when the first does not answer [default: http://127.0.0.1:9200].
     upstream: String, "OUTRIGGER_UPSTREAM", "URL[,URL]";
     /// File with the credentials of our own calls: user:password, "ApiKey …" or "Bearer …". Or the
     /// environment variable OUTRIGGER_UPSTREAM_AUTH with the credentials themselves.
     #[arg(alias = "upstream-auth")]
     upstream_auth_file: PathBuf, "OUTRIGGER_UPSTREAM_AUTH_FILE", "FILE";
+    /// Certificate that clients see, PEM, followed by those that lead to its authority; with it the port
+    /// speaks HTTPS only. Read again when it changes [default: none, plain HTTP].
+    tls_certificate: PathBuf, "OUTRIGGER_TLS_CERTIFICATE", "FILE";
+    /// Its private key, PEM, not encrypted.
+    tls_key: PathBuf, "OUTRIGGER_TLS_KEY", "FILE";
+    /// Versions of TLS that clients may use [default: 1.2,1.3].
+    tls_versions: Word<Versions>, "OUTRIGGER_TLS_VERSIONS", "VERSION[,VERSION]";
+    /// Whether clients show certificates: none, optional or required [default: none].
+    tls_client_auth: Word<ClientAuth>, "OUTRIGGER_TLS_CLIENT_AUTH", "MODE";
+    /// Authorities that sign the clients' certificates, PEM.
+    tls_client_ca: PathBuf, "OUTRIGGER_TLS_CLIENT_CA", "FILE";
+    /// Time that a client has for the TLS handshake [default: 10s].
+    tls_handshake_timeout: Word<Time>, "OUTRIGGER_TLS_HANDSHAKE_TIMEOUT", "TIME";
+    /// How much of Elasticsearch's certificate is verified: full (authority, dates and name), certificate
+    /// (any name) or none [default: full].
+    upstream_verify: Word<Verify>, "OUTRIGGER_UPSTREAM_VERIFY", "MODE";
+    /// Authorities that sign it, PEM [default: those that the system trusts].
+    upstream_ca: PathBuf, "OUTRIGGER_UPSTREAM_CA", "FILE";
+    /// Or the SHA-256 fingerprint of the authority, as Elasticsearch prints it at its first start, or of the
+    /// certificate itself.
+    upstream_ca_fingerprint: Word<Fingerprint>, "OUTRIGGER_UPSTREAM_CA_FINGERPRINT", "HEX";
+    /// Our own certificate, PEM, where Elasticsearch asks for one.
+    upstream_certificate: PathBuf, "OUTRIGGER_UPSTREAM_CERTIFICATE", "FILE";
+    /// Its private key, PEM, not encrypted.
+    upstream_key: PathBuf, "OUTRIGGER_UPSTREAM_KEY", "FILE";
     /// Directory for snapshots of the indexes [default: outrigger-data].
     data_dir: PathBuf, "OUTRIGGER_DATA_DIR", "DIR";
     /// Address of health, metrics and switches [default: 127.0.0.1:9211].
@@ -183,6 +215,8 @@ layer! {
     /// File with the token that admin calls must carry; required where the admin address is not
     /// loopback.
     admin_token_file: PathBuf, "OUTRIGGER_ADMIN_TOKEN_FILE", "FILE";
+    /// Whether the admin port speaks HTTPS too, with tls_certificate [default: false].
+    admin_tls: bool, "OUTRIGGER_ADMIN_TLS", "BOOL";
     /// What is done with searches that could be answered here: serve, shadow (Elasticsearch answers,
     /// ours is compared) or pass [default: serve].
     mode: Word<Mode>, "OUTRIGGER_MODE", "MODE";
@@ -293,7 +327,10 @@ pub(crate) struct Config {
     pub(crate) memory_budget: Option<u64>,
     pub(crate) hold_memory: u64,
     pub(crate) admin_listen: SocketAddr,
-    pub(crate) admin_token: Option<String>,
+    pub(crate) admin_token: Option<Secret>,
+    pub(crate) tls: Tls,
+    /// What the operator should know; said in the log once that is open.
+    pub(crate) warnings: Vec<String>,
     pub(crate) mode: Mode,
     pub(crate) strict: IndexPatterns,
     pub(crate) audit_log: Option<AuditTarget>,
@@ -310,17 +347,25 @@ impl Config {
             Some(path) => read_layer(path)?,
             None => Layer::default(),
         };
-        let environment = Layer {
-            upstream_auth: std::env::var("OUTRIGGER_UPSTREAM_AUTH").ok().filter(|secret| !secret.is_empty()),
-            ..Layer::default()
-        };
-        Self::from_layer(flags.over(environment).over(file))
+        let environment =
+            Layer { upstream_auth: Secret::from_environment("OUTRIGGER_UPSTREAM_AUTH"), ..Layer::default() };
+        let secret_in_file = file.upstream_auth.is_some();
+        let path = flags.config.clone();
+        let mut config = Self::from_layer(flags.over(environment).over(file))?;
+        if secret_in_file {
+            config.warnings.extend(path.and_then(|path| secret::exposed(&path)));
+        }
+        Ok(config)
     }
 
     fn from_layer(layer: Layer) -> anyhow::Result<Self> {
-        let proxy = proxy_config(&layer)?;
+        let mut proxy = proxy_config(&layer)?;
+        let mut warnings = Vec::new();
+        let tls = Tls::open(&layer, &proxy.upstream, &mut warnings)?;
+        proxy.tls.clone_from(&tls.server);
+        proxy.upstream_tls.clone_from(&tls.upstream);
         let admin_listen = layer.admin_listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9211)));
-        let admin_token = layer.admin_token_file.as_deref().map(read_secret).transpose()?;
+        let admin_token = layer.admin_token_file.as_deref().map(Secret::read).transpose()?;
         if admin_token.is_none() && !admin_listen.ip().is_loopback() {
             bail!(
                 "admin_listen {admin_listen} is reachable from outside; set admin_token_file, or use 127.0.0.1"
@@ -331,13 +376,21 @@ impl Config {
         }
         let auth = match (layer.upstream_auth, &layer.upstream_auth_file) {
             (Some(secret), _) => Some(secret),
-            (None, Some(path)) => Some(read_secret(path)?),
+            (None, Some(path)) => Some(Secret::read(path)?),
             (None, None) => None,
         };
+        let secret_files = layer.admin_token_file.iter().chain(&layer.upstream_auth_file);
+        warnings.extend(secret_files.filter_map(|path| secret::exposed(path)));
+        if admin_token.is_some() && tls.admin.is_none() && !admin_listen.ip().is_loopback() {
+            warnings.push(format!(
+                "the admin token crosses the network in clear ({admin_listen}): set admin_tls"
+            ));
+        }
         let defaults = SyncConfig::default();
         let sync = SyncConfig {
             upstream: proxy.upstream.iter().map(UpstreamAddress::to_string).collect(),
-            auth: auth.as_deref().map(parse_auth).transpose()?,
+            auth: auth.as_ref().map(Secret::as_auth).transpose()?,
+            tls: tls.upstream.clone(),
             allow_versions: layer.allow_version.map(|word| word.0).unwrap_or_default(),
             adopt: layer.mapping_adopt.map(|word| word.0).unwrap_or_default(),
             catalog_interval: time(layer.catalog_interval, defaults.catalog_interval, "catalog_interval")?,
@@ -369,6 +422,8 @@ impl Config {
                 tenants: time(layer.tenants_interval, Duration::from_secs(2), "tenants_interval")?,
                 usage: time(layer.usage_interval, Duration::from_secs(10), "usage_interval")?,
             },
+            tls,
+            warnings,
             strict: layer.strict.map(|word| word.0).unwrap_or_default(),
             mode: layer.mode.map_or(Mode::Serve, |word| word.0),
             audit_log: layer.audit_log.map(|word| word.0),
@@ -434,6 +489,11 @@ fn proxy_config(layer: &Layer) -> anyhow::Result<ProxyConfig> {
         write_memory: layer.write_memory.as_ref().map_or(defaults.write_memory, |word| word.0.0),
         identity_ttl: time(layer.identity_ttl.clone(), defaults.identity_ttl, "identity_ttl")?,
         identity_cache: positive(layer.identity_cache, defaults.identity_cache, "identity_cache")?,
+        tls_handshake_timeout: time(
+            layer.tls_handshake_timeout.clone(),
+            defaults.tls_handshake_timeout,
+            "tls_handshake_timeout",
+        )?,
         connect_timeout: time(layer.connect_timeout.clone(), defaults.connect_timeout, "connect_timeout")?,
         response_timeout: time(
             layer.response_timeout.clone(),
@@ -475,31 +535,12 @@ fn client_timeouts(layer: &Layer, defaults: ClientTimeouts) -> anyhow::Result<Cl
 
 fn read_layer(path: &Path) -> anyhow::Result<Layer> {
     let text = std::fs::read_to_string(path).with_context(|| format!("config file {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("config file {}", path.display()))
-}
-
-fn read_secret(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("secret file {}", path.display()))?;
-    let secret = text.trim().to_owned();
-    if secret.is_empty() {
-        bail!("secret file {} is empty", path.display());
-    }
-    Ok(secret)
-}
-
-fn parse_auth(secret: &str) -> anyhow::Result<Auth> {
-    if let Some(key) = secret.strip_prefix("ApiKey ") {
-        return Ok(Auth::ApiKey(key.trim().into()));
-    }
-    if let Some(token) = secret.strip_prefix("Bearer ") {
-        return Ok(Auth::Bearer(token.trim().into()));
-    }
-    match secret.split_once(':') {
-        Some((user, password)) if !user.is_empty() => {
-            Ok(Auth::Basic { user: user.into(), password: password.into() })
-        }
-        _ => bail!("upstream_auth must be user:password, \"ApiKey …\" or \"Bearer …\""),
-    }
+    // The error's own text quotes the line, which may hold a secret.
+    toml::from_str(&text).map_err(|error| {
+        let line =
+            error.span().map_or(0, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        anyhow!("config file {}, line {line}: {}", path.display(), error.message())
+    })
 }
 
 fn positive(value: Option<usize>, default: usize, name: &str) -> anyhow::Result<usize> {
@@ -533,6 +574,8 @@ impl fmt::Display for Config {
         if let Some(auth) = &sync.auth {
             writeln!(f, "# upstream_auth: {auth:?}")?;
         }
+        self.tls.print(f)?;
+        text(f, "tls_handshake_timeout", &Time(proxy.tls_handshake_timeout))?;
         text(f, "data_dir", &self.data_dir.display())?;
         text(f, "admin_listen", &self.admin_listen)?;
         if self.admin_token.is_some() {
@@ -676,6 +719,27 @@ mod tests {
     fn secrets_are_masked() {
         let printed = load("upstream_auth = 'feed:hunter2'").unwrap().to_string();
         assert!(printed.contains("feed") && !printed.contains("hunter2"), "{printed}");
+        let layer: Layer = toml::from_str("upstream_auth = 'feed:hunter2'").unwrap();
+        assert!(!format!("{layer:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn secrets_are_not_in_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("outrigger.toml");
+        for text in [
+            "workers = 1\nupstream_auth = feed:hunter2\n",
+            "upstream_auth = 'hunter2",
+            "upstream_auth = 'hunter2'",
+            "upstream_auth = ['hunter2']",
+            "upstream = 'http://feed:hunter2@localhost:9200'",
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let flags = Layer { config: Some(file.clone()), ..Layer::default() };
+            let message =
+                format!("{:#}", Config::load(flags).err().unwrap_or_else(|| panic!("{text} was taken")));
+            assert!(!message.contains("hunter2"), "{message}");
+        }
     }
 
     #[test]
@@ -683,7 +747,6 @@ mod tests {
         for (text, named) in [
             ("listn = 'x'", "listn"),
             ("upstream = 'localhost:9200'", "upstream"),
-            ("upstream = 'https://localhost:9200'", "TLS"),
             ("listen = '127.0.0.1:9200'", "circles"),
             ("admin_listen = '0.0.0.0:9211'", "admin_token_file"),
             ("admin_listen = '127.0.0.1:9201'", "two ports"),

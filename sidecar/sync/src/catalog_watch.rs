@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
 use crate::context::Context;
-use crate::node;
+use crate::node::{self, Security};
 use crate::registry::{Departed, IndexEntry};
 use crate::response::{self, StateTerms, StateTicker};
 use crate::restore;
@@ -125,6 +125,11 @@ async fn contact(ctx: &Context) -> Result<(), UpstreamError> {
             let before = ctx.node.swap(Some(Arc::new(info.clone())));
             if before.as_deref() != Some(&info) {
                 tracing::info!(version = %info.version, known = info.caps.is_some(), security = ?info.security, "Elasticsearch answers");
+                if info.security == Security::Absent {
+                    tracing::warn!(
+                        "Elasticsearch has no security: whoever reaches its port or ours may read and change everything"
+                    );
+                }
             }
             Ok(())
         }

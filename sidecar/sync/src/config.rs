@@ -1,19 +1,23 @@
 //! What the operator can set. Every queue and every retry of this crate has its limit here.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use es_tls::UpstreamTls;
 use es_wire::{AllowedVersions, IndexPatterns};
 
 /// Settings of [`crate::Sync`].
 #[derive(Clone, Debug)]
 pub struct SyncConfig {
-    /// Base URLs of nodes of one cluster, tried in order; `http://host:port`.
+    /// Base URLs of nodes of one cluster, tried in order; `http://host:port` or `https://host:port`.
     pub upstream: Vec<String>,
     /// Credentials of our own calls. A client's request never runs under them.
     pub auth: Option<Auth>,
     /// Versions that nobody has looked at, and that are served all the same.
     pub allow_versions: AllowedVersions,
+    /// TLS with those whose URL says so.
+    pub tls: Option<Arc<UpstreamTls>>,
     /// How often the cluster state's version is asked for: the staleness of the catalog.
     pub catalog_interval: Duration,
     /// How often refresh counters are asked for while indices change.
@@ -55,6 +59,7 @@ impl Default for SyncConfig {
             upstream: vec!["http://127.0.0.1:9200".to_owned()],
             auth: None,
             allow_versions: AllowedVersions::default(),
+            tls: None,
             catalog_interval: Duration::from_millis(100),
             feed_interval: Duration::from_millis(20),
             feed_interval_idle: Duration::from_millis(60),
@@ -71,6 +76,22 @@ impl Default for SyncConfig {
             filter_memory: 64 << 20,
             filter_idle: Duration::from_secs(600),
             metric_indices: 100,
+        }
+    }
+}
+
+impl SyncConfig {
+    /// A client for calls of our own, with the limits and the trust that are configured. Building it cannot
+    /// fail for another reason than a wrong build of this program.
+    pub fn client(&self) -> reqwest::Result<reqwest::Client> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(2))
+            .timeout(self.request_timeout)
+            .tcp_nodelay(true);
+        match &self.tls {
+            None => client.build(),
+            Some(tls) => client.use_preconfigured_tls((*tls.config()).clone()).build(),
         }
     }
 }

@@ -3,7 +3,6 @@
 //! Transparent traffic of clients does not pass here.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::{Method, StatusCode, header};
@@ -71,13 +70,7 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) fn new(config: &SyncConfig) -> Self {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(Duration::from_secs(2))
-            .timeout(config.request_timeout)
-            .tcp_nodelay(true)
-            .build()
-            .expect("a client without TLS and proxies has nothing that can fail");
+        let client = config.client().expect("a client whose TLS is ready and without proxies cannot fail");
         let bases = config.upstream.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         Self { client, bases, current: AtomicUsize::new(0), auth: config.auth.clone() }
     }

@@ -10,16 +10,19 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use es_tls::UpstreamTls;
 use http::header::EXPECT;
 use http::{Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -35,11 +38,14 @@ pub(crate) enum UpstreamError {
     /// No node took the connection.
     #[error("cannot connect to Elasticsearch at {address}: {source}")]
     Connect { address: String, source: io::Error },
+    /// The TLS handshake failed: the node is not who it should be, or does not want us.
+    #[error("no TLS connection to Elasticsearch at {address}: {source}")]
+    Tls { address: String, source: io::Error },
     /// It did not take a connection, or gave no response head, in time.
     #[error("Elasticsearch at {address} did not {what} within {limit:?}")]
     Timeout { address: String, what: &'static str, limit: Duration },
     /// The connection broke before a response head came.
-    #[error("the connection to Elasticsearch broke before it answered: {0}")]
+    #[error("the connection to Elasticsearch broke before it answered: {}", with_causes(.0))]
     Broken(hyper::Error),
     /// The client's body grew over the limit while it was streamed.
     #[error("the request body is larger than {0} bytes")]
@@ -47,6 +53,18 @@ pub(crate) enum UpstreamError {
     /// The client's body ended early.
     #[error("the request body could not be read: {0}")]
     Client(String),
+}
+
+/// hyper says "connection error" where the cause is what helps: a reset, or an alert of TLS.
+fn with_causes(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
 }
 
 type Sender = SendRequest<RequestBody>;
@@ -59,6 +77,7 @@ pub(crate) struct Pool {
 struct Inner {
     idle: RefCell<Vec<Sender>>,
     addresses: Vec<UpstreamAddress>,
+    tls: Option<Arc<UpstreamTls>>,
     /// The node that answered last.
     preferred: Cell<usize>,
     connect_timeout: Duration,
@@ -72,6 +91,7 @@ impl Pool {
             inner: Rc::new(Inner {
                 idle: RefCell::new(Vec::new()),
                 addresses: config.upstream.clone(),
+                tls: config.upstream_tls.clone(),
                 preferred: Cell::new(0),
                 connect_timeout: config.connect_timeout,
                 response_timeout: config.response_timeout,
@@ -101,7 +121,8 @@ impl Pool {
             let sent_whole = request.body().sent_whole();
             let (mut sender, reused) = match self.inner.checkout().await {
                 Some(sender) => (sender, true),
-                None => (self.inner.connect().await?, false),
+                // Boxed: connections are made seldom, and the future of every request would carry the room for it.
+                None => (Box::pin(self.inner.connect()).await?, false),
             };
             let spare = (repeatable && reused).then(|| clone_head(&request));
             let sent = timeout(self.inner.response_timeout, sender.try_send_request(request)).await;
@@ -149,16 +170,29 @@ impl Inner {
     }
 
     async fn connect_to(&self, address: &UpstreamAddress) -> Result<Sender, UpstreamError> {
-        let connecting = TcpStream::connect((address.host.as_str(), address.port));
-        let stream = match timeout(self.connect_timeout, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(source)) => return Err(UpstreamError::Connect { address: address.to_string(), source }),
-            Err(_) => return Err(self.timed_out("take a connection", self.connect_timeout)),
-        };
+        match timeout(self.connect_timeout, self.connect_now(address)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(self.timed_out("take a connection", self.connect_timeout)),
+        }
+    }
+
+    async fn connect_now(&self, address: &UpstreamAddress) -> Result<Sender, UpstreamError> {
+        let failed = |source| UpstreamError::Connect { address: address.to_string(), source };
+        let stream = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(failed)?;
         // Small requests must not wait for the peer's delayed acknowledgement.
-        stream
-            .set_nodelay(true)
-            .map_err(|source| UpstreamError::Connect { address: address.to_string(), source })?;
+        stream.set_nodelay(true).map_err(failed)?;
+        if !address.tls {
+            return self.speak_http(stream).await;
+        }
+        let refused = |source| UpstreamError::Tls { address: address.to_string(), source };
+        let tls = self.tls.as_ref().ok_or_else(|| refused(io::Error::other("TLS is not set up")))?;
+        self.speak_http(tls.connect(&address.host, stream).await.map_err(refused)?).await
+    }
+
+    async fn speak_http(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    ) -> Result<Sender, UpstreamError> {
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
             .max_buf_size(self.max_head_bytes)

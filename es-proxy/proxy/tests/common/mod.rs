@@ -7,6 +7,7 @@
     reason = "a module of several test files; each uses its part"
 )]
 
+pub mod authority;
 pub mod one_index;
 
 use std::net::SocketAddr;
@@ -98,7 +99,11 @@ pub async fn proxy_from(
 ) -> SocketAddr {
     let mut config = ProxyConfig {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        upstream: vec![UpstreamAddress { host: upstream.ip().to_string(), port: upstream.port() }],
+        upstream: vec![UpstreamAddress {
+            host: upstream.ip().to_string(),
+            port: upstream.port(),
+            tls: false,
+        }],
         workers: 2,
         ..ProxyConfig::default()
     };

@@ -7,7 +7,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use crate::door::Door;
 
 /// An open connection to the server under test.
 pub(crate) struct Connection {
@@ -15,10 +19,22 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(server: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(door: &Door) -> anyhow::Result<Self> {
+        let server = &door.server;
         let stream =
             TcpStream::connect(server).await.with_context(|| format!("cannot connect to {server}"))?;
         stream.set_nodelay(true)?;
+        match &door.tls {
+            None => Self::speak_http(stream).await,
+            Some(tls) => {
+                let name = ServerName::try_from(door.host().to_owned())?;
+                let secure = tls.connect(name, stream).await;
+                Self::speak_http(secure.with_context(|| format!("no TLS with {server}"))?).await
+            }
+        }
+    }
+
+    async fn speak_http(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> anyhow::Result<Self> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::task::spawn_local(connection);
         Ok(Self { sender })

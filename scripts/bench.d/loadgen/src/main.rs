@@ -7,6 +7,7 @@
 
 mod connection;
 mod cpu;
+mod door;
 mod once;
 mod requests;
 mod respond;
@@ -38,9 +39,12 @@ enum Command {
 /// What both commands need.
 #[derive(clap::Args)]
 struct Target {
-    /// Where to connect, as HOST:PORT.
+    /// Where to connect, as HOST:PORT or https://HOST:PORT.
     #[arg(long)]
     server: String,
+    /// PEM: who signed the server's certificate, for https.
+    #[arg(long)]
+    ca: Option<PathBuf>,
     /// The file of prepared requests.
     #[arg(long)]
     requests: PathBuf,
@@ -53,6 +57,12 @@ struct Target {
     /// A further header of every request, as NAME:VALUE; may be repeated.
     #[arg(long, value_name = "NAME:VALUE")]
     header: Vec<String>,
+}
+
+impl Target {
+    fn door(&self) -> anyhow::Result<door::Door> {
+        door::Door::new(&self.server, self.ca.as_deref())
+    }
 }
 
 fn main() -> anyhow::Result<()> {

@@ -52,11 +52,12 @@ struct Shared {
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<Value> {
     let target = &options.target;
+    let door = target.door()?;
     let requests = Prepared::read(target)?;
     let total = requests.len();
     let mut connections = Vec::new();
     for _ in 0..target.connections {
-        connections.push(Connection::open(&target.server).await?);
+        connections.push(Connection::open(&door).await?);
     }
     let shared = Rc::new(Shared {
         requests,

@@ -31,7 +31,10 @@ impl Prepared {
         let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let requests = parse(Bytes::from(bytes))?;
         ensure!(!requests.is_empty(), "{} holds no requests", file.display());
-        let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::try_from(&target.server)?)]);
+        let mut headers = HeaderMap::from_iter([(
+            HOST,
+            HeaderValue::try_from(target.server.trim_start_matches("https://"))?,
+        )]);
         for header in &target.header {
             let (name, value) =
                 header.split_once(':').with_context(|| format!("{header} is no NAME:VALUE"))?;

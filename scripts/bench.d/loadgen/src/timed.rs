@@ -50,10 +50,11 @@ struct Tally {
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<Value> {
     let target = &options.target;
+    let door = target.door()?;
     let requests = Prepared::read(target)?;
     let mut connections = Vec::new();
     for _ in 0..target.connections {
-        connections.push(Connection::open(&target.server).await?);
+        connections.push(Connection::open(&door).await?);
     }
     let began = Instant::now();
     let counts_from = began + Duration::from_secs_f64(options.warm_up);

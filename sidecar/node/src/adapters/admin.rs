@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use es_proxy::{Mode, Modes};
-use shard_sync::Sync;
+use shard_sync::{Security, Sync};
 
 use crate::gauges::Gauges;
 use crate::live_recall::LiveRecall;
@@ -14,6 +14,8 @@ pub(crate) struct Admin {
     pub(crate) modes: Arc<Modes>,
     pub(crate) gauges: Gauges,
     pub(crate) live_recall: Arc<LiveRecall>,
+    /// What was chosen to be unsafe.
+    pub(crate) unsafe_by_choice: Option<&'static str>,
 }
 
 impl console::Node for Admin {
@@ -37,6 +39,13 @@ impl console::Node for Admin {
         }
         missing.sort_unstable();
         missing
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let open = self.sync.node().is_some_and(|node| node.security == Security::Absent);
+        let open = open
+            .then_some("Elasticsearch has no security: whoever reaches it may read and change everything");
+        self.unsafe_by_choice.into_iter().chain(open).map(str::to_owned).collect()
     }
 
     fn refresh_gauges(&self) {

@@ -38,7 +38,7 @@ struct Found {
 
 impl UpstreamSource {
     pub(crate) fn new(config: &SyncConfig) -> reqwest::Result<Self> {
-        let client = reqwest::Client::builder().timeout(config.request_timeout).build()?;
+        let client = config.client()?;
         let base = config.upstream.first().cloned().unwrap_or_default();
         Ok(Self { client, base, auth: config.auth.clone() })
     }
