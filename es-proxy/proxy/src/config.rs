@@ -65,6 +65,8 @@ pub struct ProxyConfig {
     pub identity_ttl: Duration,
     /// Callers of whom that is remembered.
     pub identity_cache: usize,
+    /// Requests that Elasticsearch may have of us at once; `None`: as many as there are connections.
+    pub max_in_flight: Option<usize>,
     /// Limits of knn searches that pass to an offload field.
     pub passed_knn: PassedKnnLimits,
     /// Whose requests are whose, and what each may do.
@@ -98,6 +100,7 @@ impl Default for ProxyConfig {
             security: SecurityMode::Auto,
             identity_ttl: Duration::from_secs(5),
             identity_cache: 100_000,
+            max_in_flight: None,
             passed_knn: PassedKnnLimits::default(),
             tenants: Arc::default(),
         }

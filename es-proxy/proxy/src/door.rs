@@ -5,6 +5,7 @@
 //! | head | [`head`] | may it be served at all, by its head alone? |
 //! | identity | [`identity`] | who is it? Elasticsearch says |
 //! | tenant | [`tenant`] | on whose account? |
+//! | deadline | [`deadline`] | how long will the client wait? |
 //! | limits | [`limits`] | is there room for it? |
 //!
 //! Nothing here reads a body. What was found out travels with the request, as the [`Caller`] among its
@@ -12,6 +13,7 @@
 
 pub(crate) mod callers;
 mod credentials;
+pub(crate) mod deadline;
 pub(crate) mod head;
 pub(crate) mod identity;
 pub(crate) mod limits;
@@ -69,6 +71,9 @@ pub(crate) async fn enter(
     let Account { tenant, rule, counted } = tenant::of(worker, peer, &identity, parts);
     let mut caller = Caller { peer: Arc::clone(peer), identity, tenant, rule, ticket: None };
     tracing::trace!(address = %caller.peer.address, certificate = caller.peer.certificate, identity = ?caller.identity, tenant = caller.tenant.name(), rule = caller.rule.name(), "at the door");
+    if let Some(refusal) = limits::shed(&worker.shared, &caller.tenant, route, parts) {
+        return (caller, Err(refusal));
+    }
     let let_in = if counted { admit(worker, &mut caller, route, parts).await } else { Ok(()) };
     (caller, let_in)
 }

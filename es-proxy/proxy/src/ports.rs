@@ -7,6 +7,7 @@ use es_wire::{Acknowledged, Catalog, DocFilter, IndexInfo, Reach};
 use es_wire::{Capabilities, EsVersion};
 use knn_types::{DocKey, SeqNo};
 
+use crate::door::limits::fair::Flow;
 use crate::insight::{DocumentFate, RecallPoint, RecallQuery, ShardWork};
 
 /// A boxed future, so that ports are object-safe.
@@ -95,6 +96,8 @@ pub struct KnnQuestion<'a> {
     pub shards: Option<&'a [u32]>,
     /// Lists to visit in each shard, whatever the effort; `None`: as the effort demands.
     pub nprobe: Option<usize>,
+    /// On whose account it is asked.
+    pub flow: Flow,
 }
 
 /// One hit of a [`KnnQuestion`].

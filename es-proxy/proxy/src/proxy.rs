@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{EXPECT, HeaderValue};
 use http::request::Parts;
@@ -18,8 +18,10 @@ use crate::classify::{Route, classify};
 use crate::config::ProxyConfig;
 use crate::documents::DocumentCache;
 use crate::door::callers::Callers;
-use crate::door::limits::Meter;
-use crate::door::{self, Peer, head};
+use crate::door::limits::fair::{FairGate, Place};
+use crate::door::limits::{self, Meter};
+use crate::door::tenant::{Rule, Tenant};
+use crate::door::{self, Caller, Peer, deadline, head};
 use crate::intercept;
 use crate::intercept::first_time::Sparse;
 use crate::intercept::write::Held;
@@ -32,6 +34,9 @@ use crate::rescue::{self, rescue};
 use crate::respond;
 use crate::telemetry::{Served, Telemetry};
 use crate::upstream::{self, Pool, UpstreamError};
+
+/// How long a request may wait for its turn in front of Elasticsearch.
+const MAX_TURN_WAIT: Duration = Duration::from_secs(30);
 
 /// What all workers share.
 pub struct Proxy {
@@ -46,6 +51,8 @@ pub struct Proxy {
     /// With it a caller is an administrator where Elasticsearch has no security.
     pub(crate) admin_token: Option<Box<str>>,
     pub(crate) brake: Brake,
+    /// In front of Elasticsearch.
+    pub(crate) upstream_gate: Option<Arc<FairGate>>,
     pub(crate) documents: DocumentCache,
     pub(crate) sparse_filters: Sparse,
     /// What Elasticsearch said of callers.
@@ -78,6 +85,9 @@ impl Proxy {
             writes_held: Held::new(config.write_memory as usize, telemetry.writes.held.clone()),
             brake: Brake::new(config.passed_knn),
             sparse_filters: Sparse::new(),
+            upstream_gate: config
+                .max_in_flight
+                .map(|places| FairGate::new(places, telemetry.upstream_gate.clone())),
             documents: DocumentCache::new(config.document_cache_bytes, telemetry.documents.clone()),
             callers: Callers::new(config.identity_cache, config.identity_ttl, telemetry.callers.clone()),
             config,
@@ -149,70 +159,75 @@ impl Worker {
         let started = Instant::now();
         let telemetry = &self.shared.telemetry;
         let _in_flight = InFlight::enter(telemetry);
-        let (mut parts, body) = request.into_parts();
-        let explain = parts.headers.contains_key("x-outrigger-explain");
-        let route = classify(&parts.method, parts.uri.path(), parts.uri.query());
-        let mut asked = self.shared.audit.as_ref().map(|_| Box::new(Asked::of(&parts)));
-
-        let mut account = None;
-        let (mut response, served) = match head::refuse(&parts, &self.shared.config) {
-            Some(reply) => reply,
-            None => {
-                // hyper has answered the client's expectation once the body is read; any other
-                // expectation is Elasticsearch's to refuse.
-                let waits_for_us = parts
-                    .headers
-                    .get(EXPECT)
-                    .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-                if waits_for_us {
-                    parts.headers.remove(EXPECT);
-                }
-                let (caller, let_in) = door::enter(&self, peer, &route, &parts).await;
-                if let Some(asked) = &mut asked {
-                    asked.caller = Some(caller.clone());
-                }
-                if tracing::enabled!(tracing::Level::DEBUG) {
-                    account = Some((Arc::clone(&caller.tenant), caller.rule));
-                }
-                match let_in {
-                    Ok(()) => {
-                        let ticket = caller.ticket.clone();
-                        let meter = ticket.as_ref().and_then(|ticket| Meter::of(ticket, &route, &parts));
-                        parts.extensions.insert(caller);
-                        let body = RequestBody::streamed(
-                            body,
-                            self.shared.config.max_body_bytes,
-                            Rc::clone(watch),
-                            &self.shared.intercepted,
-                        );
-                        let body = body.metered_by(meter);
-                        let (response, served) =
-                            self.dispatch(&route, ClientRequest { parts, body }, started).await;
-                        match ticket {
-                            Some(ticket) => (response.map(|body| body.holding(ticket)), served),
-                            None => (response, served),
-                        }
-                    }
-                    Err(refusal) => {
-                        if !waits_for_us {
-                            discard(body).await;
-                        }
-                        refusal
-                    }
+        let explain = request.headers().contains_key("x-outrigger-explain");
+        let route = classify(request.method(), request.uri().path(), request.uri().query());
+        let mut notes = Notes::new(&self.shared);
+        let (mut response, served) = match deadline::of(request.headers()) {
+            Ok(None) => self.answer(peer, &route, request, watch, started, &mut notes).await,
+            Ok(Some(patience)) => {
+                let opaque_id = respond::opaque_id(request.headers());
+                let answer = Box::pin(self.answer(peer, &route, request, watch, started, &mut notes));
+                match tokio::time::timeout(patience, answer).await {
+                    Ok(reply) => reply,
+                    // With the future of the answer all that was under way for it is gone.
+                    Err(_) => deadline::passed(&opaque_id, patience),
                 }
             }
+            Err(wrong) => deadline::refuse(request.headers(), &wrong),
         };
         if explain
             && let Ok(text) = HeaderValue::try_from(format!("{}; reason={}", served.way, served.reason))
         {
             response.headers_mut().insert(respond::WAY, text);
         }
-        if let (Some(audit), Some(asked)) = (&self.shared.audit, asked) {
-            audit.decided(peer, &asked, route.name(), (&response, served));
+        if let (Some(audit), Some(asked)) = (&self.shared.audit, &notes.asked) {
+            audit.decided(peer, asked, route.name(), (&response, served));
         }
-        let account = account.as_ref().map(|(tenant, rule)| (tenant.name(), rule.name()));
+        let account = notes.account.as_ref().map(|(tenant, rule)| (tenant.name(), rule.name()));
         telemetry.served(route.name(), served, response.status().as_u16(), started.elapsed(), account);
         response
+    }
+
+    /// The answer to one request.
+    async fn answer(
+        &self,
+        peer: &Arc<Peer>,
+        route: &Route,
+        request: Request<Incoming>,
+        watch: &Rc<Watch>,
+        started: Instant,
+        notes: &mut Notes,
+    ) -> Reply {
+        let (mut parts, body) = request.into_parts();
+        notes.read(&parts);
+        if let Some(refusal) = head::refuse(&parts, &self.shared.config) {
+            return refusal;
+        }
+        // hyper has answered the client's expectation once the body is read; any other expectation is
+        // Elasticsearch's to refuse.
+        let expectation = parts.headers.get(EXPECT);
+        let waits_for_us = expectation.is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        if waits_for_us {
+            parts.headers.remove(EXPECT);
+        }
+        let (caller, let_in) = door::enter(self, peer, route, &parts).await;
+        notes.know(&caller);
+        if let Err(refusal) = let_in {
+            if !waits_for_us {
+                discard(body).await;
+            }
+            return refusal;
+        }
+        let ticket = caller.ticket.clone();
+        let meter = ticket.as_ref().and_then(|ticket| Meter::of(ticket, route, &parts));
+        parts.extensions.insert(caller);
+        let (limit, held) = (self.shared.config.max_body_bytes, &self.shared.intercepted);
+        let body = RequestBody::streamed(body, limit, Rc::clone(watch), held).metered_by(meter);
+        let (response, served) = self.dispatch(route, ClientRequest { parts, body }, started).await;
+        match ticket {
+            Some(ticket) => (response.map(|body| body.holding(ticket)), served),
+            None => (response, served),
+        }
     }
 
     async fn dispatch(&self, route: &Route, request: ClientRequest, started: Instant) -> Reply {
@@ -271,6 +286,10 @@ impl Worker {
         request: ClientRequest,
     ) -> Result<Response<upstream::UpstreamBody>, UpstreamError> {
         let ClientRequest { mut parts, body } = request;
+        let place = match &self.shared.upstream_gate {
+            Some(gate) => Some(self.turn(gate, &parts).await?),
+            None => None,
+        };
         upstream::strip_connection(&mut parts.headers);
         upstream::strip_ours(&mut parts.headers);
         // Origin form, whatever form the client used.
@@ -279,7 +298,16 @@ impl Worker {
         {
             parts.uri = path.into();
         }
-        self.pool.send(Request::from_parts(parts, body)).await
+        let mut response = self.pool.send(Request::from_parts(parts, body)).await?;
+        if let Some(place) = place {
+            response.body_mut().hold(place);
+        }
+        Ok(response)
+    }
+
+    /// Waits for a place among the requests that Elasticsearch may have at once.
+    async fn turn(&self, gate: &Arc<FairGate>, parts: &Parts) -> Result<Place, UpstreamError> {
+        gate.enter(limits::flow(parts), 1, MAX_TURN_WAIT).await.map_err(|_| UpstreamError::Overloaded)
     }
 
     /// Waits until the catalog knows what was just acknowledged; not longer than for a publication, since
@@ -296,6 +324,32 @@ impl Worker {
         let kind = rescue::kind(failure);
         self.shared.telemetry.upstream_failed(kind, failure);
         (rescue(headers, failure), Served::new("fail", kind))
+    }
+}
+
+/// What is learnt of a request for logs.
+struct Notes {
+    asked: Option<Box<Asked>>,
+    account: Option<(Arc<Tenant>, Rule)>,
+    is_audited: bool,
+}
+
+impl Notes {
+    fn new(shared: &Proxy) -> Self {
+        Self { asked: None, account: None, is_audited: shared.audit.is_some() }
+    }
+
+    fn read(&mut self, parts: &Parts) {
+        self.asked = self.is_audited.then(|| Box::new(Asked::of(parts)));
+    }
+
+    fn know(&mut self, caller: &Caller) {
+        if let Some(asked) = &mut self.asked {
+            asked.caller = Some(caller.clone());
+        }
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            self.account = Some((Arc::clone(&caller.tenant), caller.rule));
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) fn rescue(request: &HeaderMap, failure: &UpstreamError) -> Response<R
         UpstreamError::Tls { .. } => (StatusCode::BAD_GATEWAY, "ssl_handshake_exception"),
         UpstreamError::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "timeout_exception"),
         UpstreamError::Broken(_) => (StatusCode::BAD_GATEWAY, "connection_closed_exception"),
+        UpstreamError::Overloaded => return respond::overloaded(request),
         UpstreamError::BodyTooLarge(_) => return respond::too_large(),
         UpstreamError::Client(_) => (StatusCode::BAD_REQUEST, "parse_exception"),
     };
@@ -27,6 +28,7 @@ pub(crate) fn kind(failure: &UpstreamError) -> &'static str {
         UpstreamError::Tls { .. } => "tls",
         UpstreamError::Timeout { .. } => "timeout",
         UpstreamError::Broken(_) => "broken",
+        UpstreamError::Overloaded => "overloaded",
         UpstreamError::BodyTooLarge(_) => "body_too_large",
         UpstreamError::Client(_) => "client",
     }

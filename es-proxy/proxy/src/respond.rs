@@ -1,6 +1,7 @@
 //! Responses of our own, with the headers that Elasticsearch would have sent (ref 6.1, 6.2).
 
 use std::io::Write;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -18,6 +19,9 @@ const PRODUCT: (HeaderName, HeaderValue) =
 const OPAQUE_ID: HeaderName = HeaderName::from_static("x-opaque-id");
 /// How a request was served, for clients that ask.
 pub(crate) const WAY: HeaderName = HeaderName::from_static("x-outrigger");
+
+/// Why a request finds no room in front of Elasticsearch.
+pub(crate) const OVERLOADED: &str = "rejected execution: as many requests as may be are with Elasticsearch, and too many wait [max_in_flight]";
 
 /// Elasticsearch's level for compressed responses.
 pub(crate) const LEVEL: Compression = Compression::new(3);
@@ -88,6 +92,12 @@ pub(crate) fn panicked() -> Response<ResponseBody> {
     response
 }
 
+/// 429 where Elasticsearch has more to do than it may have at once.
+pub(crate) fn overloaded(request: &HeaderMap) -> Response<ResponseBody> {
+    static BODY: LazyLock<Bytes> = LazyLock::new(|| es_wire::rejected_body(OVERLOADED).into());
+    too_many(request, BODY.clone(), std::time::Duration::from_secs(1))
+}
+
 /// 413 as Elasticsearch sends it: without a body and without the product header.
 pub(crate) fn too_large() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
@@ -156,6 +166,13 @@ fn single(headers: &HeaderMap, name: HeaderName) -> Option<Option<&str>> {
         (Some(value), None) => value.to_str().ok().map(Some),
         _ => None,
     }
+}
+
+/// What a response to this request must repeat, where the request will be gone.
+pub(crate) fn opaque_id(request: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    echo_opaque_id(request, &mut kept);
+    kept
 }
 
 fn echo_opaque_id(request: &HeaderMap, response: &mut HeaderMap) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use es_wire::{DocFilter, IndexInfo, Reach, Target};
 
+use crate::door::limits::fair::Flow;
 use crate::intercept::plan::Plan;
 use crate::ports::{KnnHit, KnnQuestion};
 use crate::proxy::Proxy;
@@ -49,6 +50,7 @@ pub(crate) fn compare(shared: &Arc<Proxy>, plan: &Plan) {
             filter: shadowed.filter.as_ref(),
             shards: None,
             nprobe: None,
+            flow: Flow::default(),
         };
         let (ours, theirs) = tokio::join!(proxy.engine.knn(question), proxy.upstream_source.knn(question));
         if let (Ok(ours), Ok(theirs)) = (ours, theirs) {

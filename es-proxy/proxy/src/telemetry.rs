@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::documents;
 use crate::door::callers;
+use crate::door::limits::fair::GateMetrics;
 use crate::telemetry::handshakes::HandshakeMetrics;
 pub(crate) use crate::telemetry::wire::WireMetrics;
 use crate::telemetry::writes::WriteMetrics;
@@ -76,6 +77,7 @@ pub struct Telemetry {
     pub(crate) documents: documents::Metrics,
     pub(crate) callers: callers::Metrics,
     pub(crate) writes: WriteMetrics,
+    pub(crate) upstream_gate: GateMetrics,
     pub(crate) wire: WireMetrics,
     pub(crate) handshakes: HandshakeMetrics,
     pub(crate) connections: Gauge,
@@ -104,6 +106,7 @@ impl Telemetry {
             documents: documents::Metrics::new(registry),
             callers: callers::Metrics::new(registry),
             writes: WriteMetrics::new(registry),
+            upstream_gate: GateMetrics::new(registry, "upstream"),
             wire: WireMetrics::new(registry),
             handshakes: HandshakeMetrics::new(registry),
             connections: Gauge::default(),

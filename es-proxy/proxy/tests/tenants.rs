@@ -3,9 +3,11 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use common::{Upstream, proxy_with, read_response, send};
-use es_proxy::{ProxyConfig, TenantConfig, Tenants};
+use common::{NoCluster, Upstream, proxy_on, proxy_with, read_response, send};
+use es_proxy::{Mode, Modes, ProxyConfig, TenantConfig, Tenants};
+use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -164,4 +166,66 @@ async fn callers_nobody_vouches_for_are_limited_by_their_address() {
     assert!(refused.contains("of unverified callers, from one address"), "{refused}");
     // Whoever may name tenants answers for what comes through him.
     assert!(send(proxy, &get("x", "/")).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn no_more_than_so_many_are_with_elasticsearch_at_once_and_who_waits_may_give_up() {
+    let upstream = Upstream::streaming(64 << 20).await;
+    let mut registry = Registry::default();
+    let modes = Arc::new(Modes::new(Mode::Serve));
+    let proxy = proxy_on(upstream.address, Arc::new(NoCluster), modes, &mut registry, |config| {
+        tenants(r#"{"a":{"headers":["a"]},"b":{"headers":["b"],"weight":3}}"#)(config);
+        config.max_in_flight = Some(1);
+    })
+    .await;
+    let waiting_are = async |count: usize| {
+        let line = format!("outrigger_upstream_waiting {count}\n");
+        let mut text = String::new();
+        for _ in 0..1_000 {
+            text.clear();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            if text.contains(&line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{count} never wait: {text}");
+    };
+    let mut slow = TcpStream::connect(proxy).await.unwrap();
+    slow.write_all(get("a", "/first/_search").as_bytes()).await.unwrap();
+    let mut first = [0; 12];
+    slow.read_exact(&mut first).await.unwrap();
+    assert!(upstream.request().await.starts_with("GET /first"));
+
+    let hurried = get("b", "/hurried/_search").replace("\r\n\r\n", "\r\nX-Outrigger-Timeout: 50ms\r\n\r\n");
+    let late = send(proxy, &hurried).await;
+    assert!(late.starts_with("HTTP/1.1 504") && late.contains("timeout_exception"), "{late}");
+    assert!(
+        late.contains("longer than [50ms]") && late.to_lowercase().contains("x-opaque-id: mine"),
+        "{late}"
+    );
+
+    let mut gone = TcpStream::connect(proxy).await.unwrap();
+    gone.write_all(get("a", "/gone/_search").as_bytes()).await.unwrap();
+    waiting_are(1).await;
+    drop(gone);
+    waiting_are(0).await;
+    let mut waiting = TcpStream::connect(proxy).await.unwrap();
+    waiting.write_all(get("b", "/waiting/_search").as_bytes()).await.unwrap();
+    waiting_are(1).await;
+    drop(slow);
+    waiting.read_exact(&mut first).await.unwrap();
+    assert!(upstream.request().await.starts_with("GET /waiting"), "who gave up is not asked for");
+}
+
+#[tokio::test]
+async fn a_timeout_that_nobody_understands_is_refused_and_one_that_is_understood_stays_here() {
+    let upstream = Upstream::answering(OK).await;
+    let proxy = proxy_with(upstream.address, |_| {}).await;
+    let with =
+        |timeout: &str| format!("GET / HTTP/1.1\r\nHost: es\r\nX-Outrigger-Timeout: {timeout}\r\n\r\n");
+    let refused = send(proxy, &with("soon")).await;
+    assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("[soon] is no time"), "{refused}");
+    assert!(send(proxy, &with("10s")).await.starts_with("HTTP/1.1 200"));
+    assert!(!upstream.request().await.to_lowercase().contains("x-outrigger"));
 }

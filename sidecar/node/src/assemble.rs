@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use console::Console;
-use es_proxy::{AuditLog, Ledger, Modes, Proxy, Server, Telemetry};
+use es_proxy::{AuditLog, FairGate, GateMetrics, Ledger, Modes, Proxy, Server, Telemetry};
 use ivf_index::{Engine, EngineConfig};
 use prometheus_client::registry::Registry;
 use shard_sync::Sync;
@@ -75,8 +75,9 @@ async fn run(
 
     let cluster = ClusterOfSync { sync: Arc::clone(&sync), publish_timeout: config.proxy.publish_timeout };
     let live_recall = Arc::new(LiveRecall::new());
+    let threads = FairGate::new(config.proxy.workers, GateMetrics::new(&mut registry, "engine"));
     let engine_source =
-        EngineSource::new(Arc::clone(&sync), config.proxy.workers, Arc::clone(&live_recall), config.strict);
+        EngineSource::new(Arc::clone(&sync), threads, Arc::clone(&live_recall), config.strict);
     let upstream = config.proxy.upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let tenants = Arc::clone(&config.proxy.tenants);
     let store = tenants::start(Arc::clone(&sync), tenants, Arc::clone(&ledger), config.tenant_intervals);

@@ -279,6 +279,9 @@ layer! {
     publish_timeout: Word<Time>, "OUTRIGGER_PUBLISH_TIMEOUT", "TIME";
     /// How long requests in flight may take at shutdown [default: 30s].
     drain_timeout: Word<Time>, "OUTRIGGER_DRAIN_TIMEOUT", "TIME";
+    /// Requests that Elasticsearch may have of us at once; further ones wait for their turn, tenants as their
+    /// weights say, and where too many wait they are refused [default: no limit].
+    max_in_flight: usize, "OUTRIGGER_MAX_IN_FLIGHT", "N";
     /// Exact scans (knn searches that pass to an ivf field) at once [default: 4].
     passed_knn_concurrency: usize, "OUTRIGGER_PASSED_KNN_CONCURRENCY", "N";
     /// How long such a search may wait for its turn [default: 1s].
@@ -504,6 +507,10 @@ fn proxy_config(layer: &Layer) -> anyhow::Result<ProxyConfig> {
         drain_timeout: layer.drain_timeout.as_ref().map_or(defaults.drain_timeout, |word| word.0.0),
         unspecified_is_ivf: layer.mapping_unspecified.as_ref().is_none_or(|word| word.0 == Unspecified::Ivf),
         security: layer.security.as_ref().map_or(defaults.security, |word| word.0),
+        max_in_flight: match layer.max_in_flight {
+            Some(0) => bail!("max_in_flight must be at least 1"),
+            places => places,
+        },
         passed_knn: limits,
         tenants: Arc::new(Tenants::new(tenants).map_err(anyhow::Error::msg)?),
         ..defaults
@@ -609,6 +616,9 @@ impl fmt::Display for Config {
         text(f, "response_timeout", &Time(proxy.response_timeout))?;
         text(f, "publish_timeout", &Time(proxy.publish_timeout))?;
         text(f, "drain_timeout", &Time(proxy.drain_timeout))?;
+        if let Some(places) = proxy.max_in_flight {
+            writeln!(f, "max_in_flight = {places}")?;
+        }
         writeln!(f, "passed_knn_concurrency = {}", limits.concurrency)?;
         text(f, "passed_knn_wait", &Time(limits.wait))?;
         writeln!(f, "passed_knn_vectors_per_second = {}", limits.vectors_per_second)?;
@@ -751,6 +761,7 @@ mod tests {
             ("admin_listen = '0.0.0.0:9211'", "admin_token_file"),
             ("admin_listen = '127.0.0.1:9201'", "two ports"),
             ("workers = 0", "workers"),
+            ("max_in_flight = 0", "max_in_flight"),
             ("mode = 'off'", "serve, shadow, pass"),
             ("advertise = 'somewhere'", "host:9201"),
             ("advertise_nodes = 'all'", "beside, self, keep"),

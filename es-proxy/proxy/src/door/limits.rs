@@ -9,6 +9,7 @@
 
 mod addresses;
 mod class;
+pub(crate) mod fair;
 mod meter;
 mod rate;
 
@@ -25,6 +26,7 @@ use crate::door::tenant::{Class, ClassLimits, Tenant};
 use crate::intercept::pass_search::mentions_knn;
 use crate::intercept::write::Write;
 use crate::ports::KnnQuestion;
+use crate::proxy::Proxy;
 use crate::proxy::Reply;
 use crate::respond;
 use crate::telemetry::Served;
@@ -32,6 +34,7 @@ pub(crate) use addresses::Addresses;
 pub(crate) use class::{Counts, Left, Reason};
 use class::{Gate, Permit};
 use class::{Limiter, Refusal, Work};
+use fair::Flow;
 pub(crate) use meter::Meter;
 
 /// Vectors compared that cost as much as one search.
@@ -290,6 +293,23 @@ fn ticket_of(parts: &Parts) -> Option<&Arc<Ticket>> {
 fn effort(questions: &[KnnQuestion<'_>]) -> Work {
     let of = |question: &KnnQuestion<'_>| 1.0 + (question.k + question.num_candidates) as f64 / 100.0;
     Work { vectors: questions.len() as f64, cost: questions.iter().map(of).sum(), ..Work::default() }
+}
+
+/// Where Elasticsearch has more to do than it may have at once, and so many of this tenant's requests wait
+/// already that a further one would be turned away: the answer, before anything is done for it.
+pub(crate) fn shed(shared: &Proxy, tenant: &Tenant, route: &Route, parts: &Parts) -> Option<Reply> {
+    match &shared.upstream_gate {
+        Some(gate) if !matches!(route, Route::Own { .. }) && gate.is_full(tenant.flow()) => {
+            gate.turn_away();
+            Some((respond::overloaded(&parts.headers), Served::new("refuse", "overloaded")))
+        }
+        _ => None,
+    }
+}
+
+/// On whose account a request waits where requests wait for each other.
+pub(crate) fn flow(parts: &Parts) -> Flow {
+    Caller::of(parts).map_or_else(Flow::default, |caller| caller.tenant.flow())
 }
 
 /// The response to a refused request.

@@ -27,6 +27,7 @@ pub use spec::{AddressLimits, Class, ClassLimits, DEFAULT_TENANT, OTHER_TENANT, 
 use crate::door::Peer;
 use crate::door::identity::Identity;
 use crate::door::limits::Gates;
+use crate::door::limits::fair::Flow;
 use crate::proxy::Worker;
 
 /// One tenant, as it is in force.
@@ -36,6 +37,7 @@ pub struct Tenant {
     source: Source,
     bound_to: Option<IndexPatterns>,
     gates: Gates,
+    flow: Flow,
 }
 
 /// Where a tenant is written down.
@@ -79,6 +81,11 @@ impl Tenant {
     /// The indices that it must stay within; `None` where it may go wherever Elasticsearch lets it.
     pub fn bound_to(&self) -> Option<&IndexPatterns> {
         self.bound_to.as_ref()
+    }
+
+    /// Its share where requests wait for each other.
+    pub(crate) fn flow(&self) -> Flow {
+        self.flow
     }
 
     /// Its limits.

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::door::identity;
+use crate::door::limits;
 use crate::insight::{DocumentFate, RecallPoint, RecallQuery};
 use crate::intercept::own::{answer, ask, encoded, refuse, text_of};
 use crate::intercept::plan::{filter_on, one_index};
@@ -239,6 +240,7 @@ async fn explained(worker: &Worker, target: &str, parts: &Parts, text: &str) -> 
         filter: filter.as_ref(),
         shards: None,
         nprobe: None,
+        flow: limits::flow(parts),
     };
     let doc = DocKey { id: id.as_str().into(), routing: routing.as_deref().map(Into::into) };
     let fate = worker.shared.engine.explain(question, doc).await;

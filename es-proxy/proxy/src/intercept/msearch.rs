@@ -228,6 +228,8 @@ async fn find(
         }
         counts.push(questions.len() - before);
     }
+    let flow = limits::flow(parts);
+    questions.iter_mut().for_each(|question| question.flow = flow);
     limits::charge_knn(parts, &questions);
     let mut answers = worker.shared.engine.knn_batch(&questions).await.into_iter();
     let of_search = |count| all(answers.by_ref().take(count)).map_err(|unavailable| unavailable.reason());

@@ -11,6 +11,7 @@ use es_wire::{
 use http::request::Parts;
 
 use crate::door::identity::{self, Sight};
+use crate::door::limits::fair::Flow;
 use crate::intercept::nprobe;
 use crate::intercept::pass_search::mentions_knn;
 use crate::mode::{Mode, says_pass};
@@ -175,6 +176,7 @@ impl Plan {
             filter: filter.as_ref(),
             shards: target.shards.as_deref(),
             nprobe: self.nprobe,
+            flow: Flow::default(),
         })
     }
 

@@ -14,7 +14,7 @@ use crate::intercept::pass_search::{pass_knn, understand};
 use crate::intercept::plan::{Asker, Plan, ask};
 use crate::intercept::{first_time, nprobe, splice};
 use crate::mode::Mode;
-use crate::ports::{KnnHit, KnnUnavailable, Scope};
+use crate::ports::{KnnHit, KnnQuestion, KnnUnavailable, Scope};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::telemetry::Served;
 use crate::{pass, respond, shadow};
@@ -148,7 +148,8 @@ async fn run(
     content_type: HeaderValue,
     started: Instant,
 ) -> Result<Reply, &'static str> {
-    let questions: Vec<_> = plan.questions().collect();
+    let flow = limits::flow(parts);
+    let questions: Vec<_> = plan.questions().map(|question| KnnQuestion { flow, ..question }).collect();
     limits::charge_knn(parts, &questions);
     let mut reason = "ok";
     loop {

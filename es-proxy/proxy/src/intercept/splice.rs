@@ -16,6 +16,7 @@ use knn_types::Element;
 use crate::body::RequestBody;
 use crate::classify::Endpoint;
 use crate::door::limits;
+use crate::door::limits::fair::Flow;
 use crate::intercept::pass_search::{pass_knn, understand};
 use crate::intercept::plan::{Asker, ask, filters_on, most_hits, one_field};
 use crate::intercept::profile;
@@ -160,6 +161,7 @@ impl Plan {
                 filter: filter.as_ref(),
                 shards: target.shards.as_deref(),
                 nprobe,
+                flow: Flow::default(),
             })
         })
     }
@@ -199,7 +201,8 @@ pub(crate) async fn run(
     parts: &Parts,
     text: &[u8],
 ) -> Result<Reply, &'static str> {
-    let questions: Vec<_> = plan.questions().collect();
+    let flow = limits::flow(parts);
+    let questions: Vec<_> = plan.questions().map(|question| KnnQuestion { flow, ..question }).collect();
     limits::charge_knn(parts, &questions);
     let (found, profiles) = if plan.profile {
         profile::ask(worker, &questions).await

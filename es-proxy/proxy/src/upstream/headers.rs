@@ -17,6 +17,9 @@ pub(crate) const MODE: HeaderName = HeaderName::from_static("x-outrigger-mode");
 /// Says how many lists a search visits in each shard, for experiments.
 pub(crate) const NPROBE: HeaderName = HeaderName::from_static("x-outrigger-nprobe");
 
+/// Says how long the client will wait, as `500ms` or `2s`.
+pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("x-outrigger-timeout");
+
 /// Removes what belongs to a client's connection. Other headers stay although `Connection` names them: who else
 /// can write that header could take from a request what says whose it is, or what a load balancer put there,
 /// and Elasticsearch itself pays no heed to such names.
@@ -49,6 +52,7 @@ pub(crate) fn strip_ours(headers: &mut HeaderMap) {
     headers.remove(EXPLAIN);
     headers.remove(MODE);
     headers.remove(NPROBE);
+    headers.remove(TIMEOUT);
 }
 
 #[cfg(test)]

@@ -4,5 +4,5 @@
 mod headers;
 mod pool;
 
-pub(crate) use headers::{MODE, NPROBE, strip_connection, strip_hop_by_hop, strip_ours};
+pub(crate) use headers::{MODE, NPROBE, TIMEOUT, strip_connection, strip_hop_by_hop, strip_ours};
 pub(crate) use pool::{Pool, UpstreamBody, UpstreamError};

@@ -28,6 +28,7 @@ use tokio::time::timeout;
 
 use crate::body::{BodyFailure, RequestBody, arrived};
 use crate::config::{ProxyConfig, UpstreamAddress};
+use crate::door::limits::fair::Place;
 
 /// Connections that may lie idle per worker; further ones are closed after use.
 const MAX_IDLE: usize = 256;
@@ -47,6 +48,9 @@ pub(crate) enum UpstreamError {
     /// The connection broke before a response head came.
     #[error("the connection to Elasticsearch broke before it answered: {}", with_causes(.0))]
     Broken(hyper::Error),
+    /// More requests than may be are with Elasticsearch, and too many wait.
+    #[error("{}", crate::respond::OVERLOADED)]
+    Overloaded,
     /// The client's body grew over the limit while it was streamed.
     #[error("the request body is larger than {0} bytes")]
     BodyTooLarge(u64),
@@ -219,7 +223,7 @@ impl Inner {
         sender: Option<Sender>,
     ) -> Response<UpstreamBody> {
         let (head, body) = response.into_parts();
-        let body = UpstreamBody { body, ahead: None, sender, pool: Rc::downgrade(self) };
+        let body = UpstreamBody { body, ahead: None, sender, pool: Rc::downgrade(self), place: None };
         Response::from_parts(head, body.settled().await)
     }
 
@@ -269,6 +273,8 @@ pub(crate) struct UpstreamBody {
     ahead: Option<Result<Frame<Bytes>, hyper::Error>>,
     sender: Option<Sender>,
     pool: Weak<Inner>,
+    /// Among the requests that Elasticsearch may have at once.
+    place: Option<Place>,
 }
 
 impl UpstreamBody {
@@ -292,7 +298,13 @@ impl UpstreamBody {
         self
     }
 
+    /// Keeps its request's place until it has been read.
+    pub(crate) fn hold(&mut self, place: Place) {
+        self.place = (!self.body.is_end_stream()).then_some(place);
+    }
+
     fn release(&mut self) {
+        self.place = None;
         if let (Some(sender), Some(pool)) = (self.sender.take(), self.pool.upgrade()) {
             pool.give_back(sender);
         }
@@ -315,7 +327,7 @@ impl Body for UpstreamBody {
             None => self.release(),
             Some(Ok(_)) if self.body.is_end_stream() => self.release(),
             Some(Ok(_)) => {}
-            Some(Err(_)) => self.sender = None,
+            Some(Err(_)) => (self.sender, self.place) = (None, None),
         }
         Poll::Ready(frame)
     }

@@ -1,7 +1,8 @@
 //! Knn hits from the engine: the only crossing between async and sync code on the search path.
 //!
 //! A search that is predicted to be cheaper than a hand-over to another thread runs where it is;
-//! others run on the blocking pool, as many at a time as there are cores. Now and then an answered
+//! others run on the blocking pool, as many at a time as there are cores, tenant by tenant where they must
+//! wait. Now and then an answered
 //! search is sampled for its recall, on the blocking pool too. What a filter lets through is known by the
 //! feed or not at all: no search waits here for Elasticsearch to tell it.
 
@@ -10,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use es_proxy::{
-    BoxFuture, DocumentFate, KnnAnswer, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, ProfiledAnswer,
-    RecallMeasure, RecallPoint,
+    BoxFuture, DocumentFate, FairGate, Flow, KnnAnswer, KnnHit, KnnQuestion, KnnSource, KnnUnavailable,
+    ProfiledAnswer, RecallMeasure, RecallPoint,
 };
 use es_wire::{IndexInfo, IndexPatterns, Reach, Scoring};
 use futures_util::{StreamExt, stream};
@@ -43,7 +44,8 @@ const SIDE_BY_SIDE: usize = 8;
 pub(crate) struct EngineSource {
     sync: Arc<Sync>,
     pool: Handle,
-    threads: Arc<Semaphore>,
+    /// As many searches as there are threads for them; of others' tenants' none stands before them all.
+    threads: Arc<FairGate>,
     /// One measurement of recall at a time.
     measuring: Arc<Semaphore>,
     live_recall: Arc<LiveRecall>,
@@ -54,11 +56,10 @@ impl EngineSource {
     /// Long searches go to the blocking pool of the runtime this is called on.
     pub(crate) fn new(
         sync: Arc<Sync>,
-        threads: usize,
+        threads: Arc<FairGate>,
         live_recall: Arc<LiveRecall>,
         strict: IndexPatterns,
     ) -> Self {
-        let threads = Arc::new(Semaphore::new(threads.max(1)));
         let measuring = Arc::new(Semaphore::new(1));
         Self { sync, pool: Handle::current(), threads, measuring, live_recall, strict }
     }
@@ -70,7 +71,7 @@ impl EngineSource {
         let found = if cost < IN_PLACE {
             merged(&shards, &query, question.reach, scoring)
         } else {
-            self.on_a_thread(&shards, &query, question.reach, scoring).await?
+            self.on_a_thread(&shards, &query, question.reach, scoring, (question.flow, cost)).await?
         };
         let Found { mut hits, estimated } = found.map_err(failed)?;
         if let Some(numbers) = question.shards {
@@ -185,9 +186,11 @@ impl EngineSource {
         query: &Query<'_>,
         reach: Reach,
         scoring: Scoring,
+        (flow, cost): (Flow, Duration),
     ) -> Result<Result<Found, EngineError>, KnnUnavailable> {
-        let thread = tokio::time::timeout(THREAD_TIMEOUT, Arc::clone(&self.threads).acquire_owned()).await;
-        let Ok(Ok(thread)) = thread else { return Err(KnnUnavailable::Overloaded) };
+        let cost = u64::try_from(cost.as_micros()).unwrap_or(u64::MAX);
+        let thread = self.threads.enter(flow, cost, THREAD_TIMEOUT).await;
+        let thread = thread.map_err(|_| KnnUnavailable::Overloaded)?;
         let (shards, asked) = (shards.to_vec(), Owned::of(query));
         let searched = self.pool.spawn_blocking(move || {
             let _thread = thread;

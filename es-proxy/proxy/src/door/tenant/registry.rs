@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use http::request::Parts;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
+use crate::door::limits::fair::Flow;
 use crate::door::limits::{Addresses, Gates};
 use crate::door::tenant::names::NotTaken;
 use crate::door::tenant::rules::{Claims, Rules};
@@ -280,9 +282,13 @@ impl Table {
         let bound_to = spec.bound_to().unwrap_or_default();
         let before = before.and_then(|table| Some(&table.tenants[*table.numbers.get(name)? as usize]));
         let gates = Gates::new(&format!("tenant [{name}]"), &spec.limits, before.map(|tenant| &tenant.gates));
+        // Equal names share a queue, also after a change.
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let flow = Flow { key: hasher.finish(), weight: spec.weight.unwrap_or(1) };
         let name: Arc<str> = name.into();
         self.numbers.insert(Arc::clone(&name), number);
-        self.tenants.push(Arc::new(Tenant { name, spec: Arc::new(spec), source, bound_to, gates }));
+        self.tenants.push(Arc::new(Tenant { name, spec: Arc::new(spec), source, bound_to, gates, flow }));
     }
 
     fn of_target(&self, path: &str) -> Option<(u32, Rule)> {
