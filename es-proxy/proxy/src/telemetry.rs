@@ -192,7 +192,12 @@ impl Telemetry {
     }
 
     pub(crate) fn upstream_failed(&self, kind: &'static str, failure: &dyn std::fmt::Display) {
-        tracing::warn!(kind, %failure, "upstream failed");
+        if matches!(kind, "client" | "body_too_large") {
+            // Whoever sends such requests must not fill the log.
+            tracing::debug!(kind, %failure, "request not sent whole");
+        } else {
+            tracing::warn!(kind, %failure, "upstream failed");
+        }
         self.upstream_failures.get_or_create(&KindLabel { kind }).inc();
     }
 

@@ -1,17 +1,26 @@
 //! Request smuggling: every raw case of [`corpus`] is played through the request path to an upstream that
 //! writes down what it gets and takes nothing ambiguous ([`recorder`]). What it got must be what was meant, in
 //! order; each response must be the one to its own request; and each request must have been counted.
+//!
+//! Random changes of these cases follow ([`mutate`]), for as long as `scripts/fuzz wire` says. What such bytes
+//! mean nobody knows beforehand; that they mean the same on both sides can be checked all the same.
 
 mod common;
 #[allow(missing_docs, unreachable_pub, reason = "modules of a test")]
 mod smuggling {
     pub mod corpus;
+    pub mod mutate;
     pub mod play;
     pub mod recorder;
 }
 
+use std::time::{Duration, Instant};
+
+use rand::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
 use smuggling::corpus::{Case, End, cases};
-use smuggling::play::{Stage, check};
+use smuggling::mutate::mutated;
+use smuggling::play::{Stage, check, check_unknown};
 
 #[tokio::test]
 async fn nothing_reaches_elasticsearch_that_was_not_meant() {
@@ -42,4 +51,38 @@ fn cases_are_told_apart_by_their_names() {
     names.dedup();
     assert_eq!(names.len(), count);
     assert!(cases().iter().any(|case| case.end == End::Refused));
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+#[tokio::test]
+async fn random_changes_of_the_cases_mean_the_same_on_both_sides() {
+    let (seed, only) = (setting("WIRE_SEED").unwrap_or(1), setting("WIRE_CASE"));
+    let end = setting("WIRE_MINUTES").map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
+    let cases = cases();
+    let stage = Stage::set().await;
+    let mut number = only.unwrap_or(0);
+    loop {
+        // Each is drawn from the seed and its number alone.
+        let mut random =
+            Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number));
+        let raw = mutated(&cases, &mut random);
+        let step = [usize::MAX, 64, 7, 1][random.gen_range(0..4)];
+        if let Err(fault) = check_unknown(&stage, &raw, step).await {
+            panic!(
+                "WIRE_SEED={seed} WIRE_CASE={number} (in steps of {step}): {fault}\n{:?}",
+                String::from_utf8_lossy(&raw)
+            );
+        }
+        number += 1;
+        match end {
+            _ if only.is_some() => break,
+            Some(end) if Instant::now() < end => {}
+            None if number < 400 => {}
+            _ => break,
+        }
+    }
+    println!("{number} changed cases, seed {seed}");
 }

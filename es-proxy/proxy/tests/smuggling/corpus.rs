@@ -505,9 +505,9 @@ fn others() -> Vec<Case> {
             End::Closed,
         ),
         case(
-            "HTTP/1.0 with keep-alive, which is not offered",
-            "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /_smuggled HTTP/1.0\r\n\r\n",
-            &["GET /a"],
+            "HTTP/1.0 with keep-alive",
+            "GET /_a HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /_second HTTP/1.0\r\n\r\n",
+            &["GET /_a", "GET /_second"],
             End::Closed,
         ),
         case(

@@ -37,6 +37,14 @@ impl Stage {
         Self { proxy, recorder, registry }
     }
 
+    /// A metric without labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {name}"))
+    }
+
     /// Requests that were served and heads that were refused, so far.
     pub fn counted(&self) -> u64 {
         let mut text = String::new();
@@ -91,6 +99,43 @@ pub async fn check(stage: &Stage, case: &Case, step: usize) -> Result<(), String
     Ok(())
 }
 
+/// How long a client of [`check_unknown`] waits for more before it ends the connection.
+const SILENCE: Duration = Duration::from_millis(15);
+
+/// Plays bytes of which nobody knows what they mean. Whatever it is, the upstream must get it unambiguously,
+/// each request must be counted, the responses must come in the order of the requests, and the next client must
+/// not notice.
+pub async fn check_unknown(stage: &Stage, raw: &[u8], step: usize) -> Result<(), String> {
+    let before = stage.counted();
+    let received = play_on(stage.proxy, raw, step, Close::AfterSilence).await?;
+    let victim = b"GET /_victim HTTP/1.1\r\nHost: es\r\nConnection: close\r\n\r\n";
+    let victims = responses(&play(stage.proxy, victim, usize::MAX, false).await?, &["GET"])?;
+    let (mut seen, faults) = stage.recorder.take();
+    let counted = stage.counted() - before - 1;
+    if !faults.is_empty() {
+        return Err(format!("ambiguous bytes reached the upstream: {faults:?}"));
+    }
+    let is_own = victims.len() == 1 && victims[0].body == br#"{"you_asked":"GET /_victim"}"#;
+    if !is_own || seen.pop().map(|seen| seen.line).as_deref() != Some("GET /_victim") {
+        return Err(format!("the next client got {victims:?}, the upstream saw {seen:?}"));
+    }
+    if stage.metric("outrigger_panics_total") != 0 {
+        return Err("a panic".to_owned());
+    }
+    // A request whose client leaves is not counted, and may have been sent.
+    if seen.len() as u64 > counted + 1 {
+        return Err(format!("{counted} requests were counted, but the upstream saw {seen:?}"));
+    }
+    let text = String::from_utf8_lossy(&received);
+    let mut lines = seen.iter().map(|seen| format!("{:?}}}", seen.line));
+    match text.split("{\"you_asked\":").skip(1).find(|answer| !lines.any(|line| answer.starts_with(&line))) {
+        None => Ok(()),
+        Some(answer) => {
+            Err(format!("out of order: {answer}\nthe upstream saw {seen:?}, the client got {text}"))
+        }
+    }
+}
+
 fn compare(case: &Case, seen: &[Seen]) -> Result<(), String> {
     let meant: Vec<_> = case.meant.iter().filter(|meant| meant.goes_on).collect();
     let agree = meant.len() == seen.len()
@@ -132,8 +177,20 @@ fn is_refusal(response: &Response) -> bool {
         && response.head.to_ascii_lowercase().contains("content-type: application/json")
 }
 
+/// When a client ends its side of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Close {
+    Never,
+    AfterSending,
+    AfterSilence,
+}
+
 /// Sends bytes on a connection of their own and reads to its end, which must come.
 pub async fn play(proxy: SocketAddr, raw: &[u8], step: usize, half_close: bool) -> Result<Vec<u8>, String> {
+    play_on(proxy, raw, step, if half_close { Close::AfterSending } else { Close::Never }).await
+}
+
+async fn play_on(proxy: SocketAddr, raw: &[u8], step: usize, close: Close) -> Result<Vec<u8>, String> {
     let stream = TcpStream::connect(proxy).await.map_err(|error| error.to_string())?;
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let (mut reading, mut writing) = stream.into_split();
@@ -141,28 +198,34 @@ pub async fn play(proxy: SocketAddr, raw: &[u8], step: usize, half_close: bool) 
         for part in raw.chunks(step.min(raw.len().max(1))) {
             // The proxy may have closed already, which is its right.
             if writing.write_all(part).await.is_err() {
-                return;
+                break;
             }
             tokio::task::yield_now().await;
         }
-        if half_close {
+        if close == Close::AfterSending {
             let _ = writing.shutdown().await;
         }
+        writing
     };
     let mut received = Vec::new();
-    let receiving = async {
+    let both = async {
         let mut part = [0; 4096];
-        // A reset is an end too: the proxy closed while there was more to read.
-        while let Ok(count) = reading.read(&mut part).await {
-            if count == 0 {
-                break;
+        let (mut sending, mut open) = (Box::pin(sending), None);
+        loop {
+            let silent = tokio::time::sleep(SILENCE);
+            tokio::select! {
+                writing = &mut sending, if open.is_none() => open = Some(Some(writing)),
+                () = silent, if close == Close::AfterSilence && matches!(open, Some(Some(_))) => open = Some(None),
+                // A reset is an end too: the proxy closed while there was more to read.
+                read = reading.read(&mut part) => match read {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => received.extend_from_slice(&part[..count]),
+                },
             }
-            received.extend_from_slice(&part[..count]);
         }
     };
-    let both = async { tokio::join!(sending, receiving) };
     match tokio::time::timeout(Duration::from_secs(10), both).await {
-        Ok(_) => Ok(received),
+        Ok(()) => Ok(received),
         Err(_) => Err(format!("the connection stays open after {:?}", String::from_utf8_lossy(&received))),
     }
 }

@@ -104,7 +104,8 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Result<Option<Seen>, String>
             .split_once(':')
             .map(|(name, value)| (name, value.strip_prefix(' ').unwrap_or(value)))
             .ok_or(format!("no header: {line:?}"))?;
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        if name.is_empty()
+            || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
         {
             return Err(format!("no name of a header: {line:?}"));
         }
