@@ -201,6 +201,13 @@ impl RequestBody {
         Ok(())
     }
 
+    /// Leaves unread what a client sends of a request that was refused; see [`discard`].
+    pub(crate) async fn discard(self) {
+        if let Some(rest) = self.rest {
+            discard(rest).await;
+        }
+    }
+
     fn note_progress(&self) {
         self.sent_whole.set(self.is_empty());
     }
@@ -514,7 +521,7 @@ pub(crate) async fn arrived<B: Body + Unpin>(
 
 /// Reads on, for a while, what a client sends of a request that has its answer already: one that cannot send
 /// does not read either, and would take the closed connection for the answer.
-pub(crate) async fn discard(mut body: Incoming) {
+pub(crate) async fn discard(mut body: impl Body<Data = Bytes> + Unpin + 'static) {
     if body.is_end_stream() || matches!(arrived(&mut body).await, Some(None)) || body.is_end_stream() {
         return;
     }

@@ -7,15 +7,17 @@
 //! | tenant | [`tenant`] | on whose account? |
 //! | deadline | [`deadline`] | how long will the client wait? |
 //! | limits | [`limits`] | is there room for it? |
+//! | isolation | [`isolation`] | does it stay within what its tenant is bound to? |
 //!
-//! Nothing here reads a body. What was found out travels with the request, as the [`Caller`] among its
-//! extensions, also to requests of our own in its name.
+//! Only isolation reads bodies, those of bound tenants. What was found out travels with the request, as the
+//! [`Caller`] among its extensions, also to requests of our own in its name.
 
 pub(crate) mod callers;
 mod credentials;
 pub(crate) mod deadline;
 pub(crate) mod head;
 pub(crate) mod identity;
+pub(crate) mod isolation;
 pub(crate) mod limits;
 pub(crate) mod tenant;
 

@@ -18,6 +18,7 @@ use crate::classify::{Route, classify};
 use crate::config::ProxyConfig;
 use crate::documents::DocumentCache;
 use crate::door::callers::Callers;
+use crate::door::isolation::{self, HandedOut};
 use crate::door::limits::fair::{FairGate, Place};
 use crate::door::limits::{self, Meter};
 use crate::door::tenant::{Rule, Tenant};
@@ -58,6 +59,8 @@ pub struct Proxy {
     /// What Elasticsearch said of callers.
     pub(crate) callers: Callers,
     pub(crate) telemetry: Telemetry,
+    /// What bound tenants may go on with.
+    pub(crate) handed_out: HandedOut,
     /// Where decisions are written, if anywhere.
     pub(crate) audit: Option<Arc<AuditLog>>,
     /// What is held of writes in flight.
@@ -88,6 +91,7 @@ impl Proxy {
             upstream_gate: config
                 .max_in_flight
                 .map(|places| FairGate::new(places, telemetry.upstream_gate.clone())),
+            handed_out: HandedOut::new(telemetry.handed_out.clone()),
             documents: DocumentCache::new(config.document_cache_bytes, telemetry.documents.clone()),
             callers: Callers::new(config.identity_cache, config.identity_ttl, telemetry.callers.clone()),
             config,
@@ -220,10 +224,18 @@ impl Worker {
         }
         let ticket = caller.ticket.clone();
         let meter = ticket.as_ref().and_then(|ticket| Meter::of(ticket, route, &parts));
+        let bound = isolation::concerns(self, &caller).then(|| Arc::clone(&caller.tenant));
         parts.extensions.insert(caller);
         let (limit, held) = (self.shared.config.max_body_bytes, &self.shared.intercepted);
         let body = RequestBody::streamed(body, limit, Rc::clone(watch), held).metered_by(meter);
-        let (response, served) = self.dispatch(route, ClientRequest { parts, body }, started).await;
+        let request = ClientRequest { parts, body };
+        let (response, served) = match bound {
+            None => self.dispatch(route, request, started).await,
+            Some(tenant) => {
+                let dispatch = |request| self.dispatch(route, request, started);
+                Box::pin(isolation::enclose(self, tenant, request, dispatch)).await
+            }
+        };
         match ticket {
             Some(ticket) => (response.map(|body| body.holding(ticket)), served),
             None => (response, served),

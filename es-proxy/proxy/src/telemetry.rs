@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::documents;
 use crate::door::callers;
+use crate::door::isolation;
 use crate::door::limits::fair::GateMetrics;
 use crate::telemetry::handshakes::HandshakeMetrics;
 pub(crate) use crate::telemetry::wire::WireMetrics;
@@ -76,6 +77,7 @@ pub struct Telemetry {
     shadow_compared: Counter,
     pub(crate) documents: documents::Metrics,
     pub(crate) callers: callers::Metrics,
+    pub(crate) handed_out: isolation::Metrics,
     pub(crate) writes: WriteMetrics,
     pub(crate) upstream_gate: GateMetrics,
     pub(crate) wire: WireMetrics,
@@ -105,6 +107,7 @@ impl Telemetry {
             shadow_compared: Counter::default(),
             documents: documents::Metrics::new(registry),
             callers: callers::Metrics::new(registry),
+            handed_out: isolation::Metrics::new(registry),
             writes: WriteMetrics::new(registry),
             upstream_gate: GateMetrics::new(registry, "upstream"),
             wire: WireMetrics::new(registry),

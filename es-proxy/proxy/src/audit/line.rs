@@ -44,6 +44,7 @@ impl Line {
     pub(super) fn caller(&mut self, caller: &Caller) {
         self.text("tenant", caller.tenant.name());
         self.text("tenant.rule", caller.rule.name());
+        self.text("authentication", caller.identity.name());
         let Some(claims) = caller.identity.claims() else { return };
         self.text("user.name", claims.username);
         if let Some(realm) = claims.realm {

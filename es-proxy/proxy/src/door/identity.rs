@@ -42,6 +42,17 @@ pub(crate) enum Identity {
 }
 
 impl Identity {
+    /// The word in logs.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::NotAsked => "not_asked",
+            Self::Verified(_) => "verified",
+            Self::Anonymous => "anonymous",
+            Self::Refused => "refused",
+            Self::Unclear => "unclear",
+        }
+    }
+
     /// What tenants' rules may rest on; nothing that was not verified.
     pub(crate) fn claims(&self) -> Option<Claims<'_>> {
         let Self::Verified(principal) = self else { return None };
@@ -84,7 +95,9 @@ impl Sight {
 
 /// Finds out who it is, where something depends on it.
 pub(crate) async fn of(worker: &Worker, parts: &Parts) -> Identity {
-    if !worker.shared.config.tenants.need_identity() || !security_is_on(worker) {
+    let shared = &worker.shared;
+    let is_needed = shared.config.tenants.need_identity() || shared.audit.is_some();
+    if !is_needed || !security_is_on(worker) {
         return Identity::NotAsked;
     }
     ask(worker, parts).await

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use es_wire::segments;
+use es_wire::{IndexPatterns, segments};
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use ipnet::IpNet;
@@ -86,6 +86,8 @@ struct Table {
     rules: Rules,
     /// Nothing is configured or stored: every request is `default`'s.
     idle: bool,
+    /// Some tenant must stay within its indices.
+    binds: bool,
 }
 
 impl Tenants {
@@ -154,6 +156,11 @@ impl Tenants {
     /// Whether it matters who a caller is.
     pub fn need_identity(&self) -> bool {
         !self.config.unverified.is_empty() || self.table.load().rules.ask_for_identity()
+    }
+
+    /// Whether some tenant must stay within its indices, so that nobody may be taken for another one.
+    pub(crate) fn bind_some(&self) -> bool {
+        self.table.load().binds
     }
 
     /// Whose a request is.
@@ -236,6 +243,7 @@ impl Table {
             other: 0,
             rules: Rules::default(),
             idle,
+            binds: false,
         };
         let mut problems = Vec::new();
         // The configuration's first: a name that two tenants claim is the first one's.
@@ -278,8 +286,8 @@ impl Table {
                 }
             });
         }
-        // Both were checked before.
-        let bound_to = spec.bound_to().unwrap_or_default();
+        // Both were checked before. Patterns that could not be read would bind to nothing, not to everything.
+        let bound_to = spec.bound_to().unwrap_or_else(|_| Some(IndexPatterns::default()));
         let before = before.and_then(|table| Some(&table.tenants[*table.numbers.get(name)? as usize]));
         let gates = Gates::new(&format!("tenant [{name}]"), &spec.limits, before.map(|tenant| &tenant.gates));
         // Equal names share a queue, also after a change.
@@ -287,6 +295,7 @@ impl Table {
         name.hash(&mut hasher);
         let flow = Flow { key: hasher.finish(), weight: spec.weight.unwrap_or(1) };
         let name: Arc<str> = name.into();
+        self.binds |= bound_to.is_some();
         self.numbers.insert(Arc::clone(&name), number);
         self.tenants.push(Arc::new(Tenant { name, spec: Arc::new(spec), source, bound_to, gates, flow }));
     }
