@@ -76,7 +76,7 @@ class Proxy:
 
     def __init__(self, name, upstream, folder, certificates=None):
         self.name = name
-        self.folder = pathlib.Path(folder) / name
+        self.folder = pathlib.Path(folder) / (f"{name}-tls" if certificates else name)
         self.folder.mkdir()
         self.folder.chmod(0o755)
         number = port(0)

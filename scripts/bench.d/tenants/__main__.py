@@ -23,6 +23,7 @@ PARTS = {
     "neighbours": neighbours,
     "crowd": crowd,
     "passing": None,
+    "tls": None,
 }
 EXAMPLES = """examples:
   scripts/bench tenants                            all parts; about 20 minutes on 2 quiet cores
@@ -34,7 +35,8 @@ rates        admitted requests per second against the configured ones, 1 to 10,0
 refusals     refusals per second beside a bare responder on the same HTTP library that answers the same bytes
 neighbours   the p99 of a tenant, alone and while another offers ten times its limit: knn searches and bulks
 crowd        memory, and the p99 of others, with 10,000 idle and 1,000 slow connections
-passing      passing through with limits on, beside nginx and HAProxy; with TLS on the client side, beside HAProxy with TLS"""
+passing      passing through with limits on, beside nginx and HAProxy
+tls          the same where all three speak TLS to the client"""
 
 
 def main():
@@ -54,9 +56,9 @@ def bench(record, arguments):
         here = world.World(servers, load, vectors, arguments.quick, arguments.rounds)
         for name in arguments.only:
             say(f"part: {name}")
-            if name == "passing":
+            if name in ("passing", "tls"):
                 options = ["--config", here.config({"bench": world.generous()})]
-                record["parts"][name] = passing.run(servers, load, arguments.quick, options)
+                record["parts"][name] = passing.run(servers, load, arguments.quick, options, tls=name == "tls")
             else:
                 record["parts"][name] = PARTS[name].run(here)
     kept = command.save(record, arguments, command.words_of("tenants", arguments, PARTS), report.page)

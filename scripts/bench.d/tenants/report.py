@@ -16,8 +16,7 @@ def page(record):
     lines += ["", "| what | bar | measured |", "|---|---|---|"]
     for name, part in parts.items():
         lines += [f"| {what} | {bar} | {measured} |" for what, bar, measured in ROWS[name](part)]
-    if "passing" in parts:
-        lines.append(passing.table(parts["passing"]))
+    lines += [passing.table(parts[name]) for name in ("passing", "tls") if name in parts]
     return "\n".join(lines) + "\n"
 
 
@@ -62,4 +61,10 @@ def passed(part):
         yield f"added p50 at 1 connection, {name}", "≤ 100 µs", f"**{added['median']:.0f} µs**"
 
 
-ROWS = {"admission": admission, "rates": rates, "refusals": refusals, "neighbours": neighbours, "crowd": crowd, "passing": passed}
+def passed_by_tls(part):
+    for name, result in part["results"].items():
+        ratio = result["to_haproxy"]
+        yield f"passing through with TLS on the client side, {name}, of HAProxy with TLS", "≥ 1.0×", f"**{ratio['median']:.3f}×** [{ratio['low95']:.3f}–{ratio['high95']:.3f}]"
+
+
+ROWS = {"admission": admission, "rates": rates, "refusals": refusals, "neighbours": neighbours, "crowd": crowd, "passing": passed, "tls": passed_by_tls}

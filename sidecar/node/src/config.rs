@@ -572,6 +572,9 @@ impl fmt::Display for Config {
             writeln!(f, "{name} = {}", toml::Value::String(value.to_string()))
         };
         let (proxy, sync, limits) = (&self.proxy, &self.sync, &self.proxy.passed_knn);
+        for warning in &self.warnings {
+            writeln!(f, "# warning: {warning}")?;
+        }
         text(f, "listen", &proxy.listen)?;
         if let Some(own) = &proxy.advertise.own {
             text(f, "advertise", own)?;
