@@ -255,6 +255,7 @@ fn asks_for_refresh(query: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn of(method: Method, uri: &str) -> Route {
         let (path, query) = uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
@@ -345,6 +346,24 @@ mod tests {
             (Method::GET, "/_cluster/health", Route::Pass),
         ] {
             assert_eq!(of(method.clone(), uri), route, "{method} {uri}");
+        }
+    }
+
+    proptest! {
+        /// Whatever stands in a request line finds a route, and a path that is not spelled plainly no
+        /// other one than its plain spelling has.
+        #[test]
+        fn any_request_line_finds_a_route(
+            method in "[A-Za-z]{1,8}",
+            parts in prop::collection::vec("(_search|_bulk|_doc|_mapping|_ivf|_all|%2e%2e|%2F|%zz|%00|;a=b|é|\\.\\.|[a-z*,]{0,4}|[ -~é]{0,6})", 0..6),
+            query in prop::option::of("[ -~]{0,30}"),
+        ) {
+            let path = format!("/{}", parts.join("/"));
+            let method: Method = method.parse().unwrap();
+            let route = classify(&method, &path, query.as_deref());
+            if path.contains("//") && !path.trim_end_matches('/').is_empty() && path.trim_end_matches('/').contains("//") {
+                prop_assert_eq!(route, Route::Pass);
+            }
         }
     }
 }

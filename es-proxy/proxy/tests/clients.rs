@@ -2,12 +2,13 @@
 
 mod common;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::one_index::OneIndex;
-use common::{Upstream, proxy_from, proxy_on, read_response, send};
+use common::{Recorded, Upstream, proxy_from, proxy_on, read_response, send};
 use es_proxy::{BoxFuture, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, Mode, Modes, ProxyConfig};
 use es_wire::IndexInfo;
 use prometheus_client::encoding::text::encode;
@@ -162,6 +163,36 @@ async fn bodies_together_hold_no_more_than_they_may() {
         1
     );
     assert_eq!(metric(&registry, "outrigger_intercepted_bytes"), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_inflates_without_end_is_left_to_elasticsearch() {
+    let upstream = Recorded::answering(OK.as_bytes().to_vec()).await;
+    let mut registry = Registry::default();
+    let proxy = proxy(upstream.address, &mut registry, |config| config.workers = 1).await;
+    // 256 MB in a quarter of one: far more than is ever read.
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let blanks = vec![b' '; 1 << 20];
+    for _ in 0..256 {
+        bomb.write_all(&blanks).unwrap();
+    }
+    let bomb = bomb.finish().unwrap();
+    let head = format!(
+        "POST /i/_search HTTP/1.1\r\nHost: es\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        bomb.len()
+    );
+    let mut client = TcpStream::connect(proxy).await.unwrap();
+    client.write_all(&[head.as_bytes(), &bomb].concat()).await.unwrap();
+    // Its worker has others to serve meanwhile.
+    let mut neighbour = TcpStream::connect(proxy).await.unwrap();
+    neighbour.write_all(b"GET /_ivf/nowhere/at/all HTTP/1.1\r\nHost: es\r\n\r\n").await.unwrap();
+    let answer = read_response(&mut neighbour).await;
+    assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+    assert!(read_response(&mut client).await.starts_with("HTTP/1.1 200"));
+    assert!(upstream.request().await.ends_with(&bomb), "Elasticsearch gets the bytes as they are");
+    let unread = "outrigger_requests_total{route=\"search\",way=\"pass\",reason=\"body_not_read\"}";
+    assert_eq!(metric(&registry, unread), 1);
+    assert_eq!(metric(&registry, "outrigger_intercepted_bytes"), 0, "what was inflated is gone");
 }
 
 /// Has a bug.
