@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::authority::{Authority, Pair, ask, connect, owned, server};
+use common::authority::{Authority, Pair, ask, ask_for, connect, owned, server};
 use common::{NoCluster, Upstream, proxy_on, proxy_with, send};
 use es_proxy::{Mode, Modes, ProxyConfig};
 use es_tls::{
@@ -63,6 +63,12 @@ async fn client_certificates_are_wanted_as_configured() {
         for (client_auth, absent_is_fine) in [(ClientAuth::Required, false), (ClientAuth::Optional, true)] {
             let settings = ServerSettings { client_auth, client_ca: owned(&ours.file()), ..server(&sidecar) };
             let (proxy, _) = serving(&upstream, settings).await;
+            let known =
+                ask_for(&ours.client_with(&[version], Some(&good), &[]), proxy, "/_ivf/_whoami").await;
+            assert!(
+                known.as_ref().is_ok_and(|told| told.contains("\"certificate\":\"CN=feed\"")),
+                "{known:?}"
+            );
             for (shows, fine) in [
                 (None, absent_is_fine),
                 (Some(&good), true),

@@ -171,8 +171,13 @@ pub async fn connect(client: &TlsConnector, to: SocketAddr) -> io::Result<TlsStr
 
 /// One request on a connection of its own; the response, which must end as TLS ends.
 pub async fn ask(client: &TlsConnector, to: SocketAddr) -> io::Result<String> {
+    ask_for(client, to, "/_cat").await
+}
+
+pub async fn ask_for(client: &TlsConnector, to: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = connect(client, to).await?;
-    stream.write_all(b"GET /_cat HTTP/1.1\r\nHost: es\r\nConnection: close\r\n\r\n").await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: es\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await?;
     Ok(text)
