@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::one_index::OneIndex;
+use common::one_index::{OneIndex, Source};
 use common::{Recorded, Upstream, proxy_from, proxy_on, read_response, send};
 use es_proxy::{BoxFuture, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, Mode, Modes, ProxyConfig};
 use es_wire::IndexInfo;
@@ -193,6 +193,26 @@ async fn a_body_that_inflates_without_end_is_left_to_elasticsearch() {
     let unread = "outrigger_requests_total{route=\"search\",way=\"pass\",reason=\"body_not_read\"}";
     assert_eq!(metric(&registry, unread), 1);
     assert_eq!(metric(&registry, "outrigger_intercepted_bytes"), 0, "what was inflated is gone");
+}
+
+#[tokio::test]
+async fn a_long_body_means_what_a_short_one_does() {
+    let upstream = Upstream::answering(OK).await;
+    let modes = Arc::new(Modes::new(Mode::Serve));
+    let (cluster, source) = (OneIndex::new(true), Arc::new(Source::default()));
+    let proxy = proxy_from(upstream.address, cluster, source, modes, &mut Registry::default(), |_| {}).await;
+    let answer = async |padding: usize| {
+        let knn = r#""knn":{"field":"v","query_vector":[1,2],"k":1,"num_candidates":1}"#;
+        let body = format!("{{{knn},{}\"_source\":false}}", " ".repeat(padding));
+        let request = format!(
+            "POST /i/_search HTTP/1.1\r\nHost: es\r\nContent-Type: application/json\r\nX-Outrigger-Explain: 1\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = send(proxy, &request).await;
+        assert!(answer.contains("answer; reason=ok"), "{answer}");
+        answer.split("\"hits\"").skip(1).collect::<String>()
+    };
+    assert_eq!(answer(1).await, answer(1 << 20).await);
 }
 
 /// Has a bug.

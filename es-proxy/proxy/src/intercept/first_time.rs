@@ -6,6 +6,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use bytes::Bytes;
 use es_wire::{Params, Reach, TrackTotal};
 use http::header::{CONTENT_TYPE, HeaderValue, WARNING};
 use http::request::Parts;
@@ -74,13 +75,13 @@ pub(crate) async fn serve(
     plan: &Plan,
     (names, params): (&str, &Params),
     parts: &Parts,
-    text: &[u8],
+    text: &Bytes,
 ) -> Option<Reply> {
     let (shape, sparse) = (shape_of(plan), &worker.shared.sparse_filters.0);
     if !may_help(worker, plan) || sparse.get(&shape).is_some() {
         return None;
     }
-    let splice = asker.plan_splice(names, params, text).ok()?;
+    let splice = asker.plan_splice_body(names, params, text).await.ok()?;
     let splice = splice.without_filters((TIMES * plan.search.k + ON_TOP).min(MOST))?;
     let questions: Vec<_> = splice.questions().collect();
     let found = ask(worker, &questions).await.ok()?;

@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use es_wire::{Capabilities, Catalog, DocFilter, IndexInfo, KnnSearch, NotOurs, Params, Reach, Resolved};
 use es_wire::{
     ScoredHit, Scoring, Target, TargetOptions, VectorField, parse_knn_search, parse_search, read_filters,
@@ -17,6 +18,9 @@ use crate::intercept::pass_search::mentions_knn;
 use crate::mode::{Mode, says_pass};
 use crate::ports::{KnnAnswer, KnnHit, KnnQuestion, KnnUnavailable};
 use crate::proxy::{Proxy, Worker};
+
+/// A body of this length is read in less than 500 µs.
+const LONG: usize = 128 << 10;
 
 /// What holds for every search of one request.
 pub(crate) struct Asker<'a> {
@@ -75,9 +79,43 @@ impl<'a> Asker<'a> {
         self.plan_read(names, params, parse_search(text, params, &self.caps)?)
     }
 
+    /// The same for a body that may be long.
+    pub(crate) async fn plan_body(
+        &self,
+        names: &str,
+        params: &Params,
+        text: &Bytes,
+    ) -> Result<Plan, NotOurs> {
+        self.plan_read(names, params, self.read(params, text, parse_search).await?)
+    }
+
     /// The same for the body of a `_knn_search`.
-    pub(crate) fn plan_knn_search(&self, names: &str, params: &Params, text: &[u8]) -> Result<Plan, NotOurs> {
-        self.plan_read(names, params, parse_knn_search(text, params, &self.caps)?)
+    pub(crate) async fn plan_knn_search(
+        &self,
+        names: &str,
+        params: &Params,
+        text: &Bytes,
+    ) -> Result<Plan, NotOurs> {
+        self.plan_read(names, params, self.read(params, text, parse_knn_search).await?)
+    }
+
+    /// Reads a body; a long one on a thread that may block, since others wait for this one.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        params: &Params,
+        text: &Bytes,
+        reader: fn(&[u8], &Params, &Capabilities) -> Result<T, NotOurs>,
+    ) -> Result<T, NotOurs> {
+        if text.len() <= LONG {
+            return reader(text, params, &self.caps);
+        }
+        let (text, params, caps) = (text.clone(), params.clone(), self.caps);
+        let read = tokio::task::spawn_blocking(move || reader(&text, &params, &caps)).await;
+        read.unwrap_or_else(|failed| match failed.try_into_panic() {
+            // A bug there is one of this request.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(NotOurs("stopping")),
+        })
     }
 
     fn plan_read(&self, names: &str, params: &Params, mut search: KnnSearch) -> Result<Plan, NotOurs> {

@@ -92,7 +92,7 @@ async fn knn_search(
         return Err("version");
     }
     let params = Params::of(parts.uri.query()).ok_or("bad_query_string")?;
-    let plan = asker.plan_knn_search(names, &params, text).map_err(label)?;
+    let plan = asker.plan_knn_search(names, &params, text).await.map_err(label)?;
     if plan.mode == Mode::Serve {
         return run(worker, &plan, parts, content_type, started).await;
     }
@@ -113,7 +113,7 @@ async fn ours(
     let params = Params::of(parts.uri.query()).ok_or("bad_query_string")?;
     let content_type = respond::json_content_type(&parts.headers, asker.caps.version.major as u16);
     let plan = match content_type.ok_or(NotOurs("content_type")) {
-        Ok(content_type) => asker.plan(names, &params, text).map(|plan| (plan, content_type)),
+        Ok(content_type) => asker.plan_body(names, &params, text).await.map(|plan| (plan, content_type)),
         Err(reason) => Err(reason),
     };
     match plan {
@@ -134,7 +134,7 @@ async fn ours(
         // More than a bare knn, as far as it was understood: perhaps its knn parts are.
         Err(_) if !respond::is_json(&parts.headers) => Err("content_type"),
         Err(_) => {
-            let plan = asker.plan_splice(names, &params, text).map_err(label)?;
+            let plan = asker.plan_splice_body(names, &params, text).await.map_err(label)?;
             splice::run(worker, &plan, parts, text).await
         }
     }

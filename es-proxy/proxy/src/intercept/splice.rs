@@ -72,17 +72,16 @@ async fn restricted(
     endpoint: Endpoint,
     catalog: &Catalog,
     parts: &Parts,
-    text: &[u8],
+    text: &Bytes,
 ) -> Result<Reply, &'static str> {
     if !respond::is_json(&parts.headers) {
         return Err("content_type");
     }
     let params = Params::of(parts.uri.query()).ok_or("bad_query_string")?;
     let params = endpoint.search_params(params);
-    let planned = Asker::of(worker, parts, catalog, text)
-        .await
-        .and_then(|asker| asker.plan_splice(names, &params, text))
-        .map_err(|NotOurs(reason)| reason)?;
+    let label = |NotOurs(reason)| reason;
+    let asker = Asker::of(worker, parts, catalog, text).await.map_err(label)?;
+    let planned = asker.plan_splice_body(names, &params, text).await.map_err(label)?;
     run(worker, &planned, parts, text).await
 }
 
@@ -104,11 +103,33 @@ impl Endpoint {
 impl Asker<'_> {
     /// Decides whether a search can be spliced. The error is the reason why it passes as it is.
     pub(crate) fn plan_splice(&self, names: &str, params: &Params, text: &[u8]) -> Result<Plan, NotOurs> {
-        if !self.sight.is_whole(names) {
-            // Of the documents that we find the caller may see only some, and then others should be found.
-            return Err(NotOurs("security"));
-        }
-        let FoundKnn { mut sites, profile } = find_knn(text, params, &self.caps)?;
+        self.may_splice(names)?;
+        self.splice_found(names, params, text, find_knn(text, params, &self.caps)?)
+    }
+
+    /// The same for a body that may be long.
+    pub(crate) async fn plan_splice_body(
+        &self,
+        names: &str,
+        params: &Params,
+        text: &Bytes,
+    ) -> Result<Plan, NotOurs> {
+        self.may_splice(names)?;
+        self.splice_found(names, params, text, self.read(params, text, find_knn).await?)
+    }
+
+    fn may_splice(&self, names: &str) -> Result<(), NotOurs> {
+        // Of the documents that we find the caller may see only some, and then others should be found.
+        if self.sight.is_whole(names) { Ok(()) } else { Err(NotOurs("security")) }
+    }
+
+    fn splice_found(
+        &self,
+        names: &str,
+        params: &Params,
+        text: &[u8],
+        FoundKnn { mut sites, profile }: FoundKnn,
+    ) -> Result<Plan, NotOurs> {
         let targets = self.targets(names, params)?;
         if self.mode(&targets) != Mode::Serve {
             return Err(NotOurs("switched_off"));
