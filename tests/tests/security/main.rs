@@ -4,6 +4,7 @@
 
 #![allow(missing_docs, reason = "a test")]
 
+mod bound;
 mod matrix;
 mod own_calls;
 mod principals;
