@@ -20,6 +20,12 @@ use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Who the caller is, as Elasticsearch tells it.
+const ANN: &str = "HTTP/1.1 200 OK\r\nX-elastic-product: Elasticsearch\r\ncontent-type: application/json\r\ncontent-length: 107\r\n\r\n\
+    {\"username\":\"ann\",\"authentication_realm\":{\"name\":\"file1\",\"type\":\"file\"},\"authentication_type\":\"realm\"}     ";
+/// The same where a PKI realm took our certificate for it.
+const PKI: &str = "HTTP/1.1 200 OK\r\nX-elastic-product: Elasticsearch\r\ncontent-type: application/json\r\ncontent-length: 107\r\n\r\n\
+    {\"username\":\"sidecar\",\"authentication_realm\":{\"name\":\"pki1\",\"type\":\"pki\"},\"authentication_type\":\"realm\"}   ";
 const OK: &str = "HTTP/1.1 200 OK\r\nX-elastic-product: Elasticsearch\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
 
 /// A sidecar with these settings in front of `upstream`.
@@ -270,18 +276,38 @@ async fn elasticsearch_is_trusted_by_authority_or_fingerprint_and_else_refused()
 
 #[tokio::test]
 async fn elasticsearch_may_ask_for_our_certificate() {
-    let (ours, theirs, upstream) = (Authority::new(), Authority::new(), Upstream::answering(OK).await);
+    let (ours, theirs, upstream) = (Authority::new(), Authority::new(), Upstream::answering(ANN).await);
     let node = Authority::node(&ours.issue("es"), upstream.address, Some(&ours)).await;
     let showing = |pair: Option<Pair>| UpstreamSettings {
         ca: owned(&ours.file()),
         identity: pair.map(|pair| (pair.certificate, pair.key)),
         ..Default::default()
     };
-    served(&through(node, showing(Some(ours.issue("sidecar")))).await);
-    for shown in [None, Some(theirs.issue("stranger"))] {
+    let answer = through(node, showing(Some(ours.issue("sidecar")))).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("ann"), "{answer}");
+    for (shown, status) in [(None, 502), (Some(theirs.issue("stranger")), 503)] {
         let answer = through(node, showing(shown)).await;
-        assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("alert"), "{answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn no_client_is_served_under_our_own_certificate() {
+    // A PKI realm that comes before the others accepts the certificate, whatever the request carries.
+    let (ours, upstream) = (Authority::new(), Upstream::answering(PKI).await);
+    let node = Authority::node(&ours.issue("es"), upstream.address, Some(&ours)).await;
+    let pair = ours.issue("sidecar");
+    let settings = UpstreamSettings {
+        ca: owned(&ours.file()),
+        identity: Some((pair.certificate, pair.key)),
+        ..Default::default()
+    };
+    let answer = through(node, settings).await;
+    assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("security_exception"), "{answer}");
+    let asked = upstream.request().await;
+    assert!(asked.starts_with("GET /_security/_authenticate "), "{asked}");
+    let next = tokio::time::timeout(Duration::from_millis(300), upstream.request()).await;
+    assert!(next.is_err(), "the client's request never left: {next:?}");
 }
 
 #[tokio::test]

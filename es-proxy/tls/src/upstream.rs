@@ -39,6 +39,7 @@ pub struct UpstreamTls {
     config: Arc<ClientConfig>,
     material: Arc<Reloading<Material>>,
     verify: Verify,
+    presents: bool,
 }
 
 /// What is read from files.
@@ -60,7 +61,7 @@ impl UpstreamTls {
                 "with verification off a CA file or fingerprint has no effect".into(),
             ));
         }
-        let verify = settings.verify;
+        let (verify, presents) = (settings.verify, settings.identity.is_some());
         let mut files: Vec<PathBuf> = settings.ca.iter().cloned().collect();
         files.extend(
             settings.identity.iter().flat_map(|(certificate, key)| [certificate.clone(), key.clone()]),
@@ -75,7 +76,7 @@ impl UpstreamTls {
             .with_client_cert_resolver(Arc::new(Identity(Arc::clone(&material))));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = Resumption::disabled();
-        Ok(Arc::new(Self { config: Arc::new(config), material, verify }))
+        Ok(Arc::new(Self { config: Arc::new(config), material, verify, presents }))
     }
 
     /// For HTTP clients that make their own connections.
@@ -86,6 +87,11 @@ impl UpstreamTls {
     /// Whether certificates are verified at all.
     pub fn verifies(&self) -> bool {
         self.verify != Verify::None
+    }
+
+    /// Whether we show a certificate of our own where Elasticsearch asks for one.
+    pub fn presents_certificate(&self) -> bool {
+        self.presents
     }
 
     /// Shakes hands with the node at the other end, which must be `host`.

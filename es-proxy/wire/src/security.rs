@@ -2,8 +2,8 @@
 //! read (`_security/user/_privileges`). Whatever is not understood counts against the caller.
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 /// Longest metadata that are kept, as JSON text; a caller with more has none, as far as we are concerned.
 const MAX_METADATA: usize = 1 << 10;
@@ -14,15 +14,17 @@ pub struct Principal {
     /// The user in whose name things are done; of an API key its owner.
     pub username: Box<str>,
     /// Names of the user's roles; none for an API key.
-    pub roles: Vec<String>,
+    pub roles: Box<[Box<str>]>,
     /// Name of the realm that knows the user: the one that looked it up, where one user acts as another.
     pub realm: Box<str>,
+    /// By the certificate of the connection, not by what the request carries.
+    pub by_certificate: bool,
     /// `realm`, `api_key`, `token`, `anonymous` or `internal`.
     pub authentication_type: Box<str>,
     /// The API key, if it is one.
     pub api_key: Option<ApiKey>,
-    /// The user's metadata; none where there are too many.
-    pub metadata: Map<String, Value>,
+    /// What the user's metadata have as text, by key; nothing where they are too many.
+    pub metadata: Box<[(Box<str>, Box<str>)]>,
 }
 
 /// An API key, without its secret.
@@ -38,7 +40,7 @@ pub struct ApiKey {
 struct Authenticated<'a> {
     username: Box<str>,
     #[serde(default)]
-    roles: Vec<String>,
+    roles: Vec<Box<str>>,
     #[serde(borrow, default)]
     metadata: Option<&'a RawValue>,
     #[serde(default = "yes")]
@@ -53,6 +55,8 @@ struct Authenticated<'a> {
 #[derive(Deserialize)]
 struct Realm {
     name: Box<str>,
+    #[serde(default, rename = "type")]
+    kind: Box<str>,
 }
 
 fn yes() -> bool {
@@ -66,22 +70,29 @@ impl Principal {
         if !told.enabled || told.username.is_empty() {
             return None;
         }
-        let metadata = told.metadata.map_or("{}", RawValue::get);
-        let metadata = if metadata.len() > MAX_METADATA { "{}" } else { metadata };
+        let by_certificate = &*told.authentication_realm.kind == "pki";
         Some(Self {
+            by_certificate,
             username: told.username,
-            roles: told.roles,
+            roles: told.roles.into(),
             realm: told.lookup_realm.unwrap_or(told.authentication_realm).name,
             authentication_type: told.authentication_type,
             api_key: told.api_key,
-            metadata: serde_json::from_str(metadata).unwrap_or_default(),
+            metadata: told.metadata.map(texts).unwrap_or_default(),
         })
     }
 
-    /// Whether Elasticsearch knows who this is: an anonymous user is everybody.
+    /// Whether Elasticsearch does not know who this is: an anonymous user is everybody.
     pub fn is_anonymous(&self) -> bool {
         &*self.authentication_type == "anonymous"
     }
+}
+
+fn texts(metadata: &RawValue) -> Box<[(Box<str>, Box<str>)]> {
+    let text = metadata.get();
+    let held = (text.len() <= MAX_METADATA).then(|| serde_json::from_str::<Value>(text).ok()).flatten();
+    let pairs = held.as_ref().and_then(Value::as_object).into_iter().flatten();
+    pairs.filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into()))).collect()
 }
 
 /// Which indices a user may read whole: every document, every field.
@@ -200,12 +211,16 @@ mod tests {
 
     #[test]
     fn users_keys_and_those_who_act_as_others_are_told_apart() {
-        let user = r#"{"username":"ann","roles":["r"],"full_name":null,"email":null,"metadata":{"tenant":"a"},
+        let user = r#"{"username":"ann","roles":["r"],"full_name":null,"email":null,"metadata":{"tenant":"a","level":3},
             "enabled":true,"authentication_realm":{"name":"native1","type":"native"},
             "lookup_realm":{"name":"file1","type":"file"},"authentication_type":"realm"}"#;
         let ann = Principal::parse(user).unwrap();
-        assert_eq!((&*ann.username, &*ann.realm, &ann.metadata["tenant"]), ("ann", "file1", &"a".into()));
-        assert!(ann.api_key.is_none() && !ann.is_anonymous());
+        assert_eq!((&*ann.username, &*ann.realm), ("ann", "file1"));
+        assert_eq!(*ann.metadata, [("tenant".into(), "a".into())]);
+        assert!(ann.api_key.is_none() && !ann.is_anonymous() && !ann.by_certificate);
+        assert!(
+            Principal::parse(&user.replace(r#""type":"native""#, r#""type":"pki""#)).unwrap().by_certificate
+        );
         let key = user.replace("\"realm\"}", r#""api_key","api_key":{"id":"i","name":"n"}}"#);
         let key = Principal::parse(&key).unwrap();
         assert_eq!(key.api_key, Some(ApiKey { id: "i".into(), name: Some("n".into()) }));

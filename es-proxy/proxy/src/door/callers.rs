@@ -25,8 +25,13 @@ pub(crate) struct Callers {
     printer: Printer,
     ttl: Duration,
     known: Cache<Print, Arc<Known>>,
+    /// Held by whoever asks; callers share them, which only means that a few wait for the answer of another.
+    turns: Box<[tokio::sync::Mutex<()>]>,
     metrics: Metrics,
 }
+
+/// So many questions are under way at once, at most.
+const TURNS: usize = 1024;
 
 /// What is known of one caller.
 #[derive(Default)]
@@ -38,12 +43,11 @@ pub(crate) struct Known {
 /// One answer and until when it holds.
 pub(crate) struct Slot<T> {
     held: ArcSwapOption<(Instant, T)>,
-    asking: tokio::sync::Mutex<()>,
 }
 
 impl<T> Default for Slot<T> {
     fn default() -> Self {
-        Self { held: ArcSwapOption::empty(), asking: tokio::sync::Mutex::new(()) }
+        Self { held: ArcSwapOption::empty() }
     }
 }
 
@@ -84,7 +88,8 @@ impl<T> Answer<T> {
 impl Callers {
     /// Remembers up to `most` callers, each answer for `ttl`.
     pub(crate) fn new(most: usize, ttl: Duration, metrics: Metrics) -> Self {
-        Self { printer: Printer::new(), ttl, known: Cache::new(most), metrics }
+        let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
+        Self { printer: Printer::new(), ttl, known: Cache::new(most), turns, metrics }
     }
 
     /// The caller whom these headers name.
@@ -111,7 +116,7 @@ impl Callers {
         if let Some(answer) = slot.fresh() {
             return answer;
         }
-        let _turn = slot.asking.lock().await;
+        let _turn = self.turns[turn_of(slot)].lock().await;
         if let Some(answer) = slot.fresh() {
             return answer;
         }
@@ -123,6 +128,11 @@ impl Callers {
         self.metrics.asked(question, outcome);
         answer
     }
+}
+
+/// By where the slot lies, which is as good as any number and the same for all who wait for it.
+fn turn_of<T>(slot: &Slot<T>) -> usize {
+    (std::ptr::from_ref(slot).addr() >> 4) % TURNS
 }
 
 /// How often Elasticsearch was asked, and how many callers are remembered.

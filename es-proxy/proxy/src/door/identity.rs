@@ -19,7 +19,9 @@ use crate::body::{RequestBody, collect};
 use crate::door::callers::{Answer, Question};
 use crate::door::credentials::{CREDENTIALS, Credentials};
 use crate::door::tenant::Claims;
-use crate::proxy::{ClientRequest, Worker};
+use crate::proxy::{ClientRequest, Reply, Worker};
+use crate::respond;
+use crate::telemetry::Served;
 
 /// Longest answer that is read; a user with more privileges than that is one whose rights are not clear.
 const MAX_ANSWER: usize = 64 << 10;
@@ -37,6 +39,8 @@ pub(crate) enum Identity {
     Anonymous,
     /// Elasticsearch does not accept the credentials.
     Refused,
+    /// Elasticsearch took the certificate of our own connection for the caller's credentials.
+    Ours,
     /// Elasticsearch did not answer, or the credentials are of a kind that names more than one caller.
     Unclear,
 }
@@ -49,6 +53,7 @@ impl Identity {
             Self::Verified(_) => "verified",
             Self::Anonymous => "anonymous",
             Self::Refused => "refused",
+            Self::Ours => "ours",
             Self::Unclear => "unclear",
         }
     }
@@ -61,7 +66,7 @@ impl Identity {
             roles: &principal.roles,
             realm: Some(&principal.realm),
             api_key: principal.api_key.as_ref().map(|key| (&*key.id, key.name.as_deref())),
-            metadata: Some(&principal.metadata),
+            metadata: &principal.metadata,
         })
     }
 }
@@ -96,18 +101,46 @@ impl Sight {
 /// Finds out who it is, where something depends on it.
 pub(crate) async fn of(worker: &Worker, parts: &Parts) -> Identity {
     let shared = &worker.shared;
-    let is_needed = shared.config.tenants.need_identity() || shared.audit.is_some();
+    let is_needed = shared.config.tenants.need_identity() || shared.audit.is_some() || could_be_ours(worker);
     if !is_needed || !security_is_on(worker) {
         return Identity::NotAsked;
     }
     ask(worker, parts).await
 }
 
+/// Whether Elasticsearch might take requests of clients for ours: we show it a certificate, and a PKI realm
+/// may accept that before it looks at what the request carries.
+fn could_be_ours(worker: &Worker) -> bool {
+    worker.shared.config.upstream_tls.as_ref().is_some_and(|tls| tls.presents_certificate())
+}
+
+/// Refuses a request that would be served in our name instead of the caller's, or may be.
+pub(crate) fn refuse_ours(worker: &Worker, parts: &Parts, identity: &Identity) -> Option<Reply> {
+    if !could_be_ours(worker) {
+        return None;
+    }
+    let (status, kind, reason) = match identity {
+        Identity::Ours => (
+            StatusCode::UNAUTHORIZED,
+            "security_exception",
+            "unable to authenticate: a PKI realm of Elasticsearch takes the certificate of the proxy for the \
+             caller's; it must not accept that certificate",
+        ),
+        Identity::Unclear => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "status_exception",
+            "Elasticsearch does not say who the caller is, and may take the proxy for the caller",
+        ),
+        _ => return None,
+    };
+    Some((respond::error(&parts.headers, status, kind, reason), Served::new("refuse", "own_certificate")))
+}
+
 /// Finds out who it is.
 pub(crate) async fn ask(worker: &Worker, parts: &Parts) -> Identity {
     let callers = &worker.shared.callers;
     let credentials = Credentials::of(&parts.headers);
-    if credentials == Credentials::Unclear {
+    if credentials == Credentials::Unclear && !could_be_ours(worker) {
         return Identity::Unclear;
     }
     let known = callers.known(&parts.headers);
@@ -139,7 +172,18 @@ async fn who(worker: &Worker, parts: &Parts, credentials: Credentials) -> Answer
         return Answer::failed(Identity::Unclear);
     };
     match status {
+        StatusCode::OK if credentials == Credentials::Unclear => {
+            let is_ours = Principal::parse(&text).is_none_or(|principal| principal.by_certificate);
+            Answer::of(if is_ours { Identity::Ours } else { Identity::Refused }, "unclear")
+        }
         StatusCode::OK => match Principal::parse(&text) {
+            Some(principal) if principal.by_certificate => {
+                tracing::error!(
+                    username = principal.username,
+                    "a PKI realm of Elasticsearch accepts our certificate: requests of clients are refused"
+                );
+                Answer::of(Identity::Ours, "ours")
+            }
             Some(principal) if principal.is_anonymous() => Answer::of(Identity::Anonymous, "anonymous"),
             Some(principal) => Answer::of(Identity::Verified(Arc::new(principal)), "verified"),
             None => Answer::of(Identity::Unclear, "unclear"),
@@ -182,7 +226,11 @@ async fn asked(worker: &Worker, parts: &Parts, path: &'static str) -> Option<(St
     }
     let request = ClientRequest { parts: own, body: RequestBody::full(Bytes::new()) };
     let answer = async {
-        let (head, body) = worker.send(request).await.ok()?.into_parts();
+        let response = worker.send(request).await;
+        let response = response.inspect_err(|failure| {
+            worker.shared.telemetry.upstream_failed("identity", failure);
+        });
+        let (head, body) = response.ok()?.into_parts();
         let bytes = collect(body, MAX_ANSWER).await.ok()?.unwrap_or_default();
         Some((head.status, String::from_utf8(bytes.into()).ok()?))
     };

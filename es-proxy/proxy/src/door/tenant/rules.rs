@@ -10,12 +10,12 @@ use crate::door::tenant::spec::TenantSpec;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claims<'a> {
     pub(crate) username: &'a str,
-    pub(crate) roles: &'a [String],
+    pub(crate) roles: &'a [Box<str>],
     pub(crate) realm: Option<&'a str>,
     /// Id and name.
     pub(crate) api_key: Option<(&'a str, Option<&'a str>)>,
-    /// A JSON object.
-    pub(crate) metadata: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    /// What is text in them, by key.
+    pub(crate) metadata: &'a [(Box<str>, Box<str>)],
 }
 
 /// See the head of this file. A tenant is its number.
@@ -74,9 +74,8 @@ impl Rules {
             self.api_keys.find(id).or_else(|| self.api_keys.find(name?))
         };
         let of_metadata = || {
-            let metadata = claims.metadata.filter(|_| !self.metadata.is_empty())?;
-            let held = metadata.iter().filter_map(|(key, value)| Some((key, value.as_str()?)));
-            held.filter_map(|(key, value)| self.metadata.get(key.as_str())?.find(value)).next()
+            let mut held = claims.metadata.iter().filter(|_| !self.metadata.is_empty());
+            held.find_map(|(key, value)| self.metadata.get(key)?.find(value))
         };
         let of_roles = || claims.roles.iter().find_map(|role| self.roles.find(role));
         let with = |rule: Rule| move |tenant: u32| (tenant, rule);
@@ -121,7 +120,7 @@ mod tests {
     }
 
     const NOBODY: Claims<'_> =
-        Claims { username: "nobody", roles: &[], realm: None, api_key: None, metadata: None };
+        Claims { username: "nobody", roles: &[], realm: None, api_key: None, metadata: &[] };
 
     #[test]
     fn verified_callers_find_their_tenant_by_the_most_special_rule() {
@@ -132,10 +131,10 @@ mod tests {
             r#"{"metadata":{"team":"blue"}}"#,
         ]);
         assert!(rules.ask_for_identity() && !rules.ask_for_indices());
-        let roles = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let roles = |names: &[&str]| names.iter().map(|&name| name.into()).collect::<Vec<Box<str>>>();
         let both = roles(&["other", "readers", "writers"]);
-        let metadata = serde_json::json!({"team": "blue", "level": 3});
-        let metadata = metadata.as_object();
+        let metadata: &[(Box<str>, Box<str>)] =
+            &[("team".into(), "blue".into()), ("level".into(), "high".into())];
         for (claims, found) in [
             (NOBODY, None),
             (Claims { username: "alice", roles: &both, metadata, ..NOBODY }, Some((1, Rule::User))),
