@@ -8,6 +8,7 @@ import platform
 import shutil
 import tempfile
 import time
+import zipfile
 
 import java
 from common import Failure, cache_root, lock, run, say
@@ -21,6 +22,12 @@ POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0<
 <groupId>outrigger.test</groupId><artifactId>elasticsearch-home</artifactId><version>1</version><dependencies>
 <dependency><groupId>org.elasticsearch</groupId><artifactId>elasticsearch</artifactId><version>{version}</version></dependency>
 <dependency><groupId>org.elasticsearch.plugin</groupId><artifactId>transport-netty4</artifactId><version>{version}</version></dependency>
+</dependencies></project>
+"""
+
+SPEC_POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>outrigger.test</groupId><artifactId>elasticsearch-spec</artifactId><version>1</version><dependencies>
+<dependency><groupId>org.elasticsearch</groupId><artifactId>rest-api-spec</artifactId><version>{version}</version></dependency>
 </dependencies></project>
 """
 
@@ -65,6 +72,25 @@ def fetch(version):
             shutil.rmtree(build, ignore_errors=True)
         say(f"Elasticsearch {version}: ready in {time.monotonic() - started:.0f} s")
     return home
+
+
+def spec(version):
+    """The folder with the description of each REST API of `version`, fetched first where it is missing."""
+    root = cache_root()
+    folder = root / f"spec-{version}"
+    with lock(root / f".spec-{version}.lock"):
+        if not folder.is_dir():
+            build = pathlib.Path(tempfile.mkdtemp(prefix=".spec-building-", dir=root))
+            try:
+                (build / "pom.xml").write_text(SPEC_POM.format(version=version))
+                run(["mvn", "-q", "-B", "-f", build / "pom.xml", DEPENDENCY_PLUGIN, f"-DoutputDirectory={build}/lib"])
+                for jar in build.glob("lib/rest-api-spec-*.jar"):
+                    zipfile.ZipFile(jar).extractall(build)
+                run(["chmod", "-R", "a+rX", build])
+                (build / "rest-api-spec/api").rename(folder)
+            finally:
+                shutil.rmtree(build, ignore_errors=True)
+    return folder
 
 
 def fingerprint(jdk):

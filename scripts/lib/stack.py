@@ -55,6 +55,13 @@ class Stack:
             raise failure[0]
         self.start_outrigger(binary)
 
+    def before(self, elasticsearch):
+        """Another Outrigger, in front of something else; to be closed by the caller."""
+        other = Stack(self.binary)
+        other.elasticsearch, other.own_elasticsearch = elasticsearch, False
+        other.start_outrigger(pathlib.Path(self.binary))
+        return other
+
     def start_elasticsearch(self, failure):
         try:
             if not self.own_elasticsearch:
