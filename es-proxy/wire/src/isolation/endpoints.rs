@@ -103,7 +103,7 @@ static TABLE: &[Endpoint] = &[
     yes("GET", "/_ivf/_whoami", Unread),
     yes("GET", "/_ivf/_tenants/{tenant}", Unread),
     yes("GET", "/_ivf/_tenants/{tenant}/{any}", Unread),
-    yes("POST", "/_ivf/_tenants/{tenant}/_request", Unread),
+    yes("POST", "/_ivf/_tenants/{tenant}/_requests", Unread),
     no("/_ivf/_tenants/**", "limits and quotas are set by others"),
     yes("GET", "/_ivf/{index}", Unread),
     yes("GET", "/_ivf/{index}/_stats", Unread),
