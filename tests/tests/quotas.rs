@@ -421,3 +421,91 @@ async fn what_is_wrong_is_refused_as_elasticsearch_would() {
     let reply = elasticsearch.api().put("/.outrigger-tenants/_doc/x", json!({"magic": 1})).await;
     assert_eq!(reply.body["error"]["type"], "strict_dynamic_mapping_exception");
 }
+
+/// Users, what they may do, and the sidecar's own: the minimal role, and the index of tenants.
+fn security() -> Value {
+    let user = |password: &str, roles: &[&str]| json!({"password": password, "roles": roles});
+    let on = |names: &[&str], privileges: &[&str]| json!({"names": names, "privileges": privileges});
+    json!({
+        "users": {
+            "elastic": user("elastic-password", &["superuser"]),
+            "sidecar": user("password", &["sidecar"]),
+            "boss": user("password", &["boss"]),
+            "alice": user("password", &["acme"]),
+            "bob": user("password", &["nothing"]),
+        },
+        "roles": {
+            "sidecar": {"cluster": ["monitor"], "indices": [
+                on(&["*"], &["read", "monitor", "view_index_metadata"]),
+                on(&[".outrigger-tenants"], &["create_index", "read", "write"]),
+            ]},
+            "boss": {"cluster": ["manage"]},
+            "acme": {"indices": [on(&["acme-*"], &["all"])]},
+            "nothing": {"cluster": ["monitor"]},
+        },
+    })
+}
+
+#[tokio::test]
+async fn who_may_do_what_is_elasticsearchs_to_say() {
+    let elasticsearch = Elasticsearch::start_secured("quota-secured", &security()).await;
+    let data = tempfile::tempdir().unwrap();
+    let secret = data.path().join("own-credentials");
+    std::fs::write(&secret, "sidecar:password").unwrap();
+    let flags = [FLAGS, &["--upstream-auth-file", secret.to_str().unwrap(), "--identity-ttl", "1s"]].concat();
+    let outrigger = Outrigger::start_with(elasticsearch.url(), &data.path().join("snapshots"), &flags).await;
+    let anonymous = outrigger.api();
+    let by = |user: &str| anonymous.as_user(user, "password");
+    let (boss, alice, bob) = (by("boss"), by("alice"), by("bob"));
+
+    let spec = json!({"users": ["alice"], "indices": ["acme-*"], "quotas": {"indices": 1}});
+    for (api, status) in
+        [(&anonymous, 401), (&anonymous.as_user("boss", "wrong"), 401), (&bob, 403), (&alice, 403)]
+    {
+        let reply = api.put("/_ivf/_tenants/acme", spec.clone()).await;
+        assert_eq!(
+            (reply.status, &reply.body["error"]["type"]),
+            (status, &json!("security_exception")),
+            "{}",
+            reply.text
+        );
+    }
+    boss.put("/_ivf/_tenants/acme", spec).await.ok();
+    boss.put("/_ivf/_tenants/beta", json!({"users": ["bob"]})).await.ok();
+
+    // The tenant: its own page, a request for more, and nothing else.
+    assert_eq!(alice.get("/_ivf/_tenants/acme").await.ok()["spec"]["quotas"], json!({"indices": 1}));
+    let asked = json!({"quotas": {"indices": 2}, "reason": "more"});
+    let filed = alice.post("/_ivf/_tenants/acme/_requests", asked.clone()).await.ok();
+    assert_eq!(filed["by"], "alice");
+    let approve = format!("/_ivf/_tenants/acme/_requests/{}/_approve", filed["id"].as_str().unwrap());
+    for (api, status) in [(&anonymous, 401), (&bob, 403)] {
+        for (method, path) in [("GET", ""), ("GET", "/_usage"), ("GET", "/_requests"), ("DELETE", "")] {
+            let reply = api.call(method, &format!("/_ivf/_tenants/acme{path}"), None).await;
+            assert_eq!(reply.status, status, "{method} {path}: {}", reply.text);
+        }
+        assert_eq!(api.post("/_ivf/_tenants/acme/_requests", asked.clone()).await.status, status);
+    }
+    for (method, path) in [("GET", "/_ivf/_tenants"), ("DELETE", "/_ivf/_tenants/acme"), ("POST", &approve)] {
+        assert_eq!(alice.call(method, path, None).await.status, 403, "{method} {path}");
+    }
+
+    // A refusal tells of usage only those who might do it.
+    alice.put("/acme-1", json!({})).await.ok();
+    refused(&alice.put("/acme-2", json!({})).await, "quota exceeded: indices usage 1 + 1 > limit 1");
+    let line = "{\"index\":{\"_index\":\"acme-2\"}}\n{\"a\":1}\n";
+    assert_eq!(bulk(&alice, "", line.into()).await.body["items"][0]["index"]["error"]["limit"], 1);
+    for (api, status) in [(&anonymous, 401), (&bob, 403)] {
+        for (method, path) in [("PUT", "/acme-2"), ("PUT", "/acme-2/_doc/1")] {
+            let reply = api.call(method, path, Some(json!({}))).await;
+            assert_eq!(reply.status, status, "{method} {path}: {}", reply.text);
+            assert_eq!(reply.body["error"]["type"], "security_exception", "{}", reply.text);
+        }
+        let reply = bulk(api, "", line.into()).await;
+        assert!(!reply.text.contains("quota"), "{}", reply.text);
+    }
+    boss.call("POST", &approve, None).await.ok();
+    alice.put("/acme-2", json!({})).await.ok();
+    let approved = boss.get("/_ivf/_tenants/acme/_requests").await.ok();
+    assert_eq!(approved["requests"][0]["decided_by"], "boss");
+}

@@ -9,7 +9,8 @@
 //! | [`crossing`] | when usage comes above 80 % |
 //! | [`request`] | what a request would add |
 //! | [`enforce`] | refusing it, or counting it while it is served |
-//! | [`bulk`] | the same for each item of a bulk |
+//! | [`bulk_request`], [`bulk`] | the same for each item of a bulk |
+//! | [`refusal`] | what is refused, and to whom it is told |
 //! | [`store`] | where tenants, requests for more and history are kept: a port |
 //!
 //! What there is of indices and shards says the catalog; the rest is measured by whoever calls
@@ -19,11 +20,13 @@
 pub(crate) mod account;
 mod amount;
 pub(crate) mod bulk;
+mod bulk_request;
 mod crossing;
 pub(crate) mod enforce;
 mod ledger;
 mod metrics;
 mod pending;
+mod refusal;
 pub(crate) mod request;
 pub(crate) mod store;
 

@@ -148,7 +148,7 @@ pub(crate) fn vector_paths(index: &IndexInfo) -> VectorPaths {
 }
 
 fn unknown_usage(tenant: &str) -> ItemRefusal {
-    let reason = super::enforce::unknown_usage(tenant);
+    let reason = super::refusal::unknown_usage(tenant);
     let error = serde_json::json!({"type": "status_exception", "reason": reason}).to_string();
     ItemRefusal { status: 503, error }
 }

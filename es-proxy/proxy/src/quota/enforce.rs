@@ -4,29 +4,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use es_wire::{Catalog, FilterPath, ItemSplicer, Operation, Params};
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use es_wire::{Catalog, FilterPath, Operation};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method};
 use serde_json::Value;
 
-use crate::body::{RequestBody, ResponseBody};
 use crate::door::Caller;
 use crate::door::tenant::Source;
-use crate::intercept::own::{answer, ask, encoded, refuse};
+use crate::intercept::own::{ask, encoded};
 use crate::intercept::pass_search::understand;
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::quota::account::{Account, Admitted};
-use crate::quota::amount::{Amount, Exceeded};
-use crate::quota::bulk::{Gate, GatedBody, Judge, SplicedItems, vector_paths};
+use crate::quota::amount::Amount;
+use crate::quota::bulk::{Gate, vector_paths};
+use crate::quota::bulk_request::{bulk, bulk_response};
+use crate::quota::refusal::{creates, not_known, refused, unreadable, writes};
 use crate::quota::request::{Adds, plain_name, restored, shards_in};
-use crate::respond::{self, is_json, is_media_type};
-use crate::telemetry::Served;
+use crate::respond::is_json;
 
 /// How long a request waits until usage was measured for the first time.
-const FIRST_MEASUREMENT: Duration = Duration::from_secs(5);
-/// Largest response to a bulk that is filtered here.
-const MAX_FILTERED: usize = 64 << 20;
+pub(crate) const FIRST_MEASUREMENT: Duration = Duration::from_secs(5);
 
 /// What becomes of a request.
 pub(crate) enum Entered {
@@ -120,124 +118,10 @@ impl Counted {
 }
 
 /// The names of the catalog, counted.
-async fn catalog(worker: &Worker) -> Arc<Catalog> {
+pub(crate) async fn catalog(worker: &Worker) -> Arc<Catalog> {
     let catalog = worker.shared.cluster.catalog();
     worker.shared.ledger.count_aside(&catalog, &worker.shared.background).await;
     catalog
-}
-
-async fn bulk(worker: &Worker, index: Option<String>, request: ClientRequest) -> Entered {
-    let ClientRequest { mut parts, body } = request;
-    // Elasticsearch refuses a bulk without a content type.
-    if !parts.headers.contains_key(CONTENT_TYPE) {
-        return Entered::Free(ClientRequest { parts, body });
-    }
-    if !is_media_type(&parts.headers, LINES) {
-        return Entered::Refused(unreadable(
-            &parts,
-            "the items of a bulk cannot be told apart in this format",
-        ));
-    }
-    let catalog = catalog(worker).await;
-    worker.shared.ledger.all_known(FIRST_MEASUREMENT).await;
-    let gate = Gate::new(index, Judge::new(&worker.shared, catalog));
-    let encoding = parts.headers.get(CONTENT_ENCODING).cloned();
-    let Some(gated) = GatedBody::new(body, encoding.as_ref(), gate.clone()) else {
-        return Entered::Refused(unreadable(&parts, "the content encoding is not understood"));
-    };
-    let gated = RequestBody::gated(gated, worker.shared.config.max_body_bytes);
-    let (body, filter) = match gated.begun().await {
-        Ok(body) => (body, filter_of(&parts)),
-        Err(failure) => return Entered::Refused(worker.failed(&parts.headers, &failure.into())),
-    };
-    if gate.refused_all() && body.is_empty() {
-        let items = ItemSplicer::without_elasticsearch(gate.end(false));
-        let items = filter.map_or(items.clone(), |filter| filter.apply(&items, keeps_empty(worker)));
-        let (response, _) = answer(&parts, items, "quota");
-        return Entered::Refused((response, Served::new("refuse", "quota")));
-    }
-    for name in [CONTENT_LENGTH, CONTENT_ENCODING, ACCEPT_ENCODING] {
-        parts.headers.remove(name);
-    }
-    if !parts.headers.get(ACCEPT).is_none_or(accepts_json) {
-        parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    }
-    if let Some(path) = without_filter(&parts) {
-        parts.uri = path;
-    }
-    Entered::Counted(ClientRequest { parts, body }, Counted::Bulk { gate, filter })
-}
-
-/// Formats whose lines are read here.
-const LINES: &[&str] = &[
-    "application/json",
-    "application/x-ndjson",
-    "application/vnd.elasticsearch+json",
-    "application/vnd.elasticsearch+x-ndjson",
-];
-
-fn accepts_json(accept: &HeaderValue) -> bool {
-    let text = accept.to_str().unwrap_or_default();
-    let media_type = text.split(';').next().unwrap_or(text).trim();
-    media_type == "*/*" || LINES.iter().any(|known| media_type.eq_ignore_ascii_case(known))
-}
-
-fn filter_of(parts: &Parts) -> Option<FilterPath> {
-    let params = Params::parse(parts.uri.query()?)?;
-    let filter = FilterPath::parse(params.get("filter_path")?);
-    (!filter.is_empty()).then_some(filter)
-}
-
-/// The URL without what would hide items from us, or print them in another format.
-fn without_filter(parts: &Parts) -> Option<http::Uri> {
-    let query = parts.uri.query()?;
-    let is_other = |pair: &&str| !matches!(pair.split('=').next(), Some("filter_path" | "format"));
-    let kept: Vec<&str> = query.split('&').filter(is_other).collect();
-    let path = parts.uri.path();
-    let uri = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
-    uri.parse().ok()
-}
-
-fn keeps_empty(worker: &Worker) -> bool {
-    let node = worker.shared.cluster.node();
-    let capabilities = node.as_ref().and_then(|node| node.capabilities.as_ref());
-    capabilities.is_some_and(|capabilities| capabilities.filter_keeps_empty_arrays)
-}
-
-/// The response to a bulk with what was refused in it, and without what the client does not want.
-async fn bulk_response(
-    worker: &Worker,
-    parts: &Parts,
-    reply: Reply,
-    refused: Vec<es_wire::RefusedItem>,
-    filter: Option<FilterPath>,
-) -> Reply {
-    let (mut response, served) = reply;
-    if !refused.is_empty() {
-        response.headers_mut().remove(CONTENT_LENGTH);
-        let body = std::mem::replace(response.body_mut(), ResponseBody::empty());
-        *response.body_mut() = ResponseBody::Spliced(Box::new(SplicedItems::new(body, refused)));
-    }
-    let Some(filter) = filter else { return (response, served) };
-    let (head, body) = response.into_parts();
-    match body.collect(MAX_FILTERED).await {
-        Ok(Some(whole)) => {
-            let keep_empty = keeps_empty(worker);
-            let filtered = worker.shared.background.spawn_blocking(move || {
-                let text = String::from_utf8_lossy(&whole);
-                filter.apply(&text, keep_empty)
-            });
-            let filtered = filtered.await.unwrap_or_default();
-            let (mut response, _) = answer(parts, filtered, "quota");
-            *response.status_mut() = head.status;
-            (response, served)
-        }
-        // The items were written all the same.
-        _ => {
-            let reason = "the response is too large to be filtered";
-            (respond::error(&parts.headers, StatusCode::BAD_GATEWAY, "status_exception", reason), served)
-        }
-    }
 }
 
 async fn document(worker: &Worker, name: &str, is_update: bool, request: ClientRequest) -> Entered {
@@ -251,7 +135,7 @@ async fn document(worker: &Worker, name: &str, is_update: bool, request: ClientR
         return Entered::Free(request);
     }
     if !worker.shared.ledger.known(&account, FIRST_MEASUREMENT).await {
-        return Entered::Refused(not_known(&request.parts, &account));
+        return Entered::Refused(not_known(worker, &request.parts, &account).await);
     }
     let declared = length(&request.parts.headers);
     let (request, text) = match understand(worker, request).await {
@@ -285,13 +169,14 @@ async fn counted(
     let ledger = &worker.shared.ledger;
     ledger.count_aside(catalog, &worker.shared.background).await;
     let census = ledger.count(&account, catalog);
+    let needs = writes(index);
     match account.admit(index, amount, census, catalog) {
         Ok(admitted) => {
             let creates = (amount.indices > 0).then(|| index.into());
             let held = Held { account, admitted: Some(admitted), creates };
             Entered::Counted(request, Counted::Stored(held))
         }
-        Err(exceeded) => Entered::Refused(refused(worker, &request.parts, &exceeded)),
+        Err(exceeded) => Entered::Refused(refused(worker, &request.parts, needs, &exceeded).await),
     }
 }
 
@@ -324,13 +209,14 @@ async fn creation(
     let census = worker.shared.ledger.count(&account, &catalog);
     let key = if is_rollover { rollover_key(index) } else { index.to_owned() };
     let amount = Amount { indices: 1, shards, ..Amount::default() };
+    let needs = creates(index);
     match account.admit(&key, amount, census, &catalog) {
         Ok(_) => {
             let creations = vec![(account, key.into())];
             // The name of what a rollover creates is not known; the catalog is read again before the client hears.
             Entered::Counted(request, Counted::Created { creations, stay: !is_rollover })
         }
-        Err(exceeded) => Entered::Refused(refused(worker, &request.parts, &exceeded)),
+        Err(exceeded) => Entered::Refused(refused(worker, &request.parts, needs, &exceeded).await),
     }
 }
 
@@ -354,7 +240,10 @@ async fn asked_shards(
     let body = text.filter(|_| is_json).and_then(|text| serde_json::from_slice::<Value>(&text).ok());
     match body {
         Some(body) => Ok((request, shards_in(&body))),
-        None => Err(unreadable(&request.parts, "how many shards are asked for must be said in JSON")),
+        None => {
+            Err(unreadable(worker, &request.parts, "how many shards are asked for must be said in JSON")
+                .await)
+        }
     }
 }
 
@@ -366,7 +255,9 @@ async fn reindex(worker: &Worker, request: ClientRequest) -> Entered {
     };
     let body = text.as_deref().and_then(|text: &[u8]| serde_json::from_slice::<Value>(text).ok());
     let Some(body) = body else {
-        return Entered::Refused(unreadable(&request.parts, "where documents go must be said in JSON"));
+        return Entered::Refused(
+            unreadable(worker, &request.parts, "where documents go must be said in JSON").await,
+        );
     };
     let Some(name) = body["dest"]["index"].as_str().map(plain_name) else { return Entered::Free(request) };
     let catalog = worker.shared.cluster.catalog();
@@ -374,7 +265,7 @@ async fn reindex(worker: &Worker, request: ClientRequest) -> Entered {
     let index = info.as_ref().map_or(&*name, |info| &*info.name);
     let Some(account) = worker.shared.ledger.owner(index) else { return Entered::Free(request) };
     if !worker.shared.ledger.known(&account, FIRST_MEASUREMENT).await {
-        return Entered::Refused(not_known(&request.parts, &account));
+        return Entered::Refused(not_known(worker, &request.parts, &account).await);
     }
     let creates = u64::from(info.is_none());
     let paths = info.as_deref().map(vector_paths).unwrap_or_default();
@@ -401,7 +292,9 @@ async fn restore(worker: &Worker, repository: &str, snapshot: &str, request: Cli
         None => None,
     };
     let Some(body) = body else {
-        return Entered::Refused(unreadable(&request.parts, "what is restored must be said in JSON"));
+        return Entered::Refused(
+            unreadable(worker, &request.parts, "what is restored must be said in JSON").await,
+        );
     };
     let path =
         format!("/_snapshot/{}/{}?filter_path=snapshots.indices", encoded(repository), encoded(snapshot));
@@ -428,7 +321,8 @@ async fn restore(worker: &Worker, repository: &str, snapshot: &str, request: Cli
         let key = if renamed { rollover_key(index) } else { index.to_owned() };
         if let Err(exceeded) = account.admit(&key, amount, census, &catalog) {
             creations.iter().for_each(|(account, index)| account.created(index));
-            return Entered::Refused(refused(worker, &request.parts, &exceeded));
+            let needs = creates(index);
+            return Entered::Refused(refused(worker, &request.parts, needs, &exceeded).await);
         }
         creations.push((account, key.into()));
     }
@@ -437,63 +331,4 @@ async fn restore(worker: &Worker, repository: &str, snapshot: &str, request: Cli
 
 fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn refused(worker: &Worker, parts: &Parts, exceeded: &Exceeded) -> Reply {
-    worker.shared.ledger.refused(&exceeded.tenant, exceeded.resource);
-    let response = respond::error_with_body(&parts.headers, StatusCode::FORBIDDEN, exceeded.body());
-    (response, Served::new("refuse", "quota"))
-}
-
-/// What cannot be counted is not let in.
-fn unreadable(parts: &Parts, why: &str) -> Reply {
-    let reason = format!("quotas are in force, and {why}; use application/json or application/x-ndjson");
-    refuse(parts, StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type_header_exception", &reason)
-}
-
-/// While usage is not known there is no telling whether there is room.
-pub(crate) fn unknown_usage(tenant: &str) -> String {
-    format!("usage of tenant [{tenant}] has not been measured yet, and its quotas are in force")
-}
-
-fn not_known(parts: &Parts, account: &Account) -> Reply {
-    let reason = unknown_usage(&account.tenant);
-    refuse(parts, StatusCode::SERVICE_UNAVAILABLE, "status_exception", &reason)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parts(uri: &str) -> Parts {
-        http::Request::builder().uri(uri).body(()).unwrap().into_parts().0
-    }
-
-    #[test]
-    fn what_hides_items_is_taken_out_of_the_url() {
-        for (uri, without) in [
-            ("/_bulk?filter_path=errors&refresh=true", "/_bulk?refresh=true"),
-            ("/a/_bulk?filter_path=items.*.error&format=yaml", "/a/_bulk"),
-            ("/_bulk?pretty", "/_bulk?pretty"),
-        ] {
-            assert_eq!(without_filter(&parts(uri)).unwrap().to_string(), without);
-        }
-        assert!(without_filter(&parts("/_bulk")).is_none() && filter_of(&parts("/_bulk?pretty")).is_none());
-        let filter = filter_of(&parts("/_bulk?filter_path=items.*.error")).unwrap();
-        let text = r#"{"errors":true,"items":[{"index":{"status":201}},{"index":{"status":403,"error":{"type":"t"}}}]}"#;
-        assert_eq!(filter.apply(text, true), r#"{"items":[{"index":{"error":{"type":"t"}}}]}"#);
-    }
-
-    #[test]
-    fn formats_that_can_be_spliced() {
-        for (accept, fine) in [
-            ("*/*", true),
-            ("application/json", true),
-            ("application/vnd.elasticsearch+json; compatible-with=8", true),
-            ("application/yaml", false),
-            ("application/cbor", false),
-        ] {
-            assert_eq!(accepts_json(&HeaderValue::from_static(accept)), fine, "{accept}");
-        }
-    }
 }

@@ -43,8 +43,25 @@ pub struct ItemRefusal {
 pub struct RefusedItem {
     /// Counted from 0.
     pub position: usize,
+    /// Where it was to go.
+    pub index: Box<str>,
     /// An element of `items`.
     pub json: String,
+    /// How much of it says which document it is.
+    head: usize,
+}
+
+impl RefusedItem {
+    #[cfg(test)]
+    pub(super) fn plain(position: usize, json: String) -> Self {
+        Self { position, index: "i".into(), head: json.len(), json }
+    }
+
+    /// Another reason for the refusal.
+    pub fn refuse_for(&mut self, refusal: &ItemRefusal) {
+        self.json.truncate(self.head);
+        push_refusal(&mut self.json, refusal);
+    }
 }
 
 /// Why the request as a whole cannot be judged.
@@ -160,7 +177,7 @@ impl BulkGate {
         self.items
     }
 
-    /// What did not get through so far.
+    /// How many did not get through so far.
     pub fn refused(&self) -> usize {
         self.refused.len()
     }
@@ -239,18 +256,18 @@ impl BulkGate {
             out.extend_from_slice(source);
             return Ok(());
         };
-        let json = refused(action, &refusal);
-        self.refused_bytes += json.len() + size_of::<RefusedItem>();
+        let item = refused(action, position, &refusal);
+        self.refused_bytes += item.json.len() + item.index.len() + size_of::<RefusedItem>();
         if self.refused_bytes > MAX_REFUSED {
             return Err(GateError::TooManyRefused);
         }
-        self.refused.push(RefusedItem { position, json });
+        self.refused.push(item);
         Ok(())
     }
 }
 
 /// The item of the response, with the keys in Elasticsearch's order.
-fn refused(action: &Action, refusal: &ItemRefusal) -> String {
+fn refused(action: &Action, position: usize, refusal: &ItemRefusal) -> RefusedItem {
     let mut json = format!("{{\"{}\":{{\"_index\":", action.word);
     push_json_string(&mut json, &action.index);
     json.push_str(",\"_id\":");
@@ -258,8 +275,13 @@ fn refused(action: &Action, refusal: &ItemRefusal) -> String {
         Some(id) => push_json_string(&mut json, id),
         None => json.push_str("null"),
     }
+    let head = json.len();
+    push_refusal(&mut json, refusal);
+    RefusedItem { position, index: action.index.as_str().into(), json, head }
+}
+
+fn push_refusal(json: &mut String, refusal: &ItemRefusal) {
     json.push_str(&format!(",\"status\":{},\"error\":{}}}}}", refusal.status, refusal.error));
-    json
 }
 
 #[cfg(test)]
@@ -292,11 +314,13 @@ mod tests {
     #[test]
     fn what_goes_through_keeps_its_bytes_whatever_the_chunks() {
         for chunk in [1, 2, 7, 1000] {
-            let (out, refused) = through(Some("i"), BULK, chunk).unwrap();
+            let (out, mut refused) = through(Some("i"), BULK, chunk).unwrap();
             assert_eq!(out, BULK.replace("{\"create\":{\"_index\":\"x\"}}\n{\"b\":\"no\"}\n", ""));
             let json =
                 r#"{"create":{"_index":"x","_id":null,"status":403,"error":{"type":"t","reason":"x"}}}"#;
-            assert_eq!(refused, [RefusedItem { position: 2, json: json.into() }]);
+            assert_eq!((refused.len(), refused[0].position, refused[0].json.as_str()), (1, 2, json));
+            refused[0].refuse_for(&ItemRefusal { status: 401, error: "{}".into() });
+            assert_eq!(refused[0].json, r#"{"create":{"_index":"x","_id":null,"status":401,"error":{}}}"#);
             let all = BULK.replace("no", "yes");
             assert_eq!(through(Some("i"), &all, chunk).unwrap(), (all, vec![]));
         }

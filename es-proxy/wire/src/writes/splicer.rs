@@ -88,9 +88,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn refused(positions: &[usize]) -> Vec<RefusedItem> {
-        let item =
-            |position: &usize| RefusedItem { position: *position, json: format!("{{\"r\":{position}}}") };
-        positions.iter().map(item).collect()
+        positions
+            .iter()
+            .map(|position| RefusedItem::plain(*position, format!("{{\"r\":{position}}}")))
+            .collect()
     }
 
     fn spliced(text: &str, positions: &[usize], chunk: usize) -> String {
