@@ -176,6 +176,7 @@ fn endpoints_that_stand_nowhere_are_refused() {
         ("OPTIONS", "/_cat/indices"),
         ("GET", "/_cat/indices/acme-1?format=json"),
         ("GET", "/_ivf/_tenants/acme"),
+        ("POST", "/_ivf/_tenants/acme/_requests"),
         ("GET", "/_ivf/_whoami"),
         ("POST", "/_ivf/_tenants/acme/_requests"),
         ("GET", "/_ivf/_tenants/acme/_usage"),
