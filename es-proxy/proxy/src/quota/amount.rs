@@ -85,6 +85,11 @@ impl Amount {
         self.zip(other, u64::saturating_sub)
     }
 
+    /// No more than `other` of anything.
+    pub(crate) fn at_most(self, other: Self) -> Self {
+        self.zip(other, u64::min)
+    }
+
     fn zip(self, other: Self, both: fn(u64, u64) -> u64) -> Self {
         Self {
             indices: both(self.indices, other.indices),

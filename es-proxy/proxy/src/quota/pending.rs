@@ -22,6 +22,8 @@ const OTHERS: &str = "";
 struct Entry {
     /// Of requests that have not ended.
     in_flight: Amount,
+    /// What of that shows in the measured numbers already.
+    early: Amount,
     /// Of requests that have ended since the last measurement began.
     new: Amount,
     /// From before.
@@ -63,10 +65,13 @@ impl Pending {
     pub(crate) fn end(&mut self, key: &str, amount: Amount, came_about: bool) {
         let Some(entry) = self.by_index.get_mut(key) else { return };
         entry.in_flight = entry.in_flight.minus(amount);
+        let shown = amount.at_most(entry.early);
+        entry.early = entry.early.minus(shown);
+        let hidden = amount.minus(shown);
         if came_about {
-            entry.new = entry.new.plus(amount);
+            entry.new = entry.new.plus(hidden);
         } else {
-            self.total = self.total.minus(amount);
+            self.total = self.total.minus(hidden);
         }
     }
 
@@ -94,6 +99,9 @@ impl Pending {
             let old_amount = old.map_or(Amount::default(), |old| old.amount);
             // What shows was there first.
             let new_left = new.minus(grown.minus(old_amount));
+            // What is on its way may have been written before it is answered.
+            let rest = grown.minus(old_amount.plus(new));
+            entry.early = entry.in_flight.at_most(entry.early.plus(rest));
             let old_left = old.filter(|old| {
                 let is_shown = refreshes.is_some_and(|refreshes| refreshes != old.refreshes);
                 !is_shown && now.duration_since(old.since) < KEPT
@@ -112,7 +120,7 @@ impl Pending {
         });
         let of = |entry: &Entry| {
             let old = entry.old.map_or(Amount::default(), |old| old.amount);
-            entry.in_flight.plus(entry.new).plus(old)
+            entry.in_flight.minus(entry.early).plus(entry.new).plus(old)
         };
         self.total = self.by_index.values().map(of).fold(Amount::default(), Amount::plus);
     }
@@ -216,6 +224,26 @@ mod tests {
         assert_eq!(clock.pending.total(), bytes(5));
         clock.pending.end("i", bytes(5), true);
         assert_eq!((clock.measure(3), clock.measure(4)), (5, 0));
+    }
+
+    #[test]
+    fn what_shows_before_it_is_answered_is_not_counted_twice() {
+        let mut clock = clock();
+        clock.pending.begin("i", bytes(15));
+        assert_eq!(clock.measure_grown(1, 15), 0);
+        clock.pending.end("i", bytes(15), true);
+        assert_eq!(clock.pending.total(), bytes(0));
+        assert_eq!(clock.measure(1), 0);
+        assert!(clock.pending.by_index.is_empty());
+
+        clock.write(4);
+        clock.pending.begin("i", bytes(15));
+        assert_eq!(clock.measure_grown(2, 10), 9);
+        clock.pending.begin("i", bytes(1));
+        clock.pending.end("i", bytes(15), true);
+        assert_eq!(clock.pending.total(), bytes(10));
+        clock.pending.end("i", bytes(1), false);
+        assert_eq!((clock.measure(2), clock.measure(3)), (9, 0));
     }
 
     #[test]
