@@ -346,7 +346,9 @@ async fn usage_is_what_elasticsearch_says_and_is_kept() {
     )
     .await;
     through.create("acme-1", 2, "l2_norm", 2).await;
-    through.create_as("acme-2", 2, "l2_norm", 1, json!({"type": "hnsw"})).await;
+    through
+        .create_as("acme-2", 2, "l2_norm", 1, json!({"type": "hnsw", "m": 16, "ef_construction": 100}))
+        .await;
     bulk(&through, "?refresh=true", [vectors("acme-1", 0..30), vectors("acme-2", 0..15)].concat()).await.ok();
     outrigger.learnt("acme-1").await;
     let path = "/acme-*/_stats/store,dense_vector?level=indices";
