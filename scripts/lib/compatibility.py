@@ -12,7 +12,7 @@ rolling upgrade, a node upgraded behind a running Outrigger, and newer versions,
 
 Whole-program tests run against Elasticsearch 8.10.4, 8.15.3, 8.19.0 and 9.2.0.
 
-One limit: Java's typed client knows the index types of its own version alone. It cannot name `ivf` in a typed mapping, nor read a mapping that shows it (`Invalid enum`).
+One limit: Java's typed client knows the index types of its own version alone. It refuses to name `ivf` in a typed mapping (`Invalid enum`), and should refuse to read one.
 Leave out `index_options`, which becomes `ivf` too, or make the index by its low-level client; read such mappings by the low-level client. Searches and writes are not concerned.
 """
 
