@@ -19,6 +19,7 @@ pub(crate) mod head;
 pub(crate) mod identity;
 pub(crate) mod isolation;
 pub(crate) mod limits;
+pub(crate) mod measured;
 pub(crate) mod tenant;
 
 use std::net::SocketAddr;

@@ -50,6 +50,7 @@ pub use advertise::{Advertise, AdvertisedNodes, HostPort};
 pub use audit::{AuditEvents, AuditLog, AuditTarget, Change};
 pub use config::{ClientTimeouts, HeadLimits, PassedKnnLimits, ProxyConfig, SecurityMode, UpstreamAddress};
 pub use door::limits::fair::{FairGate, Flow, Full, GateMetrics, Place};
+pub use door::measured::MeasuredDoor;
 pub use door::tenant::{
     AddressLimits, Class, ClassLimits, DEFAULT_TENANT, OTHER_TENANT, Problem, Quotas, Source, Tenant,
     TenantConfig, TenantSpec, Tenants,

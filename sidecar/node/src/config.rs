@@ -141,7 +141,7 @@ macro_rules! layer {
 
             /// Tenants by name (tables of the file only).
             #[arg(skip)]
-            tenants: Option<BTreeMap<String, TenantSpec>>,
+            tenants: Option<BTreeMap<String, Arc<TenantSpec>>>,
 
             /// Limits by class of callers that nobody vouches for, each by its address (tables of the file
             /// only).
@@ -657,7 +657,7 @@ impl fmt::Display for Config {
 #[derive(Serialize)]
 struct Tables<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    tenants: &'a BTreeMap<String, TenantSpec>,
+    tenants: &'a BTreeMap<String, Arc<TenantSpec>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     unverified: &'a AddressLimits,
 }

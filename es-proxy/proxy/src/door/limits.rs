@@ -46,7 +46,11 @@ pub(crate) struct Gates([Gate; Class::ALL.len()]);
 
 impl Gates {
     /// Limits as said; those that are as `before` go on.
-    pub(crate) fn new(whose: &str, limits: &BTreeMap<Class, ClassLimits>, before: Option<&Self>) -> Self {
+    pub(crate) fn new(
+        whose: &str,
+        limits: &BTreeMap<Class, Arc<ClassLimits>>,
+        before: Option<&Self>,
+    ) -> Self {
         Self(
             Class::ALL.map(|class| {
                 Gate::new(whose, class, limits.get(&class), before.map(|before| before.of(class)))
@@ -65,7 +69,7 @@ impl Gates {
 
     /// Limits of a class, and what is left of them.
     pub(crate) fn in_force(&self, class: Class) -> Option<(&ClassLimits, Left)> {
-        self.of(class).limiter.as_ref().map(|limiter| (&limiter.limits, limiter.left()))
+        self.of(class).limiter.as_ref().map(|limiter| (&*limiter.limits, limiter.left()))
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) struct Gate {
 /// Limits in force.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    pub(crate) limits: ClassLimits,
+    pub(crate) limits: Arc<ClassLimits>,
     requests: Option<Rate>,
     bytes: Option<Budget>,
     vectors: Option<Budget>,
@@ -100,8 +100,12 @@ pub(crate) struct Limiter {
     /// Whose they are, for people.
     whose: Box<str>,
     class: Class,
-    bodies: [OnceLock<Bytes>; Reason::ALL.len()],
+    /// What is said of each limit, once one was reached.
+    bodies: OnceLock<Box<Bodies>>,
 }
+
+/// A response for each reason.
+type Bodies = [OnceLock<Bytes>; Reason::ALL.len()];
 
 /// A request that was let in; its slot is free again when this is dropped.
 #[derive(Debug)]
@@ -126,7 +130,7 @@ impl Gate {
     pub(crate) fn new(
         whose: &str,
         class: Class,
-        limits: Option<&ClassLimits>,
+        limits: Option<&Arc<ClassLimits>>,
         before: Option<&Self>,
     ) -> Self {
         let counts = before.map_or_else(Arc::default, |before| Arc::clone(&before.counts));
@@ -212,7 +216,7 @@ impl Gate {
 }
 
 impl Limiter {
-    pub(crate) fn new(whose: &str, class: Class, limits: &ClassLimits) -> Self {
+    pub(crate) fn new(whose: &str, class: Class, limits: &Arc<ClassLimits>) -> Self {
         let slots = limits.concurrency.map(|slots| Arc::new(Semaphore::new(slots as usize)));
         Self {
             requests: limits.requests_per_second.map(|rate| Rate::new(rate, limits.burst)),
@@ -224,8 +228,8 @@ impl Limiter {
             waiting: i64::from(limits.waiting.unwrap_or(WAITING)),
             whose: whose.into(),
             class,
-            limits: limits.clone(),
-            bodies: Default::default(),
+            limits: Arc::clone(limits),
+            bodies: OnceLock::new(),
         }
     }
 
@@ -290,7 +294,7 @@ impl Limiter {
 
     /// The response for what ran out, made once.
     fn body(&self, reason: Reason) -> Bytes {
-        let made = self.bodies[reason as usize]
+        let made = self.bodies.get_or_init(Box::default)[reason as usize]
             .get_or_init(|| es_wire::rejected_body(&self.sentence(reason)).into());
         made.clone()
     }
@@ -345,7 +349,7 @@ mod tests {
     use super::*;
 
     fn gate(text: &str) -> Gate {
-        Gate::new("tenant [a]", Class::Search, Some(&serde_json::from_str(text).unwrap()), None)
+        Gate::new("tenant [a]", Class::Search, Some(&Arc::new(serde_json::from_str(text).unwrap())), None)
     }
 
     fn text(refusal: &Refusal) -> &str {
@@ -426,7 +430,7 @@ mod tests {
         let same =
             Gate::new("tenant [a]", Class::Search, one.limiter.as_ref().map(|l| &l.limits), Some(&one));
         assert!(Arc::ptr_eq(one.limiter.as_ref().unwrap(), same.limiter.as_ref().unwrap()));
-        let other = serde_json::from_str(r#"{"concurrency":2}"#).unwrap();
+        let other = Arc::new(serde_json::from_str(r#"{"concurrency":2}"#).unwrap());
         let other = Gate::new("tenant [a]", Class::Search, Some(&other), Some(&one));
         assert!(!Arc::ptr_eq(one.limiter.as_ref().unwrap(), other.limiter.as_ref().unwrap()));
         assert!(Arc::ptr_eq(&one.counts, &other.counts));

@@ -29,7 +29,7 @@ const MAX_TENANTS: usize = 100_000;
 #[derive(Clone, Debug)]
 pub struct TenantConfig {
     /// The tenants.
-    pub tenants: BTreeMap<String, TenantSpec>,
+    pub tenants: BTreeMap<String, Arc<TenantSpec>>,
     /// The header that names a tenant.
     pub header: HeaderName,
     /// Peers that may send it; from others it means nothing.
@@ -123,7 +123,7 @@ impl Tenants {
             };
             match refused {
                 Some(reason) => problems.push(Problem { tenant, reason }),
-                None => _ = fine.insert(tenant, spec),
+                None => _ = fine.insert(tenant, Arc::new(spec)),
             }
         }
         let (table, of_rules) = Table::of(&self.config, fine, Some(&self.table.load()));
@@ -229,7 +229,7 @@ impl Table {
     /// Limits that are as they were `before` go on.
     fn of(
         config: &TenantConfig,
-        stored: BTreeMap<String, TenantSpec>,
+        stored: BTreeMap<String, Arc<TenantSpec>>,
         before: Option<&Self>,
     ) -> (Self, Vec<Problem>) {
         let idle = config.tenants.is_empty()
@@ -248,14 +248,14 @@ impl Table {
         let mut problems = Vec::new();
         // The configuration's first: a name that two tenants claim is the first one's.
         for (name, spec) in &config.tenants {
-            table.add(name, spec.clone(), Source::File, before, &mut problems);
+            table.add(name, Arc::clone(spec), Source::File, before, &mut problems);
         }
         for (name, spec) in stored {
             table.add(&name, spec, Source::Stored, before, &mut problems);
         }
         for name in [DEFAULT_TENANT, OTHER_TENANT] {
             if !table.numbers.contains_key(name) {
-                table.add(name, TenantSpec::default(), Source::BuiltIn, before, &mut problems);
+                table.add(name, Arc::default(), Source::BuiltIn, before, &mut problems);
             }
         }
         (table.default, table.other) = (table.numbers[DEFAULT_TENANT], table.numbers[OTHER_TENANT]);
@@ -265,7 +265,7 @@ impl Table {
     fn add(
         &mut self,
         name: &str,
-        spec: TenantSpec,
+        spec: Arc<TenantSpec>,
         source: Source,
         before: Option<&Self>,
         problems: &mut Vec<Problem>,
@@ -297,7 +297,7 @@ impl Table {
         let name: Arc<str> = name.into();
         self.binds |= bound_to.is_some();
         self.numbers.insert(Arc::clone(&name), number);
-        self.tenants.push(Arc::new(Tenant { name, spec: Arc::new(spec), source, bound_to, gates, flow }));
+        self.tenants.push(Arc::new(Tenant { name, spec, source, bound_to, gates, flow }));
     }
 
     fn of_target(&self, path: &str) -> Option<(u32, Rule)> {

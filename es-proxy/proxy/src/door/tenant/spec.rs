@@ -2,6 +2,7 @@
 //! own, how much it may ask for at a time, how much it may store, and where it may go.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use es_wire::IndexPatterns;
 use serde::{Deserialize, Serialize};
@@ -91,7 +92,7 @@ pub struct TenantSpec {
     pub weight: Option<u32>,
     /// Limits of each class; a class that is absent is not limited.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub limits: BTreeMap<Class, ClassLimits>,
+    pub limits: BTreeMap<Class, Arc<ClassLimits>>,
     /// How much it may store.
     #[serde(skip_serializing_if = "Quotas::is_empty")]
     pub quotas: Quotas,
@@ -157,7 +158,7 @@ impl Quotas {
 }
 
 /// Limits by class of callers that nobody vouches for, each by its address.
-pub type AddressLimits = BTreeMap<Class, ClassLimits>;
+pub type AddressLimits = BTreeMap<Class, Arc<ClassLimits>>;
 
 impl TenantSpec {
     /// Whether a tenant can be called so.
@@ -228,7 +229,7 @@ impl TenantSpec {
 }
 
 /// What is wrong with limits, if anything.
-pub(crate) fn check_limits(limits: &BTreeMap<Class, ClassLimits>) -> Result<(), String> {
+pub(crate) fn check_limits(limits: &BTreeMap<Class, Arc<ClassLimits>>) -> Result<(), String> {
     limits.iter().try_for_each(|(class, limits)| {
         limits.check().map_err(|error| format!("limits.{}: {error}", class.name()))
     })
