@@ -378,6 +378,14 @@ impl ResponseBody {
         Self::Holding(Box::new(Holding { body: self, _ticket: ticket }))
     }
 
+    /// The same with its length told instead of chunks, where it is ours.
+    pub(crate) fn with_length(self) -> Self {
+        match self {
+            Self::Chunked(bytes) => Self::Full(bytes),
+            other => other,
+        }
+    }
+
     /// Reads a watched body up to `cap` bytes before the client gets any of it; others stay as they are.
     pub(crate) async fn read_ahead(self, cap: usize) -> Self {
         match self {

@@ -9,10 +9,10 @@ use es_wire::FilterPath;
 use es_wire::Params;
 use es_wire::pretty;
 use es_wire::show_ivf;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode, Uri};
 
-use crate::body::{RequestBody, collect};
+use crate::body::{RequestBody, ResponseBody, collect};
 use crate::intercept::own_request::request_like;
 use crate::pass;
 use crate::proxy::{ClientRequest, Reply, Worker};
@@ -78,6 +78,10 @@ pub(crate) async fn show(worker: &Worker, request: ClientRequest) -> Reply {
     let content_type = head.headers.get(CONTENT_TYPE).cloned();
     let content_type = content_type.unwrap_or_else(|| HeaderValue::from_static("application/json"));
     let mut response = respond::json(&request.parts.headers, content_type, text);
+    // Framed as Elasticsearch frames this answer; what is compressed comes in chunks there, too.
+    if head.headers.contains_key(CONTENT_LENGTH) && !response.headers().contains_key(CONTENT_ENCODING) {
+        response = response.map(ResponseBody::with_length);
+    }
     for warning in head.headers.get_all(http::header::WARNING) {
         response.headers_mut().append(http::header::WARNING, warning.clone());
     }
