@@ -285,6 +285,9 @@ async fn every_documented_endpoint_answers_as_elasticsearch_does() {
     assert!(exact * 10 > reads * 7, "only {exact} of {reads} equal to the byte");
 }
 
+/// Method, path, headers, body; `NAME` stands for the side's index.
+type Case<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, Vec<u8>);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_paths_formats_and_headers_are_answered_as_elasticsearch_does() {
     let elasticsearch = Elasticsearch::start("conventions").await;
@@ -306,7 +309,7 @@ async fn odd_paths_formats_and_headers_are_answered_as_elasticsearch_does() {
     );
     let long = format!("/NAME/_search?q={}", "a".repeat(5000));
     let big = "b".repeat(20_000);
-    let mut cases: Vec<(&str, &str, Vec<(&str, &str)>, Vec<u8>)> = Vec::new();
+    let mut cases: Vec<Case<'_>> = Vec::new();
     for path in [
         "/",
         "/NAME",
