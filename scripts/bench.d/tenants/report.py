@@ -22,8 +22,8 @@ def page(record):
 
 def admission(part):
     best = part["best"]
-    yield "identity + tenant + admission on a cache hit, p50", "≤ 5 µs", f"**{best['admission_p50_ns'] / 1000:.2f} µs** (p99 {best['admission_p99_ns'] / 1000:.2f} µs)"
-    yield "10,000 tenants and 100,000 principals in memory", "≤ 60 MB", f"**{best['bytes'] / 1e6:.1f} MB**; with them in memory {best['admission_full_p50_ns'] / 1000:.2f} µs"
+    yield "identity + tenant + admission on a cache hit, p50", "≤ 5 µs", f"**{best['admission_p50_ns'] / 1000:.2f} µs** (p99 {best['admission_p99_ns'] / 1000:.2f} µs); {best['unconfigured_p50_ns'] / 1000:.2f} µs where nothing is configured"
+    yield f"{best['tenants']:,} tenants and {best['principals']:,} principals in memory", "≤ 60 MB", f"**{best['memory_bytes'] / 1e6:.1f} MB**"
 
 
 def rates(part):
