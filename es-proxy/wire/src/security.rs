@@ -1,6 +1,8 @@
 //! What Elasticsearch's security says of a caller: who it is (`_security/_authenticate`) and what it may
 //! read (`_security/user/_privileges`). Whatever is not understood counts against the caller.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -19,10 +21,9 @@ pub struct Principal {
     pub realm: Box<str>,
     /// By the certificate of the connection, not by what the request carries.
     pub by_certificate: bool,
-    /// `realm`, `api_key`, `token`, `anonymous` or `internal`.
-    pub authentication_type: Box<str>,
     /// The API key, if it is one.
-    pub api_key: Option<ApiKey>,
+    pub api_key: Option<Box<ApiKey>>,
+    is_anonymous: bool,
     /// What the user's metadata have as text, by key; nothing where they are too many.
     pub metadata: Box<[(Box<str>, Box<str>)]>,
 }
@@ -47,9 +48,10 @@ struct Authenticated<'a> {
     enabled: bool,
     authentication_realm: Realm,
     lookup_realm: Option<Realm>,
-    authentication_type: Box<str>,
+    #[serde(borrow)]
+    authentication_type: Cow<'a, str>,
     #[serde(default)]
-    api_key: Option<ApiKey>,
+    api_key: Option<Box<ApiKey>>,
 }
 
 #[derive(Deserialize)]
@@ -76,7 +78,7 @@ impl Principal {
             username: told.username,
             roles: told.roles.into(),
             realm: told.lookup_realm.unwrap_or(told.authentication_realm).name,
-            authentication_type: told.authentication_type,
+            is_anonymous: told.authentication_type == "anonymous",
             api_key: told.api_key,
             metadata: told.metadata.map(texts).unwrap_or_default(),
         })
@@ -84,7 +86,7 @@ impl Principal {
 
     /// Whether Elasticsearch does not know who this is: an anonymous user is everybody.
     pub fn is_anonymous(&self) -> bool {
-        &*self.authentication_type == "anonymous"
+        self.is_anonymous
     }
 }
 
@@ -223,7 +225,7 @@ mod tests {
         );
         let key = user.replace("\"realm\"}", r#""api_key","api_key":{"id":"i","name":"n"}}"#);
         let key = Principal::parse(&key).unwrap();
-        assert_eq!(key.api_key, Some(ApiKey { id: "i".into(), name: Some("n".into()) }));
+        assert_eq!(*key.api_key.unwrap(), ApiKey { id: "i".into(), name: Some("n".into()) });
         assert!(Principal::parse(&user.replace("\"realm\"}", "\"anonymous\"}")).unwrap().is_anonymous());
     }
 

@@ -62,9 +62,14 @@ impl Gates {
         &self.0[class as usize]
     }
 
-    /// What was counted of a class.
-    pub(crate) fn counts(&self, class: Class) -> &Counts {
-        &self.of(class).counts
+    /// Counts of all classes from now on, so that limits made after these share them.
+    pub(crate) fn count_all(&self) {
+        self.0.iter().for_each(|gate| drop(Arc::clone(gate.counts())));
+    }
+
+    /// What was counted of a class, if anything.
+    pub(crate) fn counted(&self, class: Class) -> Option<&Counts> {
+        self.of(class).counted()
     }
 
     /// Limits of a class, and what is left of them.

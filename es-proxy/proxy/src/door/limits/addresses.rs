@@ -23,6 +23,7 @@ pub(crate) struct Addresses {
 impl Addresses {
     pub(crate) fn new(limits: AddressLimits) -> Self {
         let all = Gates::new("all addresses", &AddressLimits::new(), None);
+        all.count_all();
         let room = if limits.is_empty() { 0 } else { REMEMBERED };
         Self { limits, all, each: Cache::new(room) }
     }
@@ -40,8 +41,8 @@ impl Addresses {
     }
 
     /// Counts of a class, of all addresses together.
-    pub(crate) fn counts(&self, class: Class) -> &super::Counts {
-        self.all.counts(class)
+    pub(crate) fn counted(&self, class: Class) -> Option<&super::Counts> {
+        self.all.counted(class)
     }
 
     /// How many addresses are remembered.
@@ -84,7 +85,10 @@ mod tests {
         ] {
             assert_eq!(admit(address).await, is_let_in, "{address}");
         }
-        assert_eq!(addresses.counts(Class::Search).admitted.load(std::sync::atomic::Ordering::Relaxed), 4);
+        assert_eq!(
+            addresses.counted(Class::Search).unwrap().admitted.load(std::sync::atomic::Ordering::Relaxed),
+            4
+        );
     }
 
     #[test]

@@ -82,7 +82,8 @@ impl Counts {
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    pub(crate) counts: Arc<Counts>,
+    /// Made for who comes first: of many tenants few ask for anything of a class.
+    counts: OnceLock<Arc<Counts>>,
     pub(crate) limiter: Option<Arc<Limiter>>,
 }
 
@@ -133,13 +134,23 @@ impl Gate {
         limits: Option<&Arc<ClassLimits>>,
         before: Option<&Self>,
     ) -> Self {
-        let counts = before.map_or_else(Arc::default, |before| Arc::clone(&before.counts));
+        let counted = before.and_then(|before| before.counts.get().cloned());
+        let counts = counted.map_or_else(OnceLock::new, OnceLock::from);
         let before = before.and_then(|before| before.limiter.as_ref());
         let limiter = limits.map(|limits| match before {
             Some(before) if before.limits == *limits => Arc::clone(before),
             _ => Arc::new(Limiter::new(whose, class, limits)),
         });
         Self { counts, limiter }
+    }
+
+    /// What was counted, if anything.
+    pub(crate) fn counted(&self) -> Option<&Counts> {
+        self.counts.get().map(|counts| &**counts)
+    }
+
+    pub(super) fn counts(&self) -> &Arc<Counts> {
+        self.counts.get_or_init(Arc::default)
     }
 
     /// Lets a request in, at once or after a wait, or refuses it.
@@ -165,7 +176,7 @@ impl Gate {
         let Some(limiter) = &self.limiter else { return Ok(()) };
         match limiter.try_rates() {
             Ok(()) => {
-                self.counts.admitted.fetch_add(1, Ordering::Relaxed);
+                self.counts().admitted.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
             Err((reason, retry_after)) => Err(self.refuse(limiter, reason, retry_after)),
@@ -173,24 +184,25 @@ impl Gate {
     }
 
     fn refuse(&self, limiter: &Limiter, reason: Reason, retry_after: Duration) -> Refusal {
-        self.counts.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.counts().refused[reason as usize].fetch_add(1, Ordering::Relaxed);
         Refusal { reason, retry_after, body: limiter.body(reason) }
     }
 
     fn let_in(&self, slot: Option<OwnedSemaphorePermit>) -> Permit {
-        self.counts.admitted.fetch_add(1, Ordering::Relaxed);
-        self.counts.in_flight.fetch_add(1, Ordering::Relaxed);
-        Permit { counts: Arc::clone(&self.counts), limiter: self.limiter.clone(), _slot: slot }
+        let counts = Arc::clone(self.counts());
+        counts.admitted.fetch_add(1, Ordering::Relaxed);
+        counts.in_flight.fetch_add(1, Ordering::Relaxed);
+        Permit { counts, limiter: self.limiter.clone(), _slot: slot }
     }
 
     /// Waits until there is room, not longer than may be waited.
     async fn wait(&self, limiter: &Limiter) -> Result<Option<OwnedSemaphorePermit>, (Reason, Duration)> {
         let deadline = Instant::now() + limiter.wait;
-        if self.counts.waiting.fetch_add(1, Ordering::Relaxed) >= limiter.waiting {
-            self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+        if self.counts().waiting.fetch_add(1, Ordering::Relaxed) >= limiter.waiting {
+            self.counts().waiting.fetch_sub(1, Ordering::Relaxed);
             return limiter.try_admit();
         }
-        let _waiting = Waiting(&self.counts);
+        let _waiting = Waiting(self.counts());
         loop {
             match limiter.try_admit() {
                 Ok(slot) => return Ok(slot),
@@ -370,7 +382,7 @@ mod tests {
             "{}",
             text(&refusal)
         );
-        let counts = &gate.counts;
+        let counts = gate.counts();
         assert_eq!(counts.admitted.load(Ordering::Relaxed), 2);
         assert_eq!(counts.refused[Reason::Requests as usize].load(Ordering::Relaxed), 1);
         assert_eq!(counts.in_flight.load(Ordering::Relaxed), 1);
@@ -413,14 +425,14 @@ mod tests {
             async move { gate.admit(None).await }
         });
         tokio::task::yield_now().await;
-        assert_eq!(gate.counts.waiting.load(Ordering::Relaxed), 1);
+        assert_eq!(gate.counts().waiting.load(Ordering::Relaxed), 1);
         assert_eq!(gate.admit(None).await.unwrap_err().reason, Reason::Concurrency, "one may wait");
         drop(first);
         let second = waiting.await.unwrap().unwrap();
         let began = Instant::now();
         assert_eq!(gate.admit(None).await.unwrap_err().reason, Reason::Concurrency);
         assert_eq!(began.elapsed(), Duration::from_secs(2));
-        assert_eq!(gate.counts.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(gate.counts().waiting.load(Ordering::Relaxed), 0);
         drop(second);
     }
 
@@ -430,9 +442,10 @@ mod tests {
         let same =
             Gate::new("tenant [a]", Class::Search, one.limiter.as_ref().map(|l| &l.limits), Some(&one));
         assert!(Arc::ptr_eq(one.limiter.as_ref().unwrap(), same.limiter.as_ref().unwrap()));
+        one.counts();
         let other = Arc::new(serde_json::from_str(r#"{"concurrency":2}"#).unwrap());
         let other = Gate::new("tenant [a]", Class::Search, Some(&other), Some(&one));
         assert!(!Arc::ptr_eq(one.limiter.as_ref().unwrap(), other.limiter.as_ref().unwrap()));
-        assert!(Arc::ptr_eq(&one.counts, &other.counts));
+        assert!(Arc::ptr_eq(one.counts(), other.counts()));
     }
 }

@@ -8,11 +8,11 @@
 //! and that what is left can be shown without taking it.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock, Reference};
+use governor::clock::{Clock, QuantaClock, QuantaInstant, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{NotKeyed, StateStore};
@@ -27,6 +27,20 @@ const FINEST: f64 = 100_000.0;
 
 /// The furthest that a debt reaches: whoever owes more is let in again after that time.
 const LONGEST_DEBT: u64 = 3_600_000_000_000;
+
+/// One clock for all limiters: each its own would be most of what they take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProcessClock;
+
+static CLOCK: LazyLock<QuantaClock> = LazyLock::new(QuantaClock::default);
+
+impl Clock for ProcessClock {
+    type Instant = QuantaInstant;
+
+    fn now(&self) -> QuantaInstant {
+        CLOCK.now()
+    }
+}
 
 /// The moment at which nothing is used any more, in nanoseconds since the limiter was made.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +68,7 @@ impl StateStore for ArrivalTime {
 
 /// Requests per second.
 #[derive(Debug)]
-pub(crate) struct Rate<C: Clock = DefaultClock> {
+pub(crate) struct Rate<C: Clock = ProcessClock> {
     limiter: RateLimiter<NotKeyed, ArrivalTime, C, NoOpMiddleware<C::Instant>>,
     /// Cells of the limiter that one takes.
     cells: NonZeroU32,
@@ -63,7 +77,7 @@ pub(crate) struct Rate<C: Clock = DefaultClock> {
 
 /// Other things per second; see the head of this file.
 #[derive(Debug)]
-pub(crate) struct Budget<C: Clock = DefaultClock> {
+pub(crate) struct Budget<C: Clock = ProcessClock> {
     meter: Meter<C>,
     clock: C,
 }
@@ -82,7 +96,7 @@ struct Meter<C: Clock> {
 impl Rate {
     /// `per_second` in the mean, `burst` at once.
     pub(crate) fn new(per_second: f64, burst: Option<u32>) -> Self {
-        Self::with_clock(per_second, burst, DefaultClock::default())
+        Self::with_clock(per_second, burst, ProcessClock)
     }
 }
 
@@ -121,7 +135,7 @@ impl<C: Clock> Rate<C> {
 impl Budget {
     /// `per_second` in the mean, as much at once.
     pub(crate) fn new(per_second: f64) -> Self {
-        Self::with_clock(per_second, DefaultClock::default())
+        Self::with_clock(per_second, ProcessClock)
     }
 }
 

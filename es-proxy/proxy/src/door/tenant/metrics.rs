@@ -34,8 +34,7 @@ impl Each {
     ) -> fmt::Result {
         for tenant in &self.0 {
             for class in Class::ALL {
-                let counts = tenant.gates().counts(class);
-                if counts.is_used() {
+                if let Some(counts) = tenant.gates().counted(class).filter(|counts| counts.is_used()) {
                     one(encoder, tenant.name(), class.name(), counts)?;
                 }
             }
@@ -112,7 +111,7 @@ impl Shown {
             MetricType::Counter,
         )?;
         for class in Class::ALL {
-            let counts = addresses.counts(class);
+            let Some(counts) = addresses.counted(class) else { continue };
             for reason in Reason::ALL {
                 let count = counts.refused(reason);
                 if count > 0 {
