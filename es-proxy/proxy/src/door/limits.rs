@@ -51,9 +51,10 @@ impl Gates {
         limits: &BTreeMap<Class, Arc<ClassLimits>>,
         before: Option<&Self>,
     ) -> Self {
+        let whose = Arc::from(whose);
         Self(
             Class::ALL.map(|class| {
-                Gate::new(whose, class, limits.get(&class), before.map(|before| before.of(class)))
+                Gate::new(&whose, class, limits.get(&class), before.map(|before| before.of(class)))
             }),
         )
     }

@@ -92,14 +92,15 @@ pub(crate) struct Gate {
 pub(crate) struct Limiter {
     pub(crate) limits: Arc<ClassLimits>,
     requests: Option<Rate>,
-    bytes: Option<Budget>,
-    vectors: Option<Budget>,
+    // Seldom there: they shall take no room where they are not.
+    bytes: Option<Box<Budget>>,
+    vectors: Option<Box<Budget>>,
     cost: Option<Budget>,
     slots: Option<Arc<Semaphore>>,
     wait: Duration,
     waiting: i64,
     /// Whose they are, for people.
-    whose: Box<str>,
+    whose: Arc<str>,
     class: Class,
     /// What is said of each limit, once one was reached.
     bodies: OnceLock<Box<Bodies>>,
@@ -129,7 +130,7 @@ pub(crate) struct Left {
 impl Gate {
     /// Limits as said; `before` is what they and their counts were, which goes on where they are the same.
     pub(crate) fn new(
-        whose: &str,
+        whose: &Arc<str>,
         class: Class,
         limits: Option<&Arc<ClassLimits>>,
         before: Option<&Self>,
@@ -228,17 +229,17 @@ impl Gate {
 }
 
 impl Limiter {
-    pub(crate) fn new(whose: &str, class: Class, limits: &Arc<ClassLimits>) -> Self {
+    pub(crate) fn new(whose: &Arc<str>, class: Class, limits: &Arc<ClassLimits>) -> Self {
         let slots = limits.concurrency.map(|slots| Arc::new(Semaphore::new(slots as usize)));
         Self {
             requests: limits.requests_per_second.map(|rate| Rate::new(rate, limits.burst)),
-            bytes: limits.bytes_per_second.map(|bytes| Budget::new(bytes.0 as f64)),
-            vectors: limits.vectors_per_second.map(Budget::new),
+            bytes: limits.bytes_per_second.map(|bytes| Box::new(Budget::new(bytes.0 as f64))),
+            vectors: limits.vectors_per_second.map(|rate| Box::new(Budget::new(rate))),
             cost: limits.cost_per_second.map(Budget::new),
             slots,
             wait: limits.wait.unwrap_or_default().0,
             waiting: i64::from(limits.waiting.unwrap_or(WAITING)),
-            whose: whose.into(),
+            whose: Arc::clone(whose),
             class,
             limits: Arc::clone(limits),
             bodies: OnceLock::new(),
@@ -260,8 +261,11 @@ impl Limiter {
     }
 
     fn try_rates(&self) -> Result<(), (Reason, Duration)> {
-        let budgets =
-            [(Reason::Bytes, &self.bytes), (Reason::Vectors, &self.vectors), (Reason::Cost, &self.cost)];
+        let budgets = [
+            (Reason::Bytes, self.bytes.as_deref()),
+            (Reason::Vectors, self.vectors.as_deref()),
+            (Reason::Cost, self.cost.as_ref()),
+        ];
         for (reason, budget) in budgets {
             if let Some(budget) = budget {
                 budget.check().map_err(|after| (reason, after))?;
@@ -275,8 +279,11 @@ impl Limiter {
 
     /// Uses so much, whether it is there or not: a debt keeps later requests out.
     pub(crate) fn charge(&self, work: Work) {
-        let amounts =
-            [(&self.bytes, work.bytes as f64), (&self.vectors, work.vectors), (&self.cost, work.cost)];
+        let amounts = [
+            (self.bytes.as_deref(), work.bytes as f64),
+            (self.vectors.as_deref(), work.vectors),
+            (self.cost.as_ref(), work.cost),
+        ];
         for (budget, amount) in amounts {
             if let Some(budget) = budget.as_ref().filter(|_| amount > 0.0) {
                 budget.charge(amount);
@@ -297,8 +304,8 @@ impl Limiter {
     pub(crate) fn left(&self) -> Left {
         Left {
             requests: self.requests.as_ref().map(Rate::left),
-            bytes: self.bytes.as_ref().map(Budget::left),
-            vectors: self.vectors.as_ref().map(Budget::left),
+            bytes: self.bytes.as_deref().map(Budget::left),
+            vectors: self.vectors.as_deref().map(Budget::left),
             cost: self.cost.as_ref().map(Budget::left),
             concurrency: self.slots.as_ref().map(|slots| slots.available_permits()),
         }
@@ -361,7 +368,12 @@ mod tests {
     use super::*;
 
     fn gate(text: &str) -> Gate {
-        Gate::new("tenant [a]", Class::Search, Some(&Arc::new(serde_json::from_str(text).unwrap())), None)
+        Gate::new(
+            &"tenant [a]".into(),
+            Class::Search,
+            Some(&Arc::new(serde_json::from_str(text).unwrap())),
+            None,
+        )
     }
 
     fn text(refusal: &Refusal) -> &str {
@@ -439,12 +451,16 @@ mod tests {
     #[test]
     fn the_same_limits_go_on_and_others_begin_anew() {
         let one = gate(r#"{"concurrency":1}"#);
-        let same =
-            Gate::new("tenant [a]", Class::Search, one.limiter.as_ref().map(|l| &l.limits), Some(&one));
+        let same = Gate::new(
+            &"tenant [a]".into(),
+            Class::Search,
+            one.limiter.as_ref().map(|l| &l.limits),
+            Some(&one),
+        );
         assert!(Arc::ptr_eq(one.limiter.as_ref().unwrap(), same.limiter.as_ref().unwrap()));
         one.counts();
         let other = Arc::new(serde_json::from_str(r#"{"concurrency":2}"#).unwrap());
-        let other = Gate::new("tenant [a]", Class::Search, Some(&other), Some(&one));
+        let other = Gate::new(&"tenant [a]".into(), Class::Search, Some(&other), Some(&one));
         assert!(!Arc::ptr_eq(one.limiter.as_ref().unwrap(), other.limiter.as_ref().unwrap()));
         assert!(Arc::ptr_eq(one.counts(), other.counts()));
     }
