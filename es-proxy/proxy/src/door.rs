@@ -74,7 +74,7 @@ pub(crate) async fn enter(
     let Account { tenant, rule, counted } = tenant::of(worker, peer, &identity, parts);
     let mut caller = Caller { peer: Arc::clone(peer), identity, tenant, rule, ticket: None };
     tracing::trace!(address = %caller.peer.address, certificate = caller.peer.certificate, identity = ?caller.identity, tenant = caller.tenant.name(), rule = caller.rule.name(), "at the door");
-    if let Some(refusal) = identity::refuse_ours(worker, parts, &caller.identity) {
+    if let Some(refusal) = identity::refuse_ours(worker, parts, &caller.identity).await {
         return (caller, Err(refusal));
     }
     if let Some(refusal) = limits::shed(&worker.shared, &caller.tenant, route, parts) {

@@ -285,9 +285,9 @@ async fn elasticsearch_may_ask_for_our_certificate() {
     };
     let answer = through(node, showing(Some(ours.issue("sidecar")))).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("ann"), "{answer}");
-    for (shown, status) in [(None, 502), (Some(theirs.issue("stranger")), 503)] {
+    for shown in [None, Some(theirs.issue("stranger"))] {
         let answer = through(node, showing(shown)).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
     }
 }
 

@@ -25,6 +25,8 @@ use crate::telemetry::Served;
 
 /// Longest answer that is read; a user with more privileges than that is one whose rights are not clear.
 const MAX_ANSWER: usize = 64 << 10;
+/// Who the caller is.
+const AUTHENTICATE: &str = "/_security/_authenticate";
 /// How long Elasticsearch may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -115,7 +117,7 @@ fn could_be_ours(worker: &Worker) -> bool {
 }
 
 /// Refuses a request that would be served in our name instead of the caller's, or may be.
-pub(crate) fn refuse_ours(worker: &Worker, parts: &Parts, identity: &Identity) -> Option<Reply> {
+pub(crate) async fn refuse_ours(worker: &Worker, parts: &Parts, identity: &Identity) -> Option<Reply> {
     if !could_be_ours(worker) {
         return None;
     }
@@ -126,11 +128,17 @@ pub(crate) fn refuse_ours(worker: &Worker, parts: &Parts, identity: &Identity) -
             "unable to authenticate: a PKI realm of Elasticsearch takes the certificate of the proxy for the \
              caller's; it must not accept that certificate",
         ),
-        Identity::Unclear => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "status_exception",
-            "Elasticsearch does not say who the caller is, and may take the proxy for the caller",
-        ),
+        Identity::Unclear => {
+            // Where it cannot be reached at all, that is what to tell.
+            if let Err(failure) = worker.send(question(parts, AUTHENTICATE)).await {
+                return Some(worker.failed(&parts.headers, &failure));
+            }
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "status_exception",
+                "Elasticsearch does not say who the caller is, and may take the proxy for the caller",
+            )
+        }
         _ => return None,
     };
     Some((respond::error(&parts.headers, status, kind, reason), Served::new("refuse", "own_certificate")))
@@ -168,7 +176,7 @@ pub(crate) fn security_is_on(worker: &Worker) -> bool {
 }
 
 async fn who(worker: &Worker, parts: &Parts, credentials: Credentials) -> Answer<Identity> {
-    let Some((status, text)) = asked(worker, parts, "/_security/_authenticate").await else {
+    let Some((status, text)) = asked(worker, parts, AUTHENTICATE).await else {
         return Answer::failed(Identity::Unclear);
     };
     match status {
@@ -212,9 +220,9 @@ async fn rights(worker: &Worker, parts: &Parts) -> Answer<Sight> {
     }
 }
 
-/// Asks with the caller's credentials and with nothing else of the request's, so that the answer is right
-/// for all that carry the same.
-async fn asked(worker: &Worker, parts: &Parts, path: &'static str) -> Option<(StatusCode, String)> {
+/// Carries the caller's credentials and nothing else of the request's, so that the answer is right for all
+/// that carry the same.
+fn question(parts: &Parts, path: &'static str) -> ClientRequest {
     let mut own = http::Request::new(()).into_parts().0;
     own.method = Method::GET;
     own.uri = Uri::from_static(path);
@@ -224,9 +232,12 @@ async fn asked(worker: &Worker, parts: &Parts, path: &'static str) -> Option<(St
             own.headers.append(name.clone(), value.clone());
         }
     }
-    let request = ClientRequest { parts: own, body: RequestBody::full(Bytes::new()) };
+    ClientRequest { parts: own, body: RequestBody::full(Bytes::new()) }
+}
+
+async fn asked(worker: &Worker, parts: &Parts, path: &'static str) -> Option<(StatusCode, String)> {
     let answer = async {
-        let response = worker.send(request).await;
+        let response = worker.send(question(parts, path)).await;
         let response = response.inspect_err(|failure| {
             worker.shared.telemetry.upstream_failed("identity", failure);
         });
