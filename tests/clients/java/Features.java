@@ -5,7 +5,6 @@
 import co.elastic.clients.elasticsearch.ElasticsearchClient;
 import co.elastic.clients.elasticsearch._types.ElasticsearchException;
 import co.elastic.clients.elasticsearch._types.FieldValue;
-import co.elastic.clients.elasticsearch._types.HealthStatus;
 import co.elastic.clients.elasticsearch._types.KnnSearch;
 import co.elastic.clients.elasticsearch._types.mapping.DenseVectorSimilarity;
 import co.elastic.clients.elasticsearch._types.Refresh;
@@ -114,7 +113,8 @@ final class Features {
             indices.create(c -> c.index(side.index + "-plain").mappings(m -> m
                 .properties("v", v -> v.denseVector(d -> d.dims(DIMS).similarity(DenseVectorSimilarity.L2Norm)))
                 .properties("tag", t -> t.keyword(k -> k))));
-            side.client().cluster().health(h -> h.index(side.index + "*").waitForStatus(HealthStatus.Yellow).timeout(t -> t.time("60s")));
+            // Nor does it read the health of clusters that are older than itself.
+            side.connect.raw("GET", "/_cluster/health/" + side.index + "*?wait_for_status=yellow&timeout=60s", null);
             return indices.exists(e -> e.index(side.index + "-plain")).value();
         });
         FEATURES.put("documents", side -> {
