@@ -527,25 +527,24 @@ pub(crate) async fn arrived<B: Body + Unpin>(
     .await
 }
 
-/// Reads on, for a while, what a client sends of a request that has its answer already: one that cannot send
-/// does not read either, and would take the closed connection for the answer.
-pub(crate) async fn discard(mut body: impl Body<Data = Bytes> + Unpin + 'static) {
-    if body.is_end_stream() || matches!(arrived(&mut body).await, Some(None)) || body.is_end_stream() {
+/// Reads, for a while, what a client sends of a request that is answered without it: one that cannot send does
+/// not read either, and would take the closed connection for the answer. Before the answer, not beside it: what
+/// comes after an answer is the head of the next request.
+pub(crate) async fn discard(mut body: impl Body<Data = Bytes> + Unpin) {
+    if body.is_end_stream() {
         return;
     }
-    tokio::task::spawn_local(async move {
-        let reading = async {
-            let mut left = MAX_DISCARDED;
-            while let Some(Ok(frame)) = body.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-                if left == 0 {
-                    return;
-                }
+    let reading = async {
+        let mut left = MAX_DISCARDED;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
             }
-        };
-        // Whoever is slower finds the connection closed.
-        let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
-    });
+        }
+    };
+    // Whoever is slower finds the connection closed.
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
 }
 
 /// Reads a body of Elasticsearch's wholly, up to `cap` bytes; `None` when it is larger.
