@@ -1,7 +1,9 @@
 //! `?filter_path=`: which parts of an answer the client wants, decided as Elasticsearch's generator
 //! decides while it writes.
 
-use crate::scan::{Malformed, elements, members, unquote};
+use std::borrow::Cow;
+
+use crate::scan::{MAX_DEPTH, Malformed, elements_of_answer, members_of_answer, unquote};
 
 /// A parsed `filter_path`: dotted paths with `*` and `**`, a leading `-` excludes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,18 +78,24 @@ impl FilterPath {
 fn run(json: &str, paths: &[Vec<String>], pass: Pass) -> Result<String, Malformed> {
     let state = start(paths);
     let mut out = String::with_capacity(json.len());
-    if !filtered(json, &state, pass, &mut out)? {
+    if !filtered(json, (&state, 0), pass, &mut out)? {
         out.push_str(if json.starts_with('[') { "[]" } else { "{}" });
     }
     Ok(out)
 }
 
 /// Writes what is left of `json` under a filter that has matched it only in part. Returns whether
-/// anything was written.
-fn filtered(json: &str, state: &State<'_>, pass: Pass, out: &mut String) -> Result<bool, Malformed> {
+/// anything was written. What lies deeper than anything is read is not matched.
+fn filtered(
+    json: &str,
+    (state, depth): (&State<'_>, usize),
+    pass: Pass,
+    out: &mut String,
+) -> Result<bool, Malformed> {
     match json.as_bytes().first() {
+        _ if depth > MAX_DEPTH => Ok(whole(json, !pass.including, out)),
         Some(b'{') => {
-            let members = members(json)?;
+            let members = members_of_answer(json)?;
             if members.is_empty() {
                 return Ok(empty(json, pass, out));
             }
@@ -97,8 +105,10 @@ fn filtered(json: &str, state: &State<'_>, pass: Pass, out: &mut String) -> Resu
                 out.push(if before == start { '{' } else { ',' });
                 out.push_str(member.key);
                 out.push(':');
-                let kept = match verdict(state, &unquote(member.key)?) {
-                    Verdict::Deeper(deeper) => filtered(member.value, &deeper, pass, out)?,
+                // A name with half a character in it is no name that a path could have.
+                let name = unquote(member.key).unwrap_or(Cow::Borrowed(member.key));
+                let kept = match verdict(state, &name) {
+                    Verdict::Deeper(deeper) => filtered(member.value, (&deeper, depth + 1), pass, out)?,
                     Verdict::Matched => whole(member.value, pass.including, out),
                     Verdict::Unmatched => whole(member.value, !pass.including, out),
                 };
@@ -109,7 +119,7 @@ fn filtered(json: &str, state: &State<'_>, pass: Pass, out: &mut String) -> Resu
             Ok(close(out, start, '}'))
         }
         Some(b'[') => {
-            let elements = elements(json)?;
+            let elements = elements_of_answer(json)?;
             if elements.is_empty() {
                 return Ok(empty(json, pass, out));
             }
@@ -117,7 +127,7 @@ fn filtered(json: &str, state: &State<'_>, pass: Pass, out: &mut String) -> Resu
             for element in elements {
                 let before = out.len();
                 out.push(if before == start { '[' } else { ',' });
-                if !filtered(element, state, pass, out)? {
+                if !filtered(element, (state, depth + 1), pass, out)? {
                     out.truncate(before);
                 }
             }
@@ -243,6 +253,16 @@ mod tests {
             assert_eq!(FilterPath::parse(filter).apply(ANSWER, true), expected, "{filter}");
         }
         assert_eq!(FilterPath::parse("**").apply(ANSWER, true), ANSWER);
+        // What nobody reads is in nobody's way.
+        let deep = format!("{}1{}", r#"{"a":["#.repeat(500), "]}".repeat(500));
+        let strange = format!(r#"{{"took":5,"x":{deep},"\ud800":{{"b":1}}}}"#);
+        for (filter, expected) in [
+            ("took", r#"{"took":5}"#),
+            ("**.b", r#"{"\ud800":{"b":1}}"#),
+            ("-*.b,-took", &format!(r#"{{"x":{deep}}}"#)),
+        ] {
+            assert_eq!(FilterPath::parse(filter).apply(&strange, true), expected, "{filter}");
+        }
         assert_eq!(FilterPath::parse("-outrigger").apply(ANSWER, true), ANSWER);
     }
 

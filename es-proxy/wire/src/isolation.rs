@@ -60,7 +60,7 @@ impl Bounds<'_> {
     /// Judges what stands in the head of a request.
     pub fn head(&self, method: &str, path: &str, query: Option<&str>) -> Result<Admitted, Refusal> {
         let decoded = segments(path).ok_or(Refusal::Path)?;
-        if decoded.iter().any(|segment| matches!(segment.as_str(), "." | "..")) {
+        if decoded.iter().any(|segment| matches!(&**segment, "." | "..")) {
             return Err(Refusal::Path);
         }
         if method == "OPTIONS" {
@@ -82,7 +82,7 @@ impl Bounds<'_> {
             match place {
                 endpoints::Place::Names => {
                     self.names(value)?;
-                    names.get_or_insert_with(|| value.clone());
+                    names.get_or_insert_with(|| value.clone().into_owned());
                 }
                 endpoints::Place::Context => contexts::check(self, value)?,
                 endpoints::Place::Tenant if value != self.tenant => {
@@ -128,6 +128,7 @@ impl Bounds<'_> {
             Body::Alias => definitions::alias(self, text),
             Body::Mapping => definitions::mapping(self, text),
             Body::Settings => definitions::settings(text),
+            Body::Analysis => definitions::analysis(text),
             Body::Index | Body::Rollover => definitions::index(self, text),
             Body::Template => definitions::template(self, text),
         }

@@ -163,7 +163,8 @@ impl<'a> Splice<'a> {
 }
 
 /// Appends `text` as a JSON string the way Elasticsearch's generator writes it: short escapes,
-/// `\u00XX` in upper case for other controls, everything else as it is.
+/// `\u00XX` in upper case for other controls, two such escapes for what UTF-16 writes as a pair, everything else
+/// as it is.
 pub fn push_json_string(out: &mut String, text: &str) {
     out.push('"');
     let mut clean = 0;
@@ -177,6 +178,15 @@ pub fn push_json_string(out: &mut String, text: &str) {
             0x08 => "\\b",
             0x0c => "\\f",
             0..=0x1f => "",
+            // The first byte of four.
+            0xf0.. => {
+                out.push_str(&text[clean..at]);
+                for unit in text[at..at + 4].encode_utf16() {
+                    out.push_str(&format!("\\u{unit:04X}"));
+                }
+                clean = at + 4;
+                continue;
+            }
             _ => continue,
         };
         out.push_str(&text[clean..at]);
@@ -225,8 +235,8 @@ mod tests {
     #[test]
     fn strings_are_escaped_as_jackson_does() {
         let mut out = String::new();
-        push_json_string(&mut out, "a\"\\\n\u{1}\u{1f}é\u{7f}/");
-        assert_eq!(out, "\"a\\\"\\\\\\n\\u0001\\u001Fé\u{7f}/\"");
+        push_json_string(&mut out, "a\"\\\n\u{1}\u{1f}é\u{7f}/😀\u{ffff}");
+        assert_eq!(out, "\"a\\\"\\\\\\n\\u0001\\u001Fé\u{7f}/\\uD83D\\uDE00\u{ffff}\"");
     }
 
     proptest! {

@@ -34,7 +34,8 @@ mod written;
 pub use addresses::{AnswerFormat, ListedNode, NewAddress, NodeListing, UnknownListing, replace_addresses};
 pub use catalog::{
     CATALOG_PATHS, Catalog, CatalogError, FieldKind, FilterFields, ForeignField, IndexInfo, IndexPatterns,
-    Origin, Resolved, Target, TargetOptions, VectorField, WriteRules,
+    MAX_STATE_DEPTH, Origin, Resolved, Target, TargetOptions, UNREADABLE_FILTER, Unfollowed, VectorField,
+    WriteRules, data_stream_of, readable,
 };
 pub use error::{error_body, error_body_caused_by, rejected_body};
 pub use filter_path::FilterPath;
@@ -54,8 +55,8 @@ pub use profile::{ShardProfile, with_profiles};
 pub use routing::Routing;
 pub use score::{BadVector, Scoring, Similarity};
 pub use search::{
-    DocFilter, FoundKnn, KnnSearch, KnnSite, MsearchHeader, MsearchItem, MsearchUrl, NotOurs, Reach,
-    TrackTotal, as_msearch_response, find_knn, msearch_responses, parse_knn_search, parse_search,
+    DocFilter, Edits, FoundKnn, KnnSearch, KnnSite, MsearchHeader, MsearchItem, MsearchUrl, NotOurs, Reach,
+    Seen, TrackTotal, as_msearch_response, find_knn, msearch_responses, parse_knn_search, parse_search,
     push_msearch_lines, read_filter, read_filters, read_msearch, with_ids,
 };
 pub use security::{ApiKey, Principal, ReadRights};

@@ -1,30 +1,42 @@
 //! The path of a URL, split and decoded as Elasticsearch's router does.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 use crate::params::escapes_are_whole;
 
 /// The decoded segments of a path.
-pub type Segments = Vec<String>;
+pub type Segments<'a> = Vec<Cow<'a, str>>;
 
 /// Splits first and decodes each part after, so that `%2F` stays inside its segment and `%2C` becomes
 /// a comma. Trailing slashes are ignored; a double slash elsewhere, a missing first slash or a
 /// malformed escape is not ours, nor a raw byte above ASCII, which Elasticsearch reads as another
 /// character than its UTF-8. `+` stays a plus.
-pub fn segments(path: &str) -> Option<Segments> {
+pub fn segments(path: &str) -> Option<Segments<'_>> {
     let inner = path.strip_prefix('/')?.trim_end_matches('/');
     if inner.is_empty() {
         // `//` is no route of Elasticsearch, `/` is its root.
         return (path == "/").then(Vec::new);
     }
-    inner.split('/').map(segment).collect()
+    let mut segments = Vec::with_capacity(4);
+    for raw in inner.split('/') {
+        segments.push(segment(raw)?);
+    }
+    Some(segments)
 }
 
-fn segment(raw: &str) -> Option<String> {
-    if raw.is_empty() || !raw.is_ascii() || !escapes_are_whole(raw) {
+fn segment(raw: &str) -> Option<Cow<'_, str>> {
+    if raw.is_empty() || !raw.is_ascii() {
         return None;
     }
-    percent_decode_str(raw).decode_utf8().ok().map(|decoded| decoded.into_owned())
+    if !raw.contains('%') {
+        return Some(Cow::Borrowed(raw));
+    }
+    if !escapes_are_whole(raw) {
+        return None;
+    }
+    percent_decode_str(raw).decode_utf8().ok()
 }
 
 #[cfg(test)]

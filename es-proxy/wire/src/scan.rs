@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use crate::number::{self, Decimal};
 
 /// Deeper nesting than any request of ours has; Elasticsearch itself stops at 1,000.
-const MAX_DEPTH: usize = 200;
+pub(crate) const MAX_DEPTH: usize = 200;
 
 /// Not the JSON that was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub(crate) struct Malformed;
 pub(crate) struct Scanner<'a> {
     text: &'a str,
     at: usize,
+    is_answer: bool,
 }
 
 /// One entry of an object, both parts as written.
@@ -33,7 +34,13 @@ pub(crate) struct Member<'a> {
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, is_answer: false }
+    }
+
+    /// Of an answer of Elasticsearch, in which one of many may nest what nobody reads as deep as it likes: that is not
+    /// looked into, and is in nobody's way.
+    pub(crate) fn of_answer(text: &'a str) -> Self {
+        Self { text, at: 0, is_answer: true }
     }
 
     /// Bytes that were read so far.
@@ -134,7 +141,7 @@ impl<'a> Scanner<'a> {
 
     fn skip_value(&mut self, depth: usize) -> Result<(), Malformed> {
         if depth > MAX_DEPTH {
-            return Err(Malformed);
+            return if self.is_answer { self.skip_unread() } else { Err(Malformed) };
         }
         match self.byte().ok_or(Malformed)? {
             b'"' => self.string().map(drop),
@@ -158,6 +165,32 @@ impl<'a> Scanner<'a> {
             b'f' => self.literal("false"),
             b'n' => self.literal("null"),
             _ => Decimal::read(self.text.as_bytes(), &mut self.at).map(drop),
+        }
+    }
+
+    /// Looks for the end of a value alone, without recursion.
+    fn skip_unread(&mut self) -> Result<(), Malformed> {
+        let mut open = 0_usize;
+        loop {
+            match self.byte().ok_or(Malformed)? {
+                b'"' => self.string().map(drop)?,
+                b'{' | b'[' => {
+                    open += 1;
+                    self.at += 1;
+                }
+                b'}' | b']' if open > 0 => {
+                    open -= 1;
+                    self.at += 1;
+                }
+                b',' | b':' | b' ' | b'\n' | b'\r' | b'\t' if open > 0 => self.at += 1,
+                b't' => self.literal("true")?,
+                b'f' => self.literal("false")?,
+                b'n' => self.literal("null")?,
+                _ => Decimal::read(self.text.as_bytes(), &mut self.at).map(drop)?,
+            }
+            if open == 0 {
+                return Ok(());
+            }
         }
     }
 
@@ -235,7 +268,15 @@ impl<'a> Scanner<'a> {
 
 /// The entries of the object that `text` is.
 pub(crate) fn members(text: &str) -> Result<Vec<Member<'_>>, Malformed> {
-    let mut scanner = Scanner::new(text);
+    members_in(Scanner::new(text))
+}
+
+/// The same of what an answer holds, see [`Scanner::of_answer`].
+pub(crate) fn members_of_answer(text: &str) -> Result<Vec<Member<'_>>, Malformed> {
+    members_in(Scanner::of_answer(text))
+}
+
+fn members_in(mut scanner: Scanner<'_>) -> Result<Vec<Member<'_>>, Malformed> {
     scanner.take(b'{')?;
     let mut members = Vec::new();
     let mut first = true;
@@ -248,7 +289,15 @@ pub(crate) fn members(text: &str) -> Result<Vec<Member<'_>>, Malformed> {
 
 /// The elements of the array that `text` is.
 pub(crate) fn elements(text: &str) -> Result<Vec<&str>, Malformed> {
-    let mut scanner = Scanner::new(text);
+    elements_in(Scanner::new(text))
+}
+
+/// The same of what an answer holds, see [`Scanner::of_answer`].
+pub(crate) fn elements_of_answer(text: &str) -> Result<Vec<&str>, Malformed> {
+    elements_in(Scanner::of_answer(text))
+}
+
+fn elements_in(mut scanner: Scanner<'_>) -> Result<Vec<&str>, Malformed> {
     scanner.take(b'[')?;
     let mut elements = Vec::new();
     let mut first = true;
@@ -322,6 +371,21 @@ mod tests {
             assert!(whole(text).is_err(), "{text}");
         }
         assert!(whole(&"[".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn an_answer_may_be_deeper_than_anything_is_read() {
+        let nested = |inner: &str, times| format!("{}{inner}{}", "[".repeat(times), "]".repeat(times));
+        for inner in [r#"{"a]":[-1.5e3, true],"b\"":null}"#, "1", "[]", r#""}""#] {
+            for times in [198, 199, 200, 201, 202, 100_000] {
+                let text = nested(inner, times);
+                assert_eq!(elements_of_answer(&text), Ok(vec![&text[1..text.len() - 1]]), "{inner} {times}");
+            }
+        }
+        for wrong in ["", "x", "[", "{\"a", "tru"] {
+            assert!(elements_of_answer(&nested(wrong, 300)[..300 + wrong.len()]).is_err(), "{wrong}");
+        }
+        assert!(elements(&nested("1", 300)).is_err());
     }
 
     #[test]

@@ -14,13 +14,14 @@ mod vector;
 
 pub use accept::parse_search;
 pub use effort::Reach;
+pub use fetch::Seen;
 pub use filter::{DocFilter, read_filter, read_filters};
 pub use knn_search::parse_knn_search;
 pub use msearch::{
     MsearchHeader, MsearchItem, MsearchUrl, as_msearch_response, msearch_responses, push_msearch_lines,
     read_msearch,
 };
-pub use splice::{FoundKnn, KnnSite, find_knn, with_ids};
+pub use splice::{Edits, FoundKnn, KnnSite, find_knn, with_ids};
 
 use crate::filter_path::FilterPath;
 

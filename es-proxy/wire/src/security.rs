@@ -7,8 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Longest metadata that are kept, as JSON text; a caller with more has none, as far as we are concerned.
-const MAX_METADATA: usize = 1 << 10;
+/// Most bytes of metadata that are kept; a caller with more has none, as far as we are concerned.
+const MAX_METADATA: usize = 4 << 10;
+/// Longest name and value of metadata that are kept.
+const MAX_TEXT: usize = 256;
 
 /// Who a caller is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,11 +92,16 @@ impl Principal {
     }
 }
 
+/// Lists, such as a directory's groups of a user, are left out, however long they are.
 fn texts(metadata: &RawValue) -> Box<[(Box<str>, Box<str>)]> {
-    let text = metadata.get();
-    let held = (text.len() <= MAX_METADATA).then(|| serde_json::from_str::<Value>(text).ok()).flatten();
+    let held = serde_json::from_str::<Value>(metadata.get()).ok();
     let pairs = held.as_ref().and_then(Value::as_object).into_iter().flatten();
-    pairs.filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into()))).collect()
+    let texts = pairs.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)));
+    let short: Vec<_> = texts.filter(|(key, value)| key.len() + value.len() <= MAX_TEXT).collect();
+    if short.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAX_METADATA {
+        return Box::default();
+    }
+    short.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
 }
 
 /// Which indices a user may read whole: every document, every field.
@@ -238,12 +245,19 @@ mod tests {
     }
 
     #[test]
-    fn too_many_metadata_are_none() {
-        let text = format!(
-            r#"{{"username":"a","metadata":{{"x":"{}"}},"authentication_realm":{{"name":"r"}},"authentication_type":"realm"}}"#,
-            "y".repeat(2_000)
-        );
-        assert!(Principal::parse(&text).unwrap().metadata.is_empty());
+    fn too_many_metadata_are_none_but_lists_and_long_texts_are_in_nobodys_way() {
+        let kept = |metadata: Value| {
+            let text = serde_json::json!({
+                "username": "a", "metadata": metadata, "authentication_realm": {"name": "r"},
+                "authentication_type": "realm",
+            });
+            Principal::parse(&text.to_string()).unwrap().metadata
+        };
+        let groups = vec!["CN=some group,DC=example,DC=org"; 1_000];
+        let metadata = serde_json::json!({"ldap_groups": groups, "note": "y".repeat(2_000), "tenant": "a"});
+        assert_eq!(*kept(metadata), [("tenant".into(), "a".into())]);
+        let many: Value = (0..100).map(|n| (n.to_string(), Value::from("y".repeat(100)))).collect();
+        assert!(kept(many).is_empty());
     }
 
     fn rights(groups: &str) -> ReadRights {

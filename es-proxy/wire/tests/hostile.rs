@@ -84,7 +84,7 @@ proptest! {
                 prop_assert!(knn.iter().any(|knn| same(&knn)), "{}: {:?}", mutated, site);
             }
             let ids = vec![vec!["i\"d"]; found.sites.len()];
-            let whole = with_ids(mutated.as_bytes(), &found.sites, &ids);
+            let whole = with_ids(&found.sites, &ids).of(mutated.as_bytes());
             let ours: Value = serde_json::from_slice(&whole).unwrap();
             let mut restricted = Vec::new();
             knn_of(&ours, &mut restricted);
@@ -103,7 +103,7 @@ proptest! {
         let at = at.index(valid.len());
         let end = (at + cut).min(valid.len());
         let mutated = format!("{}{with}{}", &valid[..at], &valid[end..]);
-        if let Ok(items) = read_msearch(mutated.as_bytes()) {
+        if let Ok(items) = read_msearch(mutated.as_bytes(), 1_000) {
             prop_assert_eq!(items.len() * 2, mutated.lines().count());
         }
     }

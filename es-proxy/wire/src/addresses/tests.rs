@@ -1,3 +1,5 @@
+//! Lists of nodes in every format: what is replaced, and that not one byte of all else is touched.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -28,6 +28,11 @@ pub(super) fn read(mappings: &Value, caps: &Capabilities, adopt: bool) -> Found 
     let mut found = Found::default();
     let mapping = mappings.get("_doc").unwrap_or(mappings);
     walk(mapping, "", &Above::default(), caps, &mut found);
+    // A runtime field stands before the mapped one of its name: a knn search of it is an error.
+    if let Some(runtime) = mapping.get("runtime").and_then(Value::as_object) {
+        found.ours.retain(|path, _| !runtime.contains_key(&**path));
+        found.foreign.retain(|path, _| !runtime.contains_key(&**path));
+    }
     let foreign = found.foreign.iter_mut().map(|(path, foreign)| (path, &mut foreign.field));
     for (path, field) in found.ours.iter_mut().chain(foreign) {
         let nesting = if field.nested.is_some() { Nesting::Once } else { Nesting::None };
@@ -62,6 +67,9 @@ fn walk(parent: &Value, prefix: &str, above: &Above, caps: &Capabilities, found:
         found.may_ignore |= may_ignore(definition);
         let path = format!("{prefix}{name}");
         match definition.get("type").and_then(Value::as_str) {
+            // Its name is not the one that Elasticsearch knows it by, or means others too where documents are
+            // asked for.
+            Some("dense_vector") if path.contains([char::REPLACEMENT_CHARACTER, '*']) => {}
             Some("dense_vector") if above.nesting != Nesting::Deeper => {
                 let Some(field) = vector_field(definition, caps) else { continue };
                 let field = VectorField { nested: above.nested.clone(), ..field };

@@ -62,10 +62,15 @@ impl<'a> TargetOptions<'a> {
             None => Ok(default),
             Some(value) => value.parse().map_err(|_| NotOurs("parameter")),
         };
+        // Elasticsearch refuses other words, also where no pattern stands.
+        let words = params.get("expand_wildcards").unwrap_or("open");
+        if !words.split(',').all(|word| matches!(word, "open" | "closed" | "hidden" | "none" | "all")) {
+            return Err(NotOurs("parameter"));
+        }
         Ok(Self {
             ignore_unavailable: flag("ignore_unavailable", false)?,
             allow_no_indices: flag("allow_no_indices", true)?,
-            expands_to_open: params.get("expand_wildcards").is_none_or(|value| value == "open"),
+            expands_to_open: words == "open",
             routing: params.get("routing"),
             patterns: true,
         })
@@ -106,7 +111,10 @@ impl Catalog {
             let parts: Vec<&str> = names.split(',').collect();
             let mut expanded = false;
             for part in &parts {
-                if part.is_empty() || part.contains([':', '<', '>', '|']) || part.starts_with(['_', '+']) {
+                if part.is_empty()
+                    || part.contains([':', '<', '>', '|', char::REPLACEMENT_CHARACTER])
+                    || part.starts_with(['_', '+'])
+                {
                     return Err(EXPRESSION);
                 }
                 match part.strip_prefix('-') {
@@ -273,6 +281,9 @@ fn target(
 ) -> Result<Target, NotOurs> {
     if index.read_blocked {
         return Err(NotOurs("read_block"));
+    }
+    if let Some(left) = index.left {
+        return Err(NotOurs(left.name()));
     }
     let shards = match routing {
         None => None,

@@ -1,7 +1,11 @@
 //! The catalog against answers as real nodes gave them.
 
+use std::time::Duration;
+
 use super::*;
 use crate::routing::Routing;
+use crate::score::Similarity;
+use crate::version::Mode;
 
 fn caps() -> Capabilities {
     Capabilities::of("9.2.0".parse().unwrap()).unwrap()
@@ -109,6 +113,45 @@ fn an_index_that_refuses_reads_is_elasticsearchs_to_refuse() {
 }
 
 #[test]
+fn a_name_that_means_something_else_for_elasticsearch_is_no_field_of_ours() {
+    let runtime = r#"{"_doc":{"runtime":{"v":{"type":"keyword"},"foreign":{"type":"long"}},"properties":{"#;
+    let state = STATE.replace(r#"{"_doc":{"properties":{"#, runtime);
+    let state = state.replace(r#""bytes":{"type"#, r#""b*":{"type"#);
+    let catalog = Catalog::parse(&state, ALIASES, &caps()).unwrap();
+    let x1 = catalog.index("x1").unwrap();
+    assert_eq!(x1.fields.keys().map(|name| &**name).collect::<Vec<_>>(), ["bits", "n.v", "o.w"]);
+    assert!(!x1.foreign.contains_key("foreign"));
+}
+
+/// Elasticsearch takes digits of all scripts, and keeps them as they came.
+#[test]
+fn an_index_that_cannot_be_followed_is_left_and_all_others_are_read() {
+    let text = r#""max_result_window":"500""#;
+    for (instead, left, reason) in [
+        (r#""blocks":{"metadata":"true"}"#, Unfollowed::MetadataBlock, "metadata_block"),
+        (
+            r#""blocks":{"metadata":"true"},"max_result_window":"\u0661""#,
+            Unfollowed::MetadataBlock,
+            "metadata_block",
+        ),
+        (r#""max_result_window":"\u0661\u0660""#, Unfollowed::Setting("max_result_window"), "setting"),
+        (r#""number_of_shards":"\u0662""#, Unfollowed::Setting("number_of_shards"), "setting"),
+    ] {
+        let state = STATE.replace(r#""number_of_shards":"2","#, "").replace(text, instead);
+        let state = if instead.contains("shards") { state } else { STATE.replace(text, instead) };
+        let catalog = Catalog::parse(&state, ALIASES, &caps()).unwrap();
+        let x1 = catalog.index("x1").unwrap();
+        assert_eq!((x1.left, x1.can_be_followed(), x1.fields.is_empty()), (Some(left), false, false));
+        assert!(matches!(catalog.resolve("x1"), Resolved::NotOne(told) if told == reason), "{instead}");
+        for names in ["x1", "al", "both", "x*"] {
+            let refused = catalog.targets(names, &TargetOptions::default()).unwrap_err();
+            assert_eq!(refused.0, reason, "{instead} {names}");
+        }
+        assert!(catalog.index("x3").unwrap().can_be_followed());
+    }
+}
+
+#[test]
 fn indices_whose_documents_may_carry_ignored_values_are_known() {
     let catalog = catalog();
     assert!(catalog.index("x1").unwrap().may_ignore, "field a has ignore_malformed");
@@ -196,11 +239,11 @@ fn an_empty_cluster_and_a_broken_answer() {
     assert_eq!((catalog.version, catalog.adopted().count()), (3, 0));
     assert_eq!(Catalog::empty().version, -1);
     assert!(matches!(Catalog::parse("{}", "{}", &caps()), Err(CatalogError::Json(_))));
+    let no_indices = r#"{"version":1,"metadata":{"indices":{"a":7}}}"#;
+    assert!(matches!(Catalog::parse(no_indices, "{}", &caps()), Err(CatalogError::Json(_))));
     let no_uuid = r#"{"version":1,"metadata":{"indices":{"a":{"settings":{"index":{"number_of_shards":"1","version":{"created":"1"}}}}}}}"#;
-    assert!(matches!(
-        Catalog::parse(no_uuid, "{}", &caps()),
-        Err(CatalogError::Setting { setting: "uuid", .. })
-    ));
+    let catalog = Catalog::parse(no_uuid, "{}", &caps()).unwrap();
+    assert_eq!(catalog.index("a").unwrap().left, Some(Unfollowed::Setting("uuid")));
 }
 
 #[test]
@@ -240,4 +283,25 @@ fn what_writes_do_is_read_from_settings_and_mapping() {
     ] {
         assert_eq!(parse(settings, "")("o.y").are_plain(), plain, "{settings}");
     }
+}
+
+#[test]
+fn an_index_with_half_a_character_or_endless_depth_hides_no_other() {
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(500), "}".repeat(500));
+    let strange = format!(
+        r#""strange":{{"state":"open","settings":{{"index":{{"uuid":"u","number_of_shards":"1","version":{{"created":"8512000"}},"routing":{deep}}}}},"mappings":{{"_doc":{{"_meta":{deep},"properties":{{"a\ud800":{{"type":"long"}},"\udc00":{{"type":"dense_vector","dims":3,"index":true,"similarity":"cosine","meta":{{"outrigger.ivf":"default"}}}}}}}}}}}},"x1""#
+    );
+    let state = STATE.replacen("\"x1\"", &strange, 1);
+    let aliases = format!(
+        r#"{{"strange":{{"aliases":{{"half\ud83d":{{}},"cut":{{"filter":{{"term":{{"a":"\ud800"}}}}}},"deep":{{"filter":{deep}}}}}}},{}"#,
+        &ALIASES[1..]
+    );
+    let catalog = Catalog::parse(&state, &aliases, &caps()).unwrap();
+    assert!(!catalog.index("x1").unwrap().fields.is_empty());
+    assert!(catalog.index("strange").unwrap().fields.is_empty());
+    let filter = |name: &str| catalog.targets(name, &TargetOptions::default()).unwrap()[0].filter.clone();
+    assert_eq!(filter("cut").as_deref(), Some(UNREADABLE_FILTER));
+    assert_eq!(filter("deep").as_deref(), Some(&*deep));
+    assert!(matches!(catalog.resolve("half\u{fffd}"), Resolved::NotOne("expression")));
+    assert!(matches!(catalog.resolve("al"), Resolved::One(_)));
 }

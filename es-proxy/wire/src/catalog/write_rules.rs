@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{StateIndex, VectorField, setting};
+use super::index::{StateIndex, setting};
+use super::{VectorField, is_true};
 use crate::routing::Routing;
 
 /// See the head of this file.
@@ -36,7 +37,7 @@ impl WriteRules {
             routing: number("routing_partition_size", 1)
                 .ok()
                 .and_then(|partition_size| Routing::new(index.routing_num_shards, shards, partition_size)),
-            routing_required: required.is_some_and(|required| required == true || required == "true"),
+            routing_required: required.is_some_and(is_true),
             has_pipeline: names_pipeline("default_pipeline") || names_pipeline("final_pipeline"),
             standard_mode: setting(&index.settings, "mode").is_none_or(|mode| mode == "standard"),
             copies_into_vectors: copies_into(mapping, &|path| ours.contains_key(path)),

@@ -99,6 +99,16 @@ impl Walk<'_, '_> {
                     self.names(value)?;
                 }
                 "indices_boost" => self.boosts()?,
+                "collate" if self.kind == Kind::Query && parent == "phrase" => {
+                    return Err(Refusal::Part("a query made by a template [collate]"));
+                }
+                "ruleset_id" | "ruleset_ids" if self.kind == Kind::Query => {
+                    return Err(Refusal::Part("a set of rules, which all tenants share,"));
+                }
+                // Of an aggregation, which may read files like analyzers in settings.
+                "categorization_analyzer" if next == Some(b'{') => {
+                    super::definitions::analysis(self.scanner.value()?)?;
+                }
                 "pit" if depth == 0 && next == Some(b'{') => self.point_in_time()?,
                 "type" if self.kind == Kind::Mapping && is_text => {
                     if &*unquote(self.scanner.value()?)? == "percolator" {
@@ -175,8 +185,12 @@ fn is_leaf(query: &str) -> bool {
     )
 }
 
-/// Every key of a JSON text with its path, dots joining.
-pub(super) fn keys(text: &str, judge: &mut impl FnMut(&str) -> Result<(), Refusal>) -> Result<(), Refusal> {
+/// Every key of a JSON text with its path, dots joining (places in lists have no part in it), and whether a value
+/// stands under it rather than more keys.
+pub(super) fn keys(
+    text: &str,
+    judge: &mut impl FnMut(&str, bool) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
     let mut scanner = Scanner::new(text);
     below(&mut scanner, &mut String::new(), 0, judge)?;
     Ok(scanner.end()?)
@@ -186,19 +200,26 @@ fn below(
     scanner: &mut Scanner<'_>,
     path: &mut String,
     depth: usize,
-    judge: &mut impl FnMut(&str) -> Result<(), Refusal>,
+    judge: &mut impl FnMut(&str, bool) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
     if depth > MAX_DEPTH {
         return Err(Malformed.into());
     }
-    if scanner.peek() != Some(b'{') {
-        return Ok(scanner.value().map(drop)?);
-    }
-    scanner.take(b'{')?;
     let (mut first, length) = (true, path.len());
+    match scanner.peek() {
+        Some(b'{') => scanner.take(b'{')?,
+        Some(b'[') => {
+            scanner.take(b'[')?;
+            while scanner.next_element(&mut first)? {
+                below(scanner, path, depth + 1, judge)?;
+            }
+            return Ok(());
+        }
+        _ => return Ok(scanner.value().map(drop)?),
+    }
     while let Some(raw) = scanner.next_key(&mut first)? {
         path.push_str(&unquote(raw)?);
-        judge(path)?;
+        judge(path, scanner.peek() != Some(b'{'))?;
         path.push('.');
         below(scanner, path, depth + 1, judge)?;
         path.truncate(length);

@@ -1,6 +1,8 @@
 //! Requests that make indices, aliases and templates, or copy between indices. Their bodies are small and
 //! known to the last key: a part that nobody knows is refused.
 
+use std::borrow::Cow;
+
 use super::contexts::each;
 use super::{Bounds, Refusal, bodies};
 use crate::scan::{Member, elements, members, unquote};
@@ -35,7 +37,7 @@ fn part_of_index(bounds: &Bounds<'_>, member: &Member<'_>) -> Result<(), Refusal
 
 /// Where a rollover writes next, if the path does not say: the name counts on, so that all names of its kind
 /// must lie inside.
-pub(super) fn rollover(bounds: &Bounds<'_>, path: &[String]) -> Result<(), Refusal> {
+pub(super) fn rollover(bounds: &Bounds<'_>, path: &[Cow<'_, str>]) -> Result<(), Refusal> {
     let [alias, _] = path else { return Ok(()) };
     bounds.catalog.indices_of_alias(alias).try_for_each(|index| {
         let stem = index.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -51,10 +53,28 @@ pub(super) fn mapping(bounds: &Bounds<'_>, text: &str) -> Result<(), Refusal> {
 
 /// `PUT /{index}/_settings`, and the settings of other bodies.
 pub(super) fn settings(text: &str) -> Result<(), Refusal> {
-    bodies::keys(text, &mut |path| {
+    bodies::keys(text, &mut |path, is_value| {
         let is_far = path.split('.').any(|part| FAR_SETTINGS.contains(&part));
-        if is_far { Err(Refusal::Setting(path.to_owned())) } else { Ok(()) }
+        if is_far || (is_value && reads_shared(path)) {
+            return Err(Refusal::Setting(path.to_owned()));
+        }
+        Ok(())
     })
+}
+
+/// `_analyze`, whose body may define an analyzer as settings do, and analyzers elsewhere.
+pub(super) fn analysis(text: &str) -> Result<(), Refusal> {
+    bodies::keys(text, &mut |path, is_value| {
+        if is_value && reads_shared(path) { Err(Refusal::Setting(path.to_owned())) } else { Ok(()) }
+    })
+}
+
+/// Whether an option of an analyzer reads what is no tenant's: a set of synonyms, which all share, or a file of
+/// the node, lines of which stand in errors.
+fn reads_shared(setting: &str) -> bool {
+    let option = setting.rsplit('.').next().unwrap_or_default();
+    let is_file = option.ends_with("_path") && option != "routing_path";
+    is_file || matches!(option, "synonyms_set" | "user_dictionary" | "rule_files")
 }
 
 /// Index, component and legacy templates.

@@ -6,8 +6,8 @@
 //! must have been handed out, `{tenant}` the tenant's own name, `{any}` what names nothing.
 
 use Body::{
-    Alias, Aliases, Bulk, Context, Index, Mapping, Msearch, PointInTime, Query, Reindex, Rollover, Settings,
-    Template, Unread,
+    Alias, Aliases, Analysis, Bulk, Context, Index, Mapping, Msearch, PointInTime, Query, Reindex, Rollover,
+    Settings, Template, Unread,
 };
 
 /// What the body of a request is to an isolated tenant.
@@ -35,6 +35,8 @@ pub enum Body {
     Mapping,
     /// Settings of an index.
     Settings,
+    /// `_analyze`.
+    Analysis,
     /// An index that is made: aliases, mappings and settings.
     Index,
     /// The same, made under the next name.
@@ -216,8 +218,8 @@ static TABLE: &[Endpoint] = &[
     yes("GET", "/{index}/_recovery", Unread),
     yes("POST", "/{index}/_disk_usage", Unread),
     yes("GET", "/{index}/_field_usage_stats", Unread),
-    yes("GET POST", "/{index}/_analyze", Unread),
-    yes("GET POST", "/_analyze", Unread),
+    yes("GET POST", "/{index}/_analyze", Analysis),
+    yes("GET POST", "/_analyze", Analysis),
     yes("GET", "/_resolve/index/{name}", Unread),
     yes("GET", "/_cluster/health/{index}", Unread),
     no("/{index}/_shard_stores", NODES),

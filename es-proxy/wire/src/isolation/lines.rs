@@ -46,7 +46,8 @@ pub(super) fn bulk(bounds: &Bounds<'_>, text: &str) -> Result<(), Refusal> {
 
 /// `_msearch`: a header, then a search. `names` are those of the path, for headers that name nothing.
 pub(super) fn msearch(bounds: &Bounds<'_>, names: Option<&str>, text: &str) -> Result<(), Refusal> {
-    let items = read_msearch(text.as_bytes()).map_err(|_| Refusal::Body("is not made of pairs of lines"))?;
+    let items = read_msearch(text.as_bytes(), usize::MAX)
+        .map_err(|_| Refusal::Body("is not made of pairs of lines"))?;
     for item in items {
         let mut named = names.is_some();
         if !item.header.trim_ascii().is_empty() {

@@ -34,7 +34,7 @@ impl Bounds<'_> {
             return Err(outside());
         }
         match self.catalog.alias_beyond(name, |index| self.patterns.contains(index)) {
-            Some((alias, index)) => Err(Refusal::Alias { alias: alias.to_owned(), index: index.to_owned() }),
+            Some(alias) => Err(Refusal::Alias(alias.to_owned())),
             None => Ok(()),
         }
     }

@@ -16,13 +16,8 @@ pub enum Refusal {
     Parameter(String),
     /// An expression that can mean an index outside.
     Target(String),
-    /// An alias inside that points outside.
-    Alias {
-        /// Its name.
-        alias: String,
-        /// Where it points.
-        index: String,
-    },
+    /// An alias inside that points outside; where to is not told.
+    Alias(String),
     /// Names nothing, which means everything.
     Everything,
     /// A setting that reaches beyond the index.
@@ -42,7 +37,7 @@ impl Refusal {
             Self::Path => "isolation_path",
             Self::Endpoint(_) => "isolation_endpoint",
             Self::Parameter(_) => "isolation_parameter",
-            Self::Target(_) | Self::Alias { .. } | Self::Everything => "isolation_target",
+            Self::Target(_) | Self::Alias(_) | Self::Everything => "isolation_target",
             Self::Setting(_) | Self::Part(_) => "isolation_part",
             Self::Context => "isolation_context",
             Self::Body(_) => "isolation_body",
@@ -60,9 +55,7 @@ impl fmt::Display for Refusal {
             }
             Self::Parameter(name) => write!(f, "parameter [{}] is not allowed", Quoted(name)),
             Self::Target(name) => write!(f, "[{}] can mean an index outside of it", Quoted(name)),
-            Self::Alias { alias, index } => {
-                write!(f, "alias [{}] points at an index outside of it [{}]", Quoted(alias), Quoted(index))
-            }
+            Self::Alias(alias) => write!(f, "alias [{}] points at an index outside of it", Quoted(alias)),
             Self::Everything => f.write_str("the request names no index, which means all of them"),
             Self::Setting(name) => {
                 write!(f, "setting [{}] reaches beyond the tenant's indices", Quoted(name))

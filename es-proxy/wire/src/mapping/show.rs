@@ -3,7 +3,7 @@
 use super::options::{Key, META_KEY, shown_options};
 use crate::json::Splice;
 use crate::pretty::pretty;
-use crate::scan::{Malformed, Member, elements, members, unquote};
+use crate::scan::{MAX_DEPTH, Malformed, Member, elements_of_answer, members_of_answer, unquote};
 
 /// Shows `ivf` wherever `response` holds a field that carries our options, at any depth. `None`:
 /// nothing to change. An answer laid out for people stays laid out.
@@ -12,7 +12,7 @@ pub fn show_ivf(response: &str) -> Option<String> {
         return None;
     }
     let mut splice = Splice::new(response);
-    visit(response.trim_ascii(), &mut splice).ok()?;
+    visit(response.trim_ascii(), 0, &mut splice).ok()?;
     if splice.is_empty() {
         return None;
     }
@@ -20,20 +20,22 @@ pub fn show_ivf(response: &str) -> Option<String> {
     Some(if response.starts_with("{\n") { pretty(&shown) } else { shown })
 }
 
-fn visit(value: &str, splice: &mut Splice<'_>) -> Result<(), Malformed> {
-    // Most of a mapping does not concern us; do not take it apart.
-    if !value.contains(META_KEY) {
+fn visit(value: &str, depth: usize, splice: &mut Splice<'_>) -> Result<(), Malformed> {
+    // Most of a mapping does not concern us; do not take it apart. No field lies so deep, only what people note.
+    if depth > MAX_DEPTH || !value.contains(META_KEY) {
         return Ok(());
     }
     match value.as_bytes().first() {
         Some(b'{') => {
-            let members = members(value)?;
+            let members = members_of_answer(value)?;
             if show_field(&members, splice)? {
                 return Ok(());
             }
-            members.iter().try_for_each(|member| visit(member.value, splice))
+            members.iter().try_for_each(|member| visit(member.value, depth + 1, splice))
         }
-        Some(b'[') => elements(value)?.into_iter().try_for_each(|element| visit(element, splice)),
+        Some(b'[') => {
+            elements_of_answer(value)?.into_iter().try_for_each(|element| visit(element, depth + 1, splice))
+        }
         _ => Ok(()),
     }
 }
@@ -43,11 +45,13 @@ fn show_field(field: &[Member<'_>], splice: &mut Splice<'_>) -> Result<bool, Mal
     let is_vector = |at: &usize| field[*at].value == "\"dense_vector\"";
     let Some(type_at) = position(field, "type").filter(is_vector) else { return Ok(false) };
     let Some(meta_at) = position(field, "meta") else { return Ok(false) };
-    let Ok(meta) = members(field[meta_at].value) else { return Ok(false) };
+    let Ok(meta) = members_of_answer(field[meta_at].value) else { return Ok(false) };
     let Some(key_at) = position(&meta, META_KEY) else { return Ok(false) };
     // `_field_caps` lists the values of all indices and shows no options: there is only the key to hide.
     if !meta[key_at].value.starts_with('[') {
-        let Some(key) = Key::read(&unquote(meta[key_at].value)?) else { return Ok(false) };
+        // Whatever somebody else wrote there hides no other field.
+        let key = unquote(meta[key_at].value).ok().and_then(|text| Key::read(&text));
+        let Some(key) = key else { return Ok(false) };
         // Any other field's index type is the one that the client gave it.
         if let Key::Ivf(options) = key {
             let shown = shown_options(&options);

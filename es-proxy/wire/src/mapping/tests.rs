@@ -324,6 +324,26 @@ fn field_caps_hide_the_key() {
 }
 
 #[test]
+fn what_one_index_holds_hides_no_field_of_another() {
+    let field = |options: &str, meta: &str| format!(r#"{{"type":"dense_vector"{options}{meta}}}"#);
+    let shown = field(r#","index_options":{"type":"ivf"}"#, "");
+    let stored = field("", r#","meta":{"outrigger.ivf":"default"}"#);
+    let deep = format!(r#"{}"outrigger.ivf"{}"#, r#"{"a":["#.repeat(500), "]}".repeat(500));
+    for strange in [
+        format!(r#"{{"mappings":{{"_meta":{deep}}}}}"#),
+        r#"{"mappings":{"_meta":{"\ud800":"\udc00","outrigger.ivf":1}}}"#.to_owned(),
+        format!(
+            r#"{{"mappings":{{"properties":{{"v":{}}}}}}}"#,
+            field("", r#","meta":{"outrigger.ivf":"\ud800"}"#)
+        ),
+    ] {
+        let all =
+            |field: &str| format!(r#"{{"a":{strange},"b":{{"mappings":{{"properties":{{"v":{field}}}}}}}}}"#);
+        assert_eq!(show_ivf(&all(&stored)).as_deref(), Some(&*all(&shown)), "{strange}");
+    }
+}
+
+#[test]
 fn other_uses_of_the_key_are_left_alone() {
     for text in [
         r#"{"type":"keyword","meta":{"outrigger.ivf":"default"}}"#,

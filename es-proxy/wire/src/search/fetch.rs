@@ -13,20 +13,60 @@ const NEEDED: &str = "timed_out,_shards,hits.hits._index,hits.hits._id,hits.hits
 /// copying it, as the client's filter would have.
 const HARMLESS_FILTER: &str = "-outrigger";
 
+/// That a caller may see the vectors that were compared: where roles hide a field, a search on it finds
+/// nothing, and hits and scores would tell what it holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The `nested` object that the field stands below, if it does.
+    pub nested: Option<&'a str>,
+}
+
+impl Seen<'_> {
+    /// A query for documents that have the field, which none has for those who may not see it.
+    fn push(self, out: &mut String, field: &str) {
+        if let Some(path) = self.nested {
+            out.push_str("{\"nested\":{\"path\":");
+            push_json_string(out, path);
+            out.push_str(",\"query\":");
+        }
+        out.push_str("{\"exists\":{\"field\":");
+        push_json_string(out, field);
+        out.push_str("}}");
+        if self.nested.is_some() {
+            out.push_str("}}");
+        }
+    }
+}
+
+fn push_ids(out: &mut String, ids: &[&str]) {
+    out.push_str("{\"ids\":{\"values\":[");
+    for (at, id) in ids.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        push_json_string(out, id);
+    }
+    out.push_str("]}}");
+}
+
 impl KnnSearch {
     /// The body of a `_search` that returns the documents `ids`, with all that the client wants of
     /// them and what is needed to know that they are still the versions that we compared.
-    /// At most `size` are returned: an id may stand in several indices, and on several shards.
-    pub fn fetch_body(&self, ids: &[&str], size: usize) -> String {
-        let mut out = String::with_capacity(128 + 24 * ids.len());
-        out.push_str("{\"query\":{\"ids\":{\"values\":[");
-        for (at, id) in ids.iter().enumerate() {
-            if at > 0 {
-                out.push(',');
-            }
-            push_json_string(&mut out, id);
+    /// At most `size` are returned: an id may stand in several indices, and on several shards. With `seen`
+    /// only those whose vector the caller may see.
+    pub fn fetch_body(&self, ids: &[&str], size: usize, seen: Option<Seen<'_>>) -> String {
+        let mut out = String::with_capacity(192 + 24 * ids.len());
+        out.push_str("{\"query\":");
+        if seen.is_some() {
+            out.push_str("{\"bool\":{\"must\":");
         }
-        out.push_str("]}},\"size\":");
+        push_ids(&mut out, ids);
+        if let Some(seen) = seen {
+            out.push_str(",\"filter\":");
+            seen.push(&mut out, &self.field);
+            out.push_str("}}");
+        }
+        out.push_str(",\"size\":");
         out.push_str(&size.to_string());
         out.push_str(",\"track_total_hits\":false,\"seq_no_primary_term\":true");
         self.push_wishes(&mut out);

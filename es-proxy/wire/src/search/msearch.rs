@@ -36,12 +36,19 @@ pub struct MsearchHeader {
     pub params: Params,
 }
 
-/// The pairs of lines of a body.
-pub fn read_msearch(body: &[u8]) -> Result<Vec<MsearchItem<'_>>, NotOurs> {
+/// A longer header is not read.
+const MAX_HEADER: usize = 16 << 10;
+
+/// The pairs of lines of a body, unless they are more than `most`.
+pub fn read_msearch(body: &[u8], most: usize) -> Result<Vec<MsearchItem<'_>>, NotOurs> {
     const LINES: NotOurs = NotOurs("lines");
     let text = std::str::from_utf8(body).map_err(|_| NotOurs("malformed"))?;
     // A blank line in front is skipped by Elasticsearch, a header without a body at the end ignored.
-    let lines: Vec<&str> = text.strip_suffix('\n').ok_or(LINES)?.split('\n').collect();
+    let lines = text.strip_suffix('\n').ok_or(LINES)?.split('\n');
+    let lines: Vec<&str> = lines.take(most.saturating_mul(2).saturating_add(2)).collect();
+    if lines.len() / 2 > most {
+        return Err(NotOurs("many_searches"));
+    }
     if !lines.len().is_multiple_of(2) || lines[0].is_empty() {
         return Err(LINES);
     }
@@ -55,7 +62,8 @@ impl MsearchItem<'_> {
         if self.header.is_empty() {
             return Ok(header);
         }
-        if !self.header.trim_start().starts_with('{') || repeats_a_key(self.header)? {
+        let is_odd = self.header.len() > MAX_HEADER || !self.header.trim_start().starts_with('{');
+        if is_odd || repeats_a_key(self.header)? {
             return Err(HEADER);
         }
         for member in members(self.header)? {

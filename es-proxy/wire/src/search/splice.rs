@@ -78,9 +78,28 @@ const EXACT: &str = r#"{"oversample":1.0}"#;
 /// Length of an id that no document has: Elasticsearch takes at most 512 bytes.
 const IMPOSSIBLE_ID: usize = 513;
 
-/// The body with an `ids` filter in each site; `ids[i]` belongs to `sites[i]`, which come in the order
-/// of [`find_knn`].
-pub fn with_ids<S: AsRef<str>>(body: &[u8], sites: &[KnnSite], ids: &[Vec<S>]) -> Vec<u8> {
+/// What makes a body another one: texts that stand in the place of others, by their order.
+#[derive(Debug)]
+pub struct Edits(Vec<(Range<usize>, String)>);
+
+impl Edits {
+    /// The body as it becomes.
+    pub fn of(&self, body: &[u8]) -> Vec<u8> {
+        let added: usize = self.0.iter().map(|(_, text)| text.len()).sum();
+        let mut whole = Vec::with_capacity(body.len() + added);
+        let mut copied = 0;
+        for (place, text) in &self.0 {
+            whole.extend_from_slice(&body[copied..place.start]);
+            whole.extend_from_slice(text.as_bytes());
+            copied = place.end;
+        }
+        whole.extend_from_slice(&body[copied..]);
+        whole
+    }
+}
+
+/// An `ids` filter in each site of a body; `ids[i]` belongs to `sites[i]`, which come in the order of [`find_knn`].
+pub fn with_ids<S: AsRef<str>>(sites: &[KnnSite], ids: &[Vec<S>]) -> Edits {
     let mut edits: Vec<(Range<usize>, String)> = Vec::with_capacity(2 * sites.len());
     for (site, ids) in sites.iter().zip(ids) {
         if let Some(estimates) = &site.estimates {
@@ -98,16 +117,7 @@ pub fn with_ids<S: AsRef<str>>(body: &[u8], sites: &[KnnSite], ids: &[Vec<S>]) -
         }
     }
     edits.sort_by_key(|(place, _)| place.start);
-    let added: usize = edits.iter().map(|(_, text)| text.len()).sum();
-    let mut whole = Vec::with_capacity(body.len() + added);
-    let mut copied = 0;
-    for (place, text) in edits {
-        whole.extend_from_slice(&body[copied..place.start]);
-        whole.extend_from_slice(text.as_bytes());
-        copied = place.end;
-    }
-    whole.extend_from_slice(&body[copied..]);
-    whole
+    Edits(edits)
 }
 
 fn ids_query<S: AsRef<str>>(ids: &[S]) -> String {

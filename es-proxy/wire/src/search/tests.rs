@@ -270,7 +270,7 @@ fn a_fetch_repeats_the_clients_wishes() {
         r#","_source": {"excludes": ["z"]},"fields":[{"field":"d","format":"x"}],"docvalue_fields":["n"],"version":true"#,
     );
     assert_eq!(
-        search.fetch_body(&["1", "\"é"], 2),
+        search.fetch_body(&["1", "\"é"], 2, None),
         r#"{"query":{"ids":{"values":["1","\"é"]}},"size":2,"track_total_hits":false,"seq_no_primary_term":true,"version":true,"_source":{"excludes": ["z"]},"fields":[{"field":"d","format":"x"}],"docvalue_fields":["n"]}"#
     );
     let query = Params::parse(&search.fetch_query()).unwrap();
@@ -284,6 +284,21 @@ fn a_fetch_repeats_the_clients_wishes() {
     assert_eq!(query.0.len(), 4);
     assert_eq!(ours("filter_path=-took", "", "").fetch_query(), "filter_path=%2Doutrigger");
     assert_eq!(ours("", "", "").fetch_query(), "");
+}
+
+#[test]
+fn what_was_compared_must_be_seen() {
+    let search = ours("", "", r#","_source":false"#);
+    for (nested, filter) in [
+        (None, r#"{"exists":{"field":"v"}}"#),
+        (Some("p\""), r#"{"nested":{"path":"p\"","query":{"exists":{"field":"v"}}}}"#),
+    ] {
+        let body = search.fetch_body(&["1"], 1, Some(Seen { nested }));
+        let expected = format!(
+            r#"{{"query":{{"bool":{{"must":{{"ids":{{"values":["1"]}}}},"filter":{filter}}}}},"size":1,"track_total_hits":false,"seq_no_primary_term":true,"_source":false}}"#
+        );
+        assert_eq!(body, expected);
+    }
 }
 
 proptest! {
@@ -304,7 +319,8 @@ proptest! {
             prop_assert!((1..=10_000).contains(&search.k) && (search.k..=10_000).contains(&search.num_candidates));
             prop_assert!(search.from + search.size <= 10_000);
             prop_assert!(search.vector.iter().all(|value| value.is_finite()) && search.boost.is_finite());
-            prop_assert!(serde_json::from_str::<serde_json::Value>(&search.fetch_body(&["1"], 1)).is_ok());
+            let fetch = search.fetch_body(&["1"], 1, Some(Seen { nested: None }));
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&fetch).is_ok());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The line of a bulk that says what is done to which document, and the envelope of an update.
 
 use crate::scan::Malformed;
-use crate::writes::cursor::{Cursor, Odd};
+use crate::writes::cursor::{Cursor, Odd, members};
 use crate::writes::document::{Fields, Numbers, Value};
 
 /// What is done.
@@ -91,28 +91,4 @@ pub(super) fn read_update(source: &[u8], fields: &Fields) -> Result<Option<Box<[
     })?;
     cursor.end()?;
     Ok(found.filter(|found| !hidden && !found.contains(&Value::Missing)))
-}
-
-/// The members of the object that is next.
-fn members<'a>(
-    cursor: &mut Cursor<'a>,
-    mut member: impl FnMut(&[u8], &mut Cursor<'a>) -> Result<(), Odd>,
-) -> Result<(), Odd> {
-    cursor.take(b'{')?;
-    if cursor.took(b'}') {
-        return Ok(());
-    }
-    loop {
-        let (key, escapes) = cursor.string()?;
-        if escapes {
-            return Err(Malformed);
-        }
-        cursor.take(b':')?;
-        member(key, cursor)?;
-        match cursor.next()? {
-            b',' => {}
-            b'}' => return Ok(()),
-            _ => return Err(Malformed),
-        }
-    }
 }

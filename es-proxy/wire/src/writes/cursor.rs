@@ -169,3 +169,27 @@ fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
     bytes[at..].iter().position(|byte| is_special(*byte)).map(|step| at + step)
 }
+
+/// The members of the object that is next. Keys with escapes could be spelt in many ways: odd.
+pub(super) fn members<'a>(
+    cursor: &mut Cursor<'a>,
+    mut member: impl FnMut(&[u8], &mut Cursor<'a>) -> Result<(), Odd>,
+) -> Result<(), Odd> {
+    cursor.take(b'{')?;
+    if cursor.took(b'}') {
+        return Ok(());
+    }
+    loop {
+        let (key, escapes) = cursor.string()?;
+        if escapes {
+            return Err(Malformed);
+        }
+        cursor.take(b':')?;
+        member(key, cursor)?;
+        match cursor.next()? {
+            b',' => {}
+            b'}' => return Ok(()),
+            _ => return Err(Malformed),
+        }
+    }
+}

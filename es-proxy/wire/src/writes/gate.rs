@@ -45,6 +45,8 @@ pub struct RefusedItem {
     pub position: usize,
     /// Where it was to go.
     pub index: Box<str>,
+    /// Its status.
+    pub status: u16,
     /// An element of `items`.
     pub json: String,
     /// How much of it says which document it is.
@@ -54,12 +56,13 @@ pub struct RefusedItem {
 impl RefusedItem {
     #[cfg(test)]
     pub(super) fn plain(position: usize, json: String) -> Self {
-        Self { position, index: "i".into(), head: json.len(), json }
+        Self { position, index: "i".into(), status: 403, head: json.len(), json }
     }
 
     /// Another reason for the refusal.
     pub fn refuse_for(&mut self, refusal: &ItemRefusal) {
         self.json.truncate(self.head);
+        self.status = refusal.status;
         push_refusal(&mut self.json, refusal);
     }
 }
@@ -74,7 +77,7 @@ pub enum GateError {
     #[error("line [{0}] is too long")]
     LineTooLong(usize),
     /// More items were refused than what is remembered.
-    #[error("too many items exceed a quota")]
+    #[error("too many items were refused: send fewer at once")]
     TooManyRefused,
 }
 
@@ -182,6 +185,12 @@ impl BulkGate {
         self.refused.len()
     }
 
+    /// Bytes that are remembered of the request.
+    pub fn held(&self) -> usize {
+        let pending = self.pending.as_ref().map_or(0, |pending| pending.line.len());
+        self.refused_bytes + self.carry.len() + pending
+    }
+
     /// What did not get through, in the order of the request.
     pub fn take_refused(&mut self) -> Vec<RefusedItem> {
         std::mem::take(&mut self.refused)
@@ -277,7 +286,7 @@ fn refused(action: &Action, position: usize, refusal: &ItemRefusal) -> RefusedIt
     }
     let head = json.len();
     push_refusal(&mut json, refusal);
-    RefusedItem { position, index: action.index.as_str().into(), json, head }
+    RefusedItem { position, index: action.index.as_str().into(), status: refusal.status, json, head }
 }
 
 fn push_refusal(json: &mut String, refusal: &ItemRefusal) {

@@ -2,7 +2,7 @@
 
 use crate::scan::Malformed;
 use crate::writes::action::Operation;
-use crate::writes::cursor::{Cursor, Odd};
+use crate::writes::cursor::{Cursor, Odd, members};
 
 /// Arrays within arrays that are followed.
 const MAX_DEPTH: usize = 32;
@@ -129,30 +129,6 @@ fn descend<'t>(mut level: &'t [Node], key: &[u8]) -> Option<&'t Node> {
         found = Some(node);
     }
     found
-}
-
-/// The members of the object that is next. Keys with escapes could be spelt in many ways: odd.
-fn members<'a>(
-    cursor: &mut Cursor<'a>,
-    mut member: impl FnMut(&[u8], &mut Cursor<'a>) -> Result<(), Odd>,
-) -> Result<(), Odd> {
-    cursor.take(b'{')?;
-    if cursor.took(b'}') {
-        return Ok(());
-    }
-    loop {
-        let (key, escapes) = cursor.string()?;
-        if escapes {
-            return Err(Malformed);
-        }
-        cursor.take(b':')?;
-        member(key, cursor)?;
-        match cursor.next()? {
-            b',' => {}
-            b'}' => return Ok(()),
-            _ => return Err(Malformed),
-        }
-    }
 }
 
 #[cfg(test)]

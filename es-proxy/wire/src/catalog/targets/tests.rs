@@ -58,6 +58,7 @@ fn names_lists_patterns_and_aliases_mean_what_they_mean_in_elasticsearch() {
         ("t1,t3closed?ignore_unavailable=true", "t1/3"),
         ("hid", "t1/3"),
         ("t1,t2?expand_wildcards=none", "t1/3 t2/2"),
+        ("t1?expand_wildcards=open,hidden", "t1/3"),
         ("ri", "t1/3"),
         ("rt", "t1/1"),
         ("t1?routing=x", "t1/1"),
@@ -114,6 +115,9 @@ fn what_is_an_error_or_unclear_is_elasticsearchs() {
         ("*", "data_stream"),
         ("", "data_stream"),
         ("t1?ignore_unavailable=maybe", "parameter"),
+        ("t1?expand_wildcards=nope", "parameter"),
+        ("t1?expand_wildcards=open,", "parameter"),
+        ("t1?expand_wildcards=OPEN", "parameter"),
     ] {
         assert_eq!(of(target), Err(reason), "{target}");
     }

@@ -16,7 +16,7 @@ fn url(query: &str) -> Result<MsearchUrl, NotOurs> {
 #[test]
 fn lines_come_in_pairs_and_end_in_a_newline() {
     let read = |text: &'static str| {
-        read_msearch(text.as_bytes())
+        read_msearch(text.as_bytes(), 1_000)
             .map(|items| items.iter().map(|item| (item.header, item.body)).collect::<Vec<_>>())
     };
     assert_eq!(read("{}\n{\"a\":1}\n\n{}\n").unwrap(), [("{}", "{\"a\":1}"), ("", "{}")]);

@@ -52,7 +52,7 @@ fn the_filter_is_all_that_is_added() {
     );
     let sites = find(&body, "9.2.0").unwrap();
     let ids = [vec!["a", "quo\"te"], vec!["b"]];
-    let spliced: Value = serde_json::from_slice(&with_ids(body.as_bytes(), &sites, &ids)).unwrap();
+    let spliced: Value = serde_json::from_slice(&with_ids(&sites, &ids).of(body.as_bytes())).unwrap();
     let mut wanted: Value = serde_json::from_str(&body).unwrap();
     wanted["query"]["bool"]["should"][0]["knn"]["filter"] = json!({"ids": {"values": ["a", "quo\"te"]}});
     wanted["knn"]["filter"] = json!({"ids": {"values": ["b"]}});
@@ -76,7 +76,7 @@ fn our_filter_stands_beside_the_clients() {
         let sites = find(&body, "9.2.0").unwrap();
         let filters: Vec<&str> = sites[0].filters.iter().map(|raw| &**raw).collect();
         assert_eq!(filters.first().copied(), Some(own.trim()).filter(|own| *own != "[ ]"), "{own}");
-        let spliced = with_ids(body.as_bytes(), &sites, &[vec!["x"], vec!["y"]]);
+        let spliced = with_ids(&sites, &[vec!["x"], vec!["y"]]).of(body.as_bytes());
         let ids = |id: &str| format!(r#"{{"ids":{{"values":["{id}"]}}}}"#);
         let wanted = search(&wanted.replace("IDS", &ids("x")));
         let wanted = format!(r#"{},"filter":{}}}}}"#, &wanted[..wanted.len() - 2], ids("y"));
@@ -197,13 +197,13 @@ fn what_is_said_of_rescoring_shows_no_estimates() {
         assert_eq!(found.map_err(|NotOurs(reason)| reason), wanted, "{version} {rescore}");
     }
     let off = body(r#"{"oversample":0.0}"#);
-    let whole = with_ids(off.as_bytes(), &find(&off, "9.2.0").unwrap(), &[vec!["a"]]);
+    let whole = with_ids(&find(&off, "9.2.0").unwrap(), &[vec!["a"]]).of(off.as_bytes());
     let whole: Value = serde_json::from_slice(&whole).unwrap();
     assert_eq!(whole["knn"]["rescore_vector"], json!({"oversample": 1.0}));
     assert_eq!(whole["knn"]["filter"], json!({"ids": {"values": ["a"]}}));
     assert_eq!(whole["knn"]["k"], 3);
     let on = body(r#"{"oversample":2}"#);
-    let whole = with_ids(on.as_bytes(), &find(&on, "9.2.0").unwrap(), &[vec!["a"]]);
+    let whole = with_ids(&find(&on, "9.2.0").unwrap(), &[vec!["a"]]).of(on.as_bytes());
     let whole: Value = serde_json::from_slice(&whole).unwrap();
     assert_eq!(whole["knn"]["rescore_vector"], json!({"oversample": 2}));
 }
@@ -211,7 +211,7 @@ fn what_is_said_of_rescoring_shows_no_estimates() {
 #[test]
 fn where_nothing_was_found_an_id_is_named_that_no_document_has() {
     let body = format!(r#"{{"knn":{KNN}}}"#);
-    let whole = with_ids::<&str>(body.as_bytes(), &find(&body, "9.2.0").unwrap(), &[vec![]]);
+    let whole = with_ids::<&str>(&find(&body, "9.2.0").unwrap(), &[vec![]]).of(body.as_bytes());
     let whole: Value = serde_json::from_slice(&whole).unwrap();
     let ids = whole["knn"]["filter"]["ids"]["values"].as_array().unwrap();
     assert!(ids.len() == 1 && ids[0].as_str().unwrap().len() > 512);
@@ -228,7 +228,7 @@ fn knn_in_a_nested_query_knows_its_path() {
     let sites = find(&nested(&knn), "9.2.0").unwrap();
     let paths: Vec<_> = sites.iter().map(|site| site.nested.as_deref()).collect();
     assert_eq!(paths, [Some("p.q"), None]);
-    let spliced = with_ids(nested(&knn).as_bytes(), &sites, &[vec!["1"], vec!["2"]]);
+    let spliced = with_ids(&sites, &[vec!["1"], vec!["2"]]).of(nested(&knn).as_bytes());
     let spliced: Value = serde_json::from_slice(&spliced).unwrap();
     let inside = &spliced["query"]["bool"]["must"]["nested"]["query"]["knn"];
     assert_eq!(inside["filter"], json!({"ids": {"values": ["1"]}}));
