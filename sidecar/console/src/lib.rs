@@ -4,14 +4,15 @@
 //! | call | answer |
 //! |---|---|
 //! | `GET /health/live` | 200 while the process runs |
-//! | `GET /health/ready` | 200 when searches are answered, else 503 with what is missing |
+//! | `GET /health/ready` | 200 once all that was there at the start is learnt, else 503 with what is `missing` |
 //! | `GET /metrics` | OpenMetrics text |
 //! | `GET /api/v1/mode` | the modes in force |
 //! | `PUT /api/v1/mode` | switches the node: `{"mode":"serve"\|"shadow"\|"pass"}` |
 //! | `PUT /api/v1/indices/{index}/mode` | switches one index |
 //!
-//! Both ways of readiness name what is unsafe in `warnings`, where there is something. With TLS the port speaks
-//! HTTPS only.
+//! A node that is ready stays so while it learns what came later, which Elasticsearch answers for meanwhile and
+//! `learning` names. Both ways of readiness name what is unsafe in `warnings`, where there is something. With TLS the
+//! port speaks HTTPS only.
 //!
 //! Where a token is configured every call but the two health calls must carry it as
 //! `Authorization: Bearer …`; without one the port may only be bound to loopback.
@@ -45,8 +46,13 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the admin port shows and switches; the binary supplies it.
 pub trait Node: Send + Sync + 'static {
-    /// Why searches are not answered yet; empty when they are.
+    /// Why this node is not to be used yet; empty when it is.
     fn not_ready(&self) -> Vec<String>;
+
+    /// Whose searches Elasticsearch answers until they are learnt.
+    fn learning(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// What is unsafe about this node, by choice or by what Elasticsearch is.
     fn warnings(&self) -> Vec<String> {
@@ -151,7 +157,12 @@ impl Console {
     fn ready(&self) -> Answer {
         let missing = self.node.not_ready();
         let (status, mut body) = if missing.is_empty() {
-            (StatusCode::OK, json!({"status": "ready"}))
+            let mut body = json!({"status": "ready"});
+            let learning = self.node.learning();
+            if !learning.is_empty() {
+                body["learning"] = learning.into();
+            }
+            (StatusCode::OK, body)
         } else {
             (StatusCode::SERVICE_UNAVAILABLE, json!({"status": "not_ready", "missing": missing}))
         };

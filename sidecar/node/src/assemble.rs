@@ -12,6 +12,7 @@ use shard_sync::Sync;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::adapters::{Admin, ClusterOfSync, EngineSource, UpstreamSource};
+use crate::bootstrap::Bootstrap;
 use crate::config::Config;
 use crate::gauges::Gauges;
 use crate::live_recall::LiveRecall;
@@ -62,7 +63,8 @@ async fn run(
     };
     let engine = Arc::new(Engine::open(engine).context("cannot open the engine")?);
     let upstream_source = UpstreamSource::new(&config.sync).context("cannot build an HTTP client")?;
-    let sync = Sync::start(config.sync, engine.clone(), &mut registry);
+    let sync = Sync::start(config.sync.clone(), engine.clone(), &mut registry);
+    let bootstrap = Arc::new(Bootstrap::new(&config, sync.openness(), &mut registry));
     let modes = Arc::new(Modes::new(config.mode));
     let telemetry = Telemetry::new(&mut registry);
     let audit = config.audit_log.map(|target| {
@@ -93,20 +95,25 @@ async fn run(
     .with_audit(audit.clone())
     .with_tenants(ledger, store, admin_token.clone());
     let server = Server::start(Arc::new(proxy), listener).context("cannot start workers")?;
-    let unsafe_by_choice = config.tls.unsafe_by_choice();
-    let admin = Admin { sync: Arc::clone(&sync), modes, gauges, live_recall, unsafe_by_choice };
+    let admin =
+        Admin { sync: Arc::clone(&sync), modes, gauges, live_recall, bootstrap: Arc::clone(&bootstrap) };
     let console = Console::new(Arc::new(admin), registry, admin_token);
     let console = tokio::spawn(console.serve(admin_listener, config.tls.admin));
     tracing::info!(%listen, %admin_listen, upstream, version = env!("CARGO_PKG_VERSION"), "serving");
 
-    let signal = loop {
+    let mut checks = std::pin::pin!(bootstrap.follow());
+    let outcome = loop {
         tokio::select! {
-            _ = terminate.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "SIGINT",
+            _ = terminate.recv() => break Ok("SIGTERM"),
+            _ = interrupt.recv() => break Ok("SIGINT"),
+            error = &mut checks => break Err(error),
             _ = hangup.recv() => audit.iter().for_each(|audit| audit.reopen()),
         }
     };
-    tracing::info!(signal, "stopping: requests in flight may finish");
+    match &outcome {
+        Ok(signal) => tracing::info!(signal, "stopping: requests in flight may finish"),
+        Err(error) => tracing::error!("{error:#}"),
+    }
     server.shutdown().await;
     sync.shutdown().await;
     console.abort();
@@ -115,5 +122,5 @@ async fn run(
         audit.close();
     }
     tracing::info!("stopped");
-    Ok(())
+    outcome.map(drop)
 }

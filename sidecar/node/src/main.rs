@@ -5,6 +5,7 @@
 
 mod adapters;
 mod assemble;
+mod bootstrap;
 mod cli;
 mod config;
 mod data_dir;

@@ -191,7 +191,7 @@ async fn take_care(ctx: &Arc<Context>, writes: Vec<Acknowledged>) {
 
 /// Whether a write was understood under rules that were in force when it ran.
 fn still_plain(write: &Acknowledged, now: &Catalog) -> bool {
-    now.by_uuid(&write.index.uuid).is_some_and(|index| {
+    now.index(&write.index.name).filter(|index| index.uuid == write.index.uuid).is_some_and(|index| {
         index.writes.settings_version == write.index.writes.settings_version && index.writes.are_plain()
     })
 }

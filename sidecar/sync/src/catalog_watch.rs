@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
+use crate::aliases;
 use crate::context::Context;
-use crate::node::{self, Security};
+use crate::node::{self, NodeInfo, Openness, Security};
 use crate::registry::{Departed, IndexEntry};
 use crate::response::{self, StateTerms, StateTicker};
 use crate::restore;
@@ -120,7 +121,12 @@ async fn look(ctx: &Arc<Context>, seen: &mut Option<i64>, asked: bool) -> Result
 async fn contact(ctx: &Context) -> Result<(), UpstreamError> {
     // Cleared first: whoever loses the connection meanwhile sets it again.
     ctx.node_stale.store(false, Ordering::Release);
-    match node::contact(&ctx.upstream, &ctx.config.allow_versions).await {
+    let contact = node::contact(&ctx.upstream, &ctx.config.allow_versions).await;
+    let openness = Openness::of(&contact);
+    if openness != Openness::Unknown {
+        ctx.openness.send_if_modified(|known| std::mem::replace(known, openness) != openness);
+    }
+    match contact {
         Ok(info) => {
             let before = ctx.node.swap(Some(Arc::new(info.clone())));
             if before.as_deref() != Some(&info) {
@@ -136,14 +142,34 @@ async fn contact(ctx: &Context) -> Result<(), UpstreamError> {
         Err(error) => {
             ctx.node_stale.store(true, Ordering::Release);
             ctx.metrics.error("contact");
+            if openness == Openness::Guarded {
+                guard(ctx);
+            }
             Err(error)
         }
     }
 }
 
+/// Elasticsearch asks who we are, and does not take us for anybody. Where it had no security when we met it, it has now:
+/// what was known must let nobody in to whom it would not answer.
+fn guard(ctx: &Context) {
+    let open = ctx.node.load_full().filter(|known| known.security == Security::Absent);
+    let Some(open) = open else { return };
+    tracing::error!(
+        "Elasticsearch has security now and refuses us: nothing is answered here without asking it about the caller, and \
+         nothing is learnt until upstream_auth has credentials that it knows"
+    );
+    ctx.node.store(Some(Arc::new(NodeInfo { security: Security::Present, ..NodeInfo::clone(&open) })));
+}
+
 async fn read(ctx: &Context, caps: &Capabilities) -> Result<Catalog, UpstreamError> {
-    let (state, aliases) =
-        tokio::try_join!(ctx.upstream.get(CATALOG_PATHS[0]), ctx.upstream.get(CATALOG_PATHS[1]))?;
+    let aliases = async {
+        match ctx.upstream.get(CATALOG_PATHS[1]).await {
+            Err(error) if error.is_block() => aliases::around_blocks(&ctx.upstream).await,
+            answer => answer,
+        }
+    };
+    let (state, aliases) = tokio::try_join!(ctx.upstream.get(CATALOG_PATHS[0]), aliases)?;
     let (caps, patterns) = (*caps, ctx.config.adopt.clone());
     let parse = move || -> Result<Catalog, UpstreamError> {
         let text =
@@ -158,12 +184,24 @@ async fn read(ctx: &Context, caps: &Capabilities) -> Result<Catalog, UpstreamErr
 /// Swaps the catalog and follows it. When this returns, every field of the catalog is known to
 /// [`crate::Sync::field`], if only as being built.
 fn adopt(ctx: &Arc<Context>, catalog: Catalog) {
+    tell_left(&ctx.catalog.load(), &catalog);
     let departed = ctx.registry.reconcile(&catalog, ctx.config.search_idle_after, &ctx.cancel);
     ctx.catalog.store(Arc::new(catalog));
     ctx.catalog_read.store(true, Ordering::Release);
     ctx.reschedule.notify_one();
     ctx.poll_now.notify_one();
     depart(ctx, departed);
+}
+
+/// An operator must hear of an index that is left to Elasticsearch, once.
+fn tell_left(before: &Catalog, now: &Catalog) {
+    for index in now.adopted() {
+        let Some(left) = index.left else { continue };
+        if before.index(&index.name).is_none_or(|known| known.uuid != index.uuid || known.left != index.left)
+        {
+            tracing::warn!(index = %index.name, reason = %left, "left to Elasticsearch: it cannot be followed");
+        }
+    }
 }
 
 /// Ends the following of what is gone: waiters go free, pulls end, then files go or stay.
@@ -178,7 +216,7 @@ fn depart(ctx: &Arc<Context>, departed: Departed) {
         ctx.tasks.spawn(async move {
             entry.tasks.wait().await;
             upkeep::last_snapshots(&closing, &entry).await;
-            tracing::info!(index = %entry.info.load().name, "closed: no longer followed, files stay");
+            tracing::info!(index = %entry.info.load().name, "closed or left to Elasticsearch: no longer followed, files stay");
             follow_again(&closing, &entry);
         });
     }

@@ -18,7 +18,7 @@ use crate::catalog_watch::Invalidations;
 use crate::config::SyncConfig;
 use crate::filters::FilterCache;
 use crate::metrics::Metrics;
-use crate::node::NodeInfo;
+use crate::node::{NodeInfo, Openness};
 use crate::registry::Registry;
 use crate::restore::Losses;
 use crate::upstream::Upstream;
@@ -31,8 +31,12 @@ pub(crate) struct Context {
     /// `None` until first contact, and again after the connection was lost (`node_stale`).
     pub(crate) node: ArcSwapOption<NodeInfo>,
     pub(crate) node_stale: AtomicBool,
+    /// What is known of whether it has security; what was known stays while it does not answer.
+    pub(crate) openness: watch::Sender<Openness>,
     pub(crate) catalog: ArcSwap<Catalog>,
     pub(crate) catalog_read: AtomicBool,
+    /// Every adopted index could be searched at some time.
+    pub(crate) was_ready: AtomicBool,
     pub(crate) registry: Registry,
     pub(crate) invalidations: Invalidations,
     pub(crate) losses: Losses,

@@ -102,6 +102,11 @@ fn lost(ctx: &Context, failures: u32, error: &UpstreamError) {
     if failures == 0 {
         tracing::warn!(%error, "polling failed; the published state stays, and it is tried again");
     }
+    if error.is_block() {
+        // One index is not to be asked about any more, and nothing is out of sight: the catalog will tell which.
+        ctx.invalidations.look_again();
+        return;
+    }
     // Whoever answers next may be another version, and may hold other copies.
     ctx.node_stale.store(true, Ordering::Release);
     for entry in ctx.registry.all() {

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod acknowledged;
+mod aliases;
 mod audit;
 mod barrier;
 mod build;
@@ -49,8 +50,9 @@ mod written;
 pub use barrier::Scope;
 pub use config::{Auth, SyncConfig};
 pub use filters::{Filtered, FilteredShard};
-pub use node::{NodeInfo, Security};
+pub use node::{NodeInfo, Openness, Security};
 pub use own_call::{CallError, Verb};
+pub use poll::lists_for_urls;
 pub use registry::FieldState;
 pub use report::{
     AuditReport, CurveReport, FieldReport, IndexReport, ProgressReport, ShardReport, ShardState, UpkeepReport,

@@ -15,6 +15,33 @@ pub enum Security {
     Present,
 }
 
+/// Whether whoever reaches Elasticsearch may do what he likes there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Openness {
+    /// It has not answered yet.
+    #[default]
+    Unknown,
+    /// It asks who calls, or does not say that it does not.
+    Guarded,
+    /// It has no security.
+    Open,
+}
+
+impl Openness {
+    /// What a contact told.
+    pub(crate) fn of(contact: &Result<NodeInfo, UpstreamError>) -> Self {
+        match contact {
+            Ok(info) if info.security == Security::Absent => Self::Open,
+            Ok(_) => Self::Guarded,
+            // It does not know us; that is an answer, too.
+            Err(UpstreamError::Status { status, .. }) if matches!(status.as_u16(), 401 | 403) => {
+                Self::Guarded
+            }
+            Err(_) => Self::Unknown,
+        }
+    }
+}
+
 /// What the first contact told, read again whenever the connection was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeInfo {

@@ -94,8 +94,15 @@ pub(crate) async fn poll(upstream: &Upstream, names: &[Arc<str>]) -> Result<Poll
 }
 
 fn paths(names: &[Arc<str>]) -> Vec<String> {
+    let path =
+        |list| format!("/{list}/_stats/refresh?level=shards&ignore_unavailable=true&filter_path={WANTED}");
+    lists_for_urls(names).into_iter().map(path).collect()
+}
+
+/// Names as path segments of as few requests as the length of a request line allows.
+pub fn lists_for_urls<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Vec<String> {
     let mut lists: Vec<String> = Vec::new();
-    for name in names.iter().map(|name| encoded(name)) {
+    for name in names.into_iter().map(|name| encoded(name.as_ref())) {
         match lists.last_mut() {
             Some(list) if list.len() + name.len() < NAMES_PER_REQUEST => {
                 list.push(',');
@@ -104,9 +111,7 @@ fn paths(names: &[Arc<str>]) -> Vec<String> {
             _ => lists.push(name),
         }
     }
-    let path =
-        |list| format!("/{list}/_stats/refresh?level=shards&ignore_unavailable=true&filter_path={WANTED}");
-    lists.into_iter().map(path).collect()
+    lists
 }
 
 fn primaries(index: IndexStats) -> (String, HashMap<u32, Primary>) {

@@ -47,7 +47,7 @@ impl std::fmt::Debug for FieldState {
     }
 }
 
-/// One open index with fields of ours.
+/// One index with fields of ours, open and not left to Elasticsearch.
 pub(crate) struct IndexEntry {
     pub(crate) uuid: Arc<str>,
     pub(crate) info: ArcSwap<IndexInfo>,
@@ -190,7 +190,7 @@ pub(crate) struct Departed {
     pub(crate) gone: Vec<Arc<IndexEntry>>,
     /// Deleted while closed: files go.
     pub(crate) gone_keys: Vec<IndexKey>,
-    /// Closed: files stay.
+    /// Closed, or left to Elasticsearch: files stay.
     pub(crate) closed: Vec<Arc<IndexEntry>>,
 }
 
@@ -219,7 +219,7 @@ impl Registry {
         let mut followed = HashMap::new();
         let mut known_closed = HashMap::new();
         for info in catalog.adopted() {
-            if !info.open {
+            if !info.can_be_followed() {
                 known_closed.insert(Arc::clone(&info.uuid), ());
                 continue;
             }

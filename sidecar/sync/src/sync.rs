@@ -21,7 +21,7 @@ use crate::config::SyncConfig;
 use crate::context::Context;
 use crate::filters::{FilterCache, Filtered};
 use crate::metrics::Metrics;
-use crate::node::NodeInfo;
+use crate::node::{NodeInfo, Openness};
 use crate::own_call::{self, CallError, Verb};
 use crate::registry::{FieldState, IndexEntry, Registry};
 use crate::report::{CurveReport, FieldReport, IndexReport, ProgressReport, ShardReport, ShardState};
@@ -60,8 +60,10 @@ impl Sync {
             pace: Pace::new(config.build_rate),
             node: ArcSwapOption::empty(),
             node_stale: AtomicBool::new(false),
+            openness: watch::Sender::default(),
             catalog: ArcSwap::from_pointee(Catalog::empty()),
             catalog_read: AtomicBool::new(false),
+            was_ready: AtomicBool::new(false),
             registry: Registry::default(),
             invalidations: Invalidations::default(),
             losses: Losses::default(),
@@ -98,6 +100,11 @@ impl Sync {
     /// Version, capabilities and security; `None` until first contact.
     pub fn node(&self) -> Option<Arc<NodeInfo>> {
         self.ctx.node.load_full()
+    }
+
+    /// Whether Elasticsearch has security, as far as that is known.
+    pub fn openness(&self) -> watch::Receiver<Openness> {
+        self.ctx.openness.subscribe()
     }
 
     /// Whether a field can be searched. Cheap: two hash look-ups and the clone of an `Arc`.
@@ -194,6 +201,11 @@ impl Sync {
         ready(&self.ctx)
     }
 
+    /// That was so at some time since the start. What came later is learnt while Elasticsearch answers for it.
+    pub fn was_ready(&self) -> bool {
+        self.ctx.was_ready.load(Ordering::Acquire)
+    }
+
     /// Stops following and writes final snapshots. Searches on indexes already handed out go on.
     pub async fn shutdown(&self) {
         let ctx = &self.ctx;
@@ -227,7 +239,12 @@ impl Drop for Sync {
 }
 
 pub(crate) fn ready(ctx: &Context) -> bool {
-    ctx.catalog_read.load(Ordering::Acquire) && ctx.registry.all().iter().all(|entry| entry.settled())
+    let ready =
+        ctx.catalog_read.load(Ordering::Acquire) && ctx.registry.all().iter().all(|entry| entry.settled());
+    if ready {
+        ctx.was_ready.store(true, Ordering::Release);
+    }
+    ready
 }
 
 fn report(entry: &IndexEntry) -> IndexReport {

@@ -60,6 +60,13 @@ pub(crate) enum UpstreamError {
     Unreadable(String),
 }
 
+impl UpstreamError {
+    /// Elasticsearch refuses what means an index with `index.blocks.metadata`, also where others are meant with it.
+    pub(crate) fn is_block(&self) -> bool {
+        matches!(self, Self::Status { status: StatusCode::FORBIDDEN, body } if body.contains("cluster_block_exception"))
+    }
+}
+
 /// A pool of connections to one cluster.
 pub(crate) struct Upstream {
     client: reqwest::Client,

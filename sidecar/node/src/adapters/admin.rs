@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use es_proxy::{Mode, Modes};
-use shard_sync::{Security, Sync};
+use shard_sync::Sync;
 
+use crate::bootstrap::Bootstrap;
 use crate::gauges::Gauges;
 use crate::live_recall::LiveRecall;
 
@@ -14,38 +15,47 @@ pub(crate) struct Admin {
     pub(crate) modes: Arc<Modes>,
     pub(crate) gauges: Gauges,
     pub(crate) live_recall: Arc<LiveRecall>,
-    /// What was chosen to be unsafe.
-    pub(crate) unsafe_by_choice: Option<&'static str>,
+    pub(crate) bootstrap: Arc<Bootstrap>,
+}
+
+impl Admin {
+    fn unlearnt(&self) -> Vec<String> {
+        let catalog = self.sync.catalog();
+        let followed = catalog.adopted().filter(|index| index.can_be_followed());
+        let mut unlearnt: Vec<String> = followed
+            .filter(|index| !self.sync.stats(&index.name).is_some_and(|report| report.ready))
+            .map(|index| format!("index [{}] is being learnt", index.name))
+            .collect();
+        unlearnt.sort_unstable();
+        unlearnt
+    }
 }
 
 impl console::Node for Admin {
     fn not_ready(&self) -> Vec<String> {
+        if let Some(refused) = self.bootstrap.not_ready() {
+            return vec![refused];
+        }
         if self.sync.node().is_none() {
             return vec!["Elasticsearch has not answered yet".into()];
         }
-        if self.sync.ready() {
+        // One index that comes later, or cannot be learnt any more, must not take a node away from all others.
+        if self.sync.ready() || self.sync.was_ready() {
             return Vec::new();
         }
-        let mut missing: Vec<String> = self
-            .sync
-            .catalog()
-            .adopted()
-            .filter(|index| index.open)
-            .filter(|index| !self.sync.stats(&index.name).is_some_and(|report| report.ready))
-            .map(|index| format!("index [{}] is being learnt", index.name))
-            .collect();
+        let mut missing = self.unlearnt();
         if missing.is_empty() {
             missing.push("names and mappings have not been read yet".into());
         }
-        missing.sort_unstable();
         missing
     }
 
+    fn learning(&self) -> Vec<String> {
+        if self.sync.ready() { Vec::new() } else { self.unlearnt() }
+    }
+
     fn warnings(&self) -> Vec<String> {
-        let open = self.sync.node().is_some_and(|node| node.security == Security::Absent);
-        let open = open
-            .then_some("Elasticsearch has no security: whoever reaches it may read and change everything");
-        self.unsafe_by_choice.into_iter().chain(open).map(str::to_owned).collect()
+        self.bootstrap.warnings()
     }
 
     fn refresh_gauges(&self) {

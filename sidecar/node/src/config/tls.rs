@@ -11,7 +11,9 @@ use es_tls::{
     ClientAuth, Reload, ServerSettings, ServerTls, TlsMetrics, UpstreamSettings, UpstreamTls, Verify,
 };
 
-use super::{Layer, Word, secret};
+use super::print::text;
+use super::values::Word;
+use super::{Layer, secret};
 
 /// What is made of the settings.
 pub(crate) struct Tls {
@@ -71,17 +73,18 @@ impl Tls {
         servers.chain(self.upstream.iter().map(|tls| Arc::clone(tls) as Arc<dyn Reload>)).collect()
     }
 
-    /// What stays unsafe while the process runs.
-    pub(crate) fn unsafe_by_choice(&self) -> Option<&'static str> {
-        let unverified = self.upstream.as_ref().is_some_and(|tls| !tls.verifies());
-        unverified.then_some("Elasticsearch's certificate is not verified (upstream_verify = none)")
+    /// Whether Elasticsearch may be anybody.
+    pub(crate) fn is_unverified(&self) -> bool {
+        self.upstream.as_ref().is_some_and(|tls| !tls.verifies())
+    }
+
+    /// Whether clients may show certificates.
+    pub(super) fn asks_for_certificates(&self) -> bool {
+        self.server_settings.as_ref().is_some_and(|settings| settings.client_auth != ClientAuth::None)
     }
 
     /// As keys of the file.
     pub(super) fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |f: &mut fmt::Formatter<'_>, name: &str, value: &dyn fmt::Display| {
-            writeln!(f, "{name} = {}", toml::Value::String(value.to_string()))
-        };
         if let Some(server) = &self.server_settings {
             text(f, "tls_certificate", &server.certificate.display())?;
             text(f, "tls_key", &server.key.display())?;
@@ -224,9 +227,9 @@ mod tests {
             assert!(printed.contains(line), "{line} is not in\n{printed}");
         }
         assert_eq!(config.tls.reloaded().len(), 3);
-        assert!(config.tls.unsafe_by_choice().is_none());
+        assert!(!config.tls.is_unverified());
         let open = load(folder.path(), &format!("{UPSTREAM}upstream_verify = 'none'")).unwrap();
-        assert!(open.tls.unsafe_by_choice().is_some());
+        assert!(open.tls.is_unverified());
     }
 
     #[test]

@@ -132,10 +132,18 @@ impl Documents<'_> {
         Ok(all)
     }
 
-    /// Makes the index unless it is there.
+    /// Makes the index unless it is there. Elasticsearch is asked, not the catalog: into an index that has gone since that
+    /// was read a write would go all the same, and have Elasticsearch guess a mapping.
     pub(crate) async fn make_index(&self) -> Result<(), StoreError> {
-        if self.0.catalog().index(INDEX).is_some() {
-            return Ok(());
+        let mapping = format!("/{INDEX}/_mapping?filter_path=*.mappings._meta.managed_by");
+        match self.0.call(Verb::Get, &mapping, None).await {
+            Ok(bytes) if is_ours(&bytes) => return Ok(()),
+            Ok(_) => {
+                let problem = "has a mapping that Outrigger did not make: delete the index, it is made again when a tenant is stored";
+                return Err(StoreError::Unavailable(format!("[{INDEX}] {problem}")));
+            }
+            Err(error) if error.status() == Some(404) => {}
+            Err(error) => return Err(unavailable(&error)),
         }
         match self.0.call(Verb::Put, &format!("/{INDEX}"), Some(DEFINITION.to_owned())).await {
             Ok(_) => {
@@ -148,6 +156,12 @@ impl Documents<'_> {
             Err(error) => Err(unavailable(&error)),
         }
     }
+}
+
+fn is_ours(mapping: &[u8]) -> bool {
+    let answer: Value = serde_json::from_slice(mapping).unwrap_or_default();
+    let index = answer.as_object().and_then(|indices| indices.values().next());
+    index.is_some_and(|index| index["mappings"]["_meta"]["managed_by"] == "outrigger")
 }
 
 fn condition(expected: Expected) -> String {
@@ -187,6 +201,8 @@ mod tests {
         let definition: Value = serde_json::from_str(DEFINITION).unwrap();
         assert_eq!(definition["mappings"]["dynamic"], "strict");
         assert_eq!(definition["settings"]["index"]["hidden"], true);
+        let told = json!({INDEX: {"mappings": definition["mappings"]}});
+        assert!(is_ours(told.to_string().as_bytes()) && !is_ours(b"{}"));
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_proxy::{Amount, IndexMeasured, vector_bytes};
-use es_wire::IndexInfo;
+use es_wire::{Catalog, IndexInfo};
 use serde::Deserialize;
-use shard_sync::{CallError, Sync, Verb};
+use shard_sync::{CallError, Sync, Verb, lists_for_urls};
 
 use crate::tenants::Shared;
 use crate::tenants::documents::Documents;
@@ -35,6 +35,7 @@ struct OfIndex {
 struct Primaries {
     store: StoreStats,
     refresh: RefreshStats,
+    segments: SegmentsStats,
     dense_vector: DenseVectorStats,
 }
 
@@ -48,6 +49,12 @@ struct StoreStats {
 #[serde(default)]
 struct RefreshStats {
     total: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SegmentsStats {
+    index_writer_memory_in_bytes: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -81,15 +88,9 @@ pub(crate) async fn run(shared: Arc<Shared>, every: Duration) {
 }
 
 async fn measure(shared: &Shared) -> Result<(), CallError> {
-    let path = path(&shared.ledger.patterns());
+    let paths = paths(&shared.ledger.patterns(), &shared.sync.catalog());
     let measuring = shared.ledger.measuring();
-    let stats = match shared.sync.call(Verb::Get, &path, None).await {
-        Ok(bytes) => {
-            serde_json::from_slice::<Stats>(&bytes).map_err(|error| CallError::Unreachable(error.to_string()))
-        }
-        Err(error) => Err(error),
-    };
-    match stats {
+    match stats(&shared.sync, paths).await {
         Ok(stats) => {
             let indices = stats.indices.into_iter().map(|(index, of)| {
                 let measured = measured(&shared.sync, &index, &of.primaries);
@@ -106,17 +107,41 @@ async fn measure(shared: &Shared) -> Result<(), CallError> {
     }
 }
 
-/// One request for all of these patterns.
-fn path(patterns: &[String]) -> String {
+async fn stats(sync: &Sync, paths: Vec<String>) -> Result<Stats, CallError> {
+    let mut all = Stats::default();
+    for path in paths {
+        let bytes = sync.call(Verb::Get, &path, None).await?;
+        let some: Stats =
+            serde_json::from_slice(&bytes).map_err(|error| CallError::Unreachable(error.to_string()))?;
+        all.indices.extend(some.indices);
+    }
+    Ok(all)
+}
+
+/// One request for all of these patterns. Where Elasticsearch would refuse that, because one of the indices has
+/// `index.blocks.metadata`, the others are asked about by name.
+fn paths(patterns: &[String], catalog: &Catalog) -> Vec<String> {
+    if !catalog.indices().any(|index| index.hides_metadata()) {
+        return vec![path(&targets(patterns))];
+    }
+    let others = catalog.indices().filter(|index| index.open && !index.hides_metadata());
+    lists_for_urls(others.map(|index| &*index.name)).iter().map(|list| path(list)).collect()
+}
+
+fn targets(patterns: &[String]) -> String {
     let included =
         patterns.iter().flat_map(|list| list.split(',')).filter(|pattern| !pattern.starts_with('-'));
     let joined = included.collect::<Vec<_>>().join(",");
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.*,".contains(c);
-    let targets = if joined.len() <= MAX_TARGETS && joined.chars().all(is_plain) { &joined } else { "_all" };
+    if joined.len() <= MAX_TARGETS && joined.chars().all(is_plain) { joined } else { "_all".to_owned() }
+}
+
+fn path(targets: &str) -> String {
     format!(
-        "/{targets}/_stats/store,refresh,dense_vector?level=indices&expand_wildcards=open,hidden&ignore_unavailable=true\
+        "/{targets}/_stats/store,refresh,segments,dense_vector?level=indices&expand_wildcards=open,hidden&ignore_unavailable=true\
          &forbid_closed_indices=false&filter_path=indices.*.primaries.store.size_in_bytes,\
-         indices.*.primaries.refresh.total,indices.*.primaries.dense_vector.value_count"
+         indices.*.primaries.refresh.total,indices.*.primaries.segments.index_writer_memory_in_bytes,\
+         indices.*.primaries.dense_vector.value_count"
     )
 }
 
@@ -127,7 +152,9 @@ fn measured(sync: &Sync, index: &str, primaries: &Primaries) -> IndexMeasured {
     };
     let amount =
         Amount { vectors, vector_bytes, document_bytes: primaries.store.size_in_bytes, ..Amount::default() };
-    IndexMeasured { amount, refreshes: primaries.refresh.total }
+    // The buffer from which a refresh writes segments.
+    let is_written = primaries.segments.index_writer_memory_in_bytes == Some(0);
+    IndexMeasured { amount, refreshes: primaries.refresh.total, is_written }
 }
 
 /// How many vectors an index has, and their bytes.
@@ -161,17 +188,37 @@ fn held(sync: &Sync, info: &IndexInfo) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use es_wire::Capabilities;
+    use serde_json::json;
 
     #[test]
     fn only_what_belongs_to_tenants_is_asked_for() {
         let of = |patterns: &[&str]| {
             let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
-            path(&patterns).split("/_stats").next().unwrap().to_owned()
+            targets(&patterns)
         };
-        assert_eq!(of(&["a-*,-a-old*", "b"]), "/a-*,b");
-        assert_eq!(of(&["ä*"]), "/_all");
+        assert_eq!(of(&["a-*,-a-old*", "b"]), "a-*,b");
+        assert_eq!(of(&["ä*"]), "_all");
         let many = vec!["tenant-number-n-*"; 1_000];
-        assert_eq!(of(&many), "/_all");
+        assert_eq!(of(&many), "_all");
+    }
+
+    #[test]
+    fn one_index_whose_metadata_are_blocked_hides_no_other() {
+        let settings = |blocked: bool| {
+            json!({"settings": {"index": {"uuid": "u", "number_of_shards": "1", "version": {"created": "9039001"},
+                   "blocks": {"metadata": blocked.to_string()}}}})
+        };
+        let paths_of = |blocked: bool| {
+            let indices = json!({"acme-1": settings(false), "acme-2": settings(blocked)});
+            let state = json!({"version": 1, "metadata": {"indices": indices}}).to_string();
+            let caps = Capabilities::of("9.2.0".parse().unwrap()).unwrap();
+            let catalog = Catalog::parse(&state, "{}", &caps).unwrap();
+            let paths = paths(&["acme-*".to_owned()], &catalog);
+            paths.iter().map(|path| path.split("/_stats").next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(paths_of(false), ["/acme-*"]);
+        assert_eq!(paths_of(true), ["/acme-1"]);
     }
 
     #[test]

@@ -36,9 +36,10 @@ pub(crate) struct Store {
 }
 
 /// Tells one state of all tenants from another: whatever is written has a higher number than what was there, and
-/// what is deleted is one less.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// what is deleted is one less. Both begin again in an index that was made anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Seen {
+    uuid: Arc<str>,
     newest: i64,
     count: u64,
 }
@@ -104,7 +105,7 @@ impl Store {
     async fn catch_up(&self) -> Result<(), StoreError> {
         let mut seen = self.seen.lock().await;
         let now = self.state().await?;
-        if *seen == Some(now) {
+        if seen.as_ref() == Some(&now) {
             return Ok(());
         }
         let found =
@@ -133,9 +134,8 @@ impl Store {
         if catalog.version < 0 {
             return Err(StoreError::Unavailable("the cluster state has not been read yet".to_owned()));
         }
-        if catalog.index(INDEX).is_none() {
-            return Ok(Seen::default());
-        }
+        let Some(index) = catalog.index(INDEX) else { return Ok(Seen::default()) };
+        let uuid = Arc::clone(&index.uuid);
         let body = json!({
             "size": 0, "track_total_hits": true, "query": is_tenant(), "aggs": {"newest": {"max": {"field": "_seq_no"}}},
         });
@@ -144,7 +144,7 @@ impl Store {
         let counted: Counted = read(&bytes.map_err(|error| unavailable(&error))?)?;
         // Numbers up to 2^53 are exact.
         let newest = counted.aggregations.newest.value.map_or(0, |newest| newest as i64 + 1);
-        Ok(Seen { newest, count: counted.hits.total.value })
+        Ok(Seen { uuid, newest, count: counted.hits.total.value })
     }
 
     /// After a change of our own.

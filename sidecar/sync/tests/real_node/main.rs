@@ -44,6 +44,7 @@ scenarios!(
     resize::indices_are_shrunk_split_and_cloned,
     resize::an_index_lives_as_lifecycle_management_wants,
     resize::settings_change_while_it_is_followed,
+    resize::an_index_that_cannot_be_followed_stops_no_other,
     resize::hidden_indices_are_followed_as_any_other,
     held::held_vectors_do_not_travel_again,
     held::what_passes_around_us_is_fetched,

@@ -1,6 +1,6 @@
 //! Indices made out of others: shrink, split, clone, restore; and what lifecycle management does to one.
 
-use es_wire::Similarity;
+use es_wire::{Resolved, Similarity, TargetOptions};
 use serde_json::{Value, json};
 use shard_sync::FieldState;
 
@@ -143,6 +143,46 @@ pub(crate) async fn settings_change_while_it_is_followed(node: &Node) {
         !follower.sync.stats("t-settings").unwrap().asleep,
         "an explicit refresh_interval keeps it awake"
     );
+    follower.sync.shutdown().await;
+}
+
+/// Of the one Elasticsearch tells nothing, not even together with others; of the other it tells a number in
+/// digits that we do not read.
+pub(crate) async fn an_index_that_cannot_be_followed_stops_no_other(node: &Node) {
+    let mut documents = worn(node, "t-others", 1).await;
+    worn(node, "t-left", 1).await;
+    let alias = |index: &str, alias: &str| json!({"add": {"index": index, "alias": alias}});
+    let aliases = [alias("t-left", "t-both"), alias("t-others", "t-both"), alias("t-others", "t-other")];
+    node.call("POST", "/_aliases", Some(json!({"actions": aliases}).to_string())).await;
+    let follower = Follower::start(node, FakeEngine::default());
+    follower.ready().await;
+    for (key, value) in [("blocks.metadata", "true"), ("max_result_window", "\u{661}\u{660}")] {
+        put_settings(node, "t-left", json!({format!("index.{key}"): value})).await;
+        follower.ready().await;
+        let catalog = follower.sync.catalog();
+        for name in ["t-left", "t-both"] {
+            assert!(matches!(catalog.resolve(name), Resolved::NotOne(_)), "{key} {name}");
+            assert!(catalog.targets(name, &TargetOptions::default()).is_err(), "{key} {name}");
+        }
+        assert!(matches!(catalog.resolve("t-other"), Resolved::One(_)), "{key}");
+        assert!(matches!(follower.state("t-left", "v"), FieldState::Unknown), "{key}");
+        let late = format!("t-{}", key.replace('.', "-"));
+        node.create(&late, json!({}), json!({"v": ivf(2, Similarity::L2Norm)})).await;
+        follower.ready().await;
+        node.bulk(&late, &[index_line("1", &json!({"v": [1, 2]}))], true).await;
+        assert_eq!(follower.assert_equal(node, &late, "v", Similarity::L2Norm).await, 1);
+        let line = |vector: Value| [index_line(key, &json!({"v": vector}))];
+        node.bulk("t-others", &line(json!([1, 2, 3, 4])), true).await;
+        documents += 1;
+        assert_eq!(follower.assert_equal(node, "t-others", "v", Similarity::Cosine).await, documents);
+        node.bulk("t-left", &line(json!([4, 3, 2, 1])), true).await;
+        put_settings(node, "t-left", json!({format!("index.{key}"): null})).await;
+        follower.ready().await;
+        assert!(matches!(follower.sync.catalog().resolve("t-left"), Resolved::One(_)), "{key}");
+        eventually("it is followed again", || matches!(follower.state("t-left", "v"), FieldState::Ready(_)))
+            .await;
+        follower.assert_equal(node, "t-left", "v", Similarity::Cosine).await;
+    }
     follower.sync.shutdown().await;
 }
 
