@@ -2,7 +2,12 @@
 //! before, among 10,000 tenants with limits and 100,000 callers; and how much memory all of them take. Prints
 //! one line of JSON. `--quick`: a tenth of both.
 //!
-//! Elasticsearch is a socket here that knows every user and says which role he has.
+//! Elasticsearch is a socket here that knows every user and says which role he has. The doubles of the ports are
+//! those of the tests.
+
+#[path = "../tests/common/ports.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, reason = "shared with tests; this uses its part")]
+mod ports;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,11 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_proxy::{
-    BoxFuture, BuildCommand, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, MeasuredDoor, Mode,
-    Modes, NodeFacts, Proxy, ProxyConfig, Scope, Telemetry, TenantConfig, TenantSpec, Tenants,
+    MeasuredDoor, Mode, Modes, Proxy, ProxyConfig, Telemetry, TenantConfig, TenantSpec, Tenants,
     UpstreamAddress,
 };
-use es_wire::{Acknowledged, Catalog, IndexInfo};
+use ports::{FakeCluster, NoHits};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -135,7 +139,7 @@ fn proxy(
         ..ProxyConfig::default()
     };
     let (modes, telemetry) = (Arc::new(Modes::new(Mode::Serve)), Telemetry::new(&mut Registry::default()));
-    Arc::new(Proxy::new(config, Arc::new(Secured), Arc::new(Nothing), Arc::new(Nothing), modes, telemetry))
+    Arc::new(Proxy::new(config, FakeCluster::empty(), Arc::new(NoHits), Arc::new(NoHits), modes, telemetry))
 }
 
 /// Answers who somebody is.
@@ -172,47 +176,5 @@ async fn authenticate(mut stream: TcpStream) {
             return;
         }
         read.clear();
-    }
-}
-
-/// A cluster with security and without indices.
-struct Secured;
-
-impl Cluster for Secured {
-    fn catalog(&self) -> Arc<Catalog> {
-        Arc::new(Catalog::empty())
-    }
-    fn node(&self) -> Option<Arc<NodeFacts>> {
-        None
-    }
-    fn published(&self, _: Scope) -> BoxFuture<'_, bool> {
-        Box::pin(async { true })
-    }
-    fn invalidate(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {})
-    }
-    fn acknowledged(&self, _: Vec<Acknowledged>) {}
-    fn may_show_ignored(&self, _: &IndexInfo) -> bool {
-        true
-    }
-    fn build(&self, _: &str, _: BuildCommand) -> bool {
-        false
-    }
-    fn field_state(&self, _: &IndexInfo, _: &str) -> &'static str {
-        "unknown"
-    }
-    fn report(&self, _: &str) -> Option<String> {
-        None
-    }
-}
-
-struct Nothing;
-
-impl KnnSource for Nothing {
-    fn knn<'a>(&'a self, _: KnnQuestion<'a>) -> BoxFuture<'a, Result<Vec<KnnHit>, KnnUnavailable>> {
-        Box::pin(async { Err(KnnUnavailable::Absent) })
-    }
-    fn vectors(&self, _: &IndexInfo, _: &str) -> u64 {
-        0
     }
 }

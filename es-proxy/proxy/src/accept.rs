@@ -6,6 +6,8 @@
 //!
 //! | file | |
 //! |---|---|
+//! | [`inbound`] | which bytes are a head, and which a body: [`lines`], [`chunks`] |
+//! | [`leftover`] | bodies that nobody needs to read |
 //! | [`watch`] | who lets us wait, and who has been idle for longest |
 //! | [`socket`] | what hyper gets to read, and what it may write |
 //! | [`target`] | targets that hyper would misread |
@@ -13,6 +15,10 @@
 //! | [`answer`] | when a response has ended |
 
 mod answer;
+mod chunks;
+mod inbound;
+mod leftover;
+mod lines;
 mod refusal;
 mod socket;
 mod target;
@@ -29,10 +35,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use http::Request;
+use http::header::{CONNECTION, HeaderValue};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -41,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::answer::Answer;
+pub(crate) use crate::accept::leftover::ClientBody;
 use crate::accept::refusal::Refusal;
 use crate::accept::socket::ClientSocket;
 pub(crate) use crate::accept::watch::Watch;
@@ -52,6 +62,10 @@ use crate::respond;
 
 /// Connections that may wait in the kernel to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// How long a connection is silent before the kernel asks whether somebody is still there, as on Elasticsearch's
+/// (`network.tcp.keep_alive`): who vanished without a word is found, and what stands between forgets nobody.
+const KEEP_ALIVE: Duration = Duration::from_secs(300);
 
 /// How often a worker tidies up. A timer that is always near has another use: for one that is due before all
 /// others, as each request's would be, tokio wakes its own driver by a system call.
@@ -73,6 +87,8 @@ enum Order {
 pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    // Those that are accepted inherit it.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -198,12 +214,15 @@ async fn run(
     open: Arc<AtomicUsize>,
     stop: CancellationToken,
 ) {
-    let watchman = Rc::new(Watchman::new(proxy.config.client_timeouts, proxy.telemetry.wire.clone()));
+    let (leave, leftovers) = mpsc::unbounded_channel();
+    let watchman = Watchman::new(proxy.config.client_timeouts, proxy.telemetry.wire.clone(), leave);
+    let watchman = Rc::new(watchman);
     let worker = Rc::new(Worker::new(proxy));
     let connections = TaskTracker::new();
     let mut tick = tokio::time::interval(TICK);
     let watching = Rc::clone(&watchman);
     tokio::task::spawn_local(async move { watching.watch().await });
+    tokio::task::spawn_local(leftover::read_all(leftovers));
     loop {
         let order = tokio::select! {
             () = stop.cancelled() => break,
@@ -222,12 +241,11 @@ async fn run(
             None => break,
         };
         let watch = watchman.admit();
-        let (worker, open, stop, watched) =
-            (Rc::clone(&worker), Arc::clone(&open), stop.clone(), Rc::clone(&watch));
+        let (worker, open, watched) = (Rc::clone(&worker), Arc::clone(&open), Rc::clone(&watch));
         let task = connections.spawn_local(async move {
             let _place = place;
             let _open = Open::enter(open, &worker);
-            let serving = AssertUnwindSafe(serve_connection(Rc::clone(&worker), stream, watched, stop));
+            let serving = AssertUnwindSafe(serve_connection(Rc::clone(&worker), stream, watched));
             match serving.catch_unwind().await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "client connection ended"),
@@ -236,6 +254,7 @@ async fn run(
         });
         watch.attended_by(task.abort_handle());
     }
+    watchman.stop();
     connections.close();
     connections.wait().await;
 }
@@ -244,21 +263,20 @@ async fn serve_connection(
     worker: Rc<Worker>,
     stream: StdStream,
     watch: Rc<Watch>,
-    stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error>> {
     stream.set_nodelay(true)?;
     let mut peer = Peer { address: stream.peer_addr()?, local: stream.local_addr()?, certificate: None };
     let stream = TcpStream::from_std(stream)?;
     let Some(tls) = &worker.shared.config.tls else {
-        return serve_http(worker, peer, stream, watch, stop).await;
+        return serve_http(worker, peer, stream, watch).await;
     };
     let shaken = tokio::select! {
         shaken = handshake::with_client(&worker, tls, stream) => shaken,
-        () = stop.cancelled() => return Ok(()),
+        () = watch.stopped() => return Ok(()),
     };
     let Some((stream, certificate)) = shaken else { return Ok(()) };
     peer.certificate = certificate;
-    serve_http(Rc::clone(&worker), peer, stream, watch, stop).await
+    serve_http(Rc::clone(&worker), peer, stream, watch).await
 }
 
 /// The requests of one connection, whatever it runs over.
@@ -267,22 +285,25 @@ async fn serve_http(
     peer: Peer,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     watch: Rc<Watch>,
-    stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let peer = Arc::new(peer);
     let config = &worker.shared.config;
     let max_head_bytes = config.max_head_bytes.max(8 << 10);
     let refusal = Refusal::new(config.head, worker.shared.telemetry.wire.clone());
     let stream = TokioIo::new(ClientSocket::new(stream, Rc::clone(&watch), refusal));
-    let service = service_fn(move |request| {
-        let (worker, peer, serving) = (Rc::clone(&worker), Arc::clone(&peer), watch.serving());
+    let stopping = Rc::clone(&watch);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let serving = watch.serving(ClientBody::framing(request.body()));
+        let (worker, peer) = (Rc::clone(&worker), Arc::clone(&peer));
         async move {
-            let panicked = worker.shared.telemetry.wire.clone();
             let served = AssertUnwindSafe(worker.serve(&peer, request, serving.watch())).catch_unwind().await;
-            let response = served.unwrap_or_else(|panic| {
-                panicked.panicked(&*panic);
+            let mut response = served.unwrap_or_else(|panic| {
+                worker.shared.telemetry.wire.panicked(&*panic);
                 respond::panicked()
             });
+            if serving.watch().is_closing() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(response.map(|body| Answer::new(body, serving)))
         }
     });
@@ -296,8 +317,9 @@ async fn serve_http(
         .serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
+        biased;
         result = connection.as_mut() => return Ok(result?),
-        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = stopping.stopped() => connection.as_mut().graceful_shutdown(),
     }
     Ok(connection.await?)
 }
@@ -320,5 +342,20 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.worker.fetch_sub(1, Ordering::Relaxed);
         self.gauge.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+
+    #[test]
+    fn who_vanishes_without_a_word_is_asked_for() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let _client = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(SockRef::from(&accepted).keepalive().unwrap());
     }
 }

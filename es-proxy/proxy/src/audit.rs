@@ -144,8 +144,8 @@ impl AuditLog {
         // A door that refuses knows the caller when the request does not yet.
         let caller = asked.caller.as_ref().or_else(|| response.extensions().get());
         line.origin(peer.address);
-        if let Some(subject) = &peer.certificate {
-            line.text("tls.client.subject", line::cut(subject));
+        if let Some(names) = &peer.certificate {
+            line.text("tls.client.subject", line::cut(names.shown()));
         }
         if let Some(caller) = caller {
             line.caller(caller);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use es_tls::{ServerTls, UpstreamTls};
@@ -71,6 +72,8 @@ pub struct ProxyConfig {
     pub passed_knn: PassedKnnLimits,
     /// Whose requests are whose, and what each may do.
     pub tenants: Arc<Tenants>,
+    /// While true every request is refused: it is not certain yet that Elasticsearch may be served.
+    pub held_back: Arc<AtomicBool>,
 }
 
 impl Default for ProxyConfig {
@@ -103,6 +106,7 @@ impl Default for ProxyConfig {
             max_in_flight: None,
             passed_knn: PassedKnnLimits::default(),
             tenants: Arc::default(),
+            held_back: Arc::default(),
         }
     }
 }
@@ -245,8 +249,20 @@ impl FromStr for UpstreamAddress {
             return Err(format!("[{text}] must not have a path: requests keep the path the client sent"));
         }
         let authority = uri.authority().ok_or_else(|| format!("[{text}] names no host"))?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port: authority.port_u16().unwrap_or(9200), tls })
+        let (host, port) = authority.as_str().split_at(authority.host().len());
+        // A port that cannot be read is none for `http`, and some other program may listen on the default.
+        let port = match port.strip_prefix(':') {
+            None => 9200,
+            Some(digits) => match digits.parse() {
+                Ok(port) if port > 0 && !digits.starts_with('+') => port,
+                _ => return Err(format!("[{text}] has no port between 1 and 65535 after its colon")),
+            },
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err(format!("[{text}] names no host"));
+        }
+        Ok(Self { host, port, tls })
     }
 }
 
@@ -275,7 +291,18 @@ mod tests {
         ] {
             assert_eq!(text.parse::<UpstreamAddress>().unwrap().to_string(), printed);
         }
-        for bad in ["127.0.0.1:9200", "http://h:9200/es", "http://u:p@h:9200", "ftp://h"] {
+        for bad in [
+            "127.0.0.1:9200",
+            "http://h:9200/es",
+            "http://u:p@h:9200",
+            "ftp://h",
+            "http://h:99999",
+            "http://h:0",
+            "http://h:",
+            "http://h:+92",
+            "https://[::1]:65536",
+            "http://:9200",
+        ] {
             bad.parse::<UpstreamAddress>().unwrap_err();
         }
         let refused = "http://feed:hun ter2@h:9200".parse::<UpstreamAddress>().unwrap_err();

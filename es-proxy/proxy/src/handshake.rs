@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use es_tls::{Handshake, ServerStream, ServerTls};
+use es_tls::{CertificateNames, Handshake, ServerStream, ServerTls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -15,18 +15,18 @@ const MAX_UNREAD: usize = 256 << 10;
 /// How long that may take.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The connection and the subject of the client's certificate; `None`: it is over.
+/// The connection and the names in the client's certificate; `None`: it is over.
 pub(crate) async fn with_client(
     worker: &Worker,
     tls: &ServerTls,
     stream: TcpStream,
-) -> Option<(Box<ServerStream>, Option<Box<str>>)> {
+) -> Option<(Box<ServerStream>, Option<CertificateNames>)> {
     let shared = &worker.shared;
     let began = shared.telemetry.handshakes.begin();
     let handshake = es_tls::accept(tls, stream, shared.config.tls_handshake_timeout).await;
     began.ended(handshake.outcome());
     match handshake {
-        Handshake::Done { stream, subject } => return Some((stream, subject.map(String::into_boxed_str))),
+        Handshake::Done { stream, names } => return Some((stream, names)),
         Handshake::PlainHttp(stream) => refuse_plain(stream).await,
         Handshake::Failed(error) => tracing::debug!(%error, "TLS handshake with a client failed"),
         Handshake::TimedOut => tracing::debug!("TLS handshake with a client took too long"),

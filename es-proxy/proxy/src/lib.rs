@@ -23,6 +23,7 @@
 
 mod accept;
 mod advertise;
+mod aside;
 mod audit;
 mod body;
 mod brake;

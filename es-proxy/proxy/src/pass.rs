@@ -17,7 +17,10 @@ pub(crate) async fn through(worker: &Worker, request: ClientRequest, served: Ser
 }
 
 /// Sends a request; where Elasticsearch gives no response, the error is ours.
-pub(crate) async fn send(worker: &Worker, request: ClientRequest) -> Result<Response<UpstreamBody>, Reply> {
+pub(crate) async fn send(
+    worker: &Worker,
+    request: ClientRequest,
+) -> Result<Response<Box<UpstreamBody>>, Reply> {
     // Only needed when Elasticsearch does not answer: for `X-Opaque-Id` on our own error.
     let opaque_id = request.parts.headers.get("x-opaque-id").cloned();
     worker.send(request).await.map_err(|failure| {
@@ -28,7 +31,7 @@ pub(crate) async fn send(worker: &Worker, request: ClientRequest) -> Result<Resp
 }
 
 /// Elasticsearch's response on its way to the client.
-pub(crate) fn relay(response: Response<UpstreamBody>) -> Response<ResponseBody> {
+pub(crate) fn relay(response: Response<Box<UpstreamBody>>) -> Response<ResponseBody> {
     let mut response = response.map(ResponseBody::Upstream);
     strip_hop_by_hop(response.headers_mut());
     response

@@ -10,9 +10,9 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 
-use crate::accept::Watch;
+use crate::accept::{ClientBody, Watch};
 use crate::audit::{Asked, AuditLog};
-use crate::body::{RequestBody, ResponseBody, discard};
+use crate::body::{RequestBody, ResponseBody};
 use crate::brake::Brake;
 use crate::classify::{Route, classify};
 use crate::config::ProxyConfig;
@@ -20,7 +20,7 @@ use crate::documents::DocumentCache;
 use crate::door::callers::Callers;
 use crate::door::isolation::{self, HandedOut};
 use crate::door::limits::fair::{FairGate, Place};
-use crate::door::limits::{self, Meter};
+use crate::door::limits::{self, Meter, by_item, items};
 use crate::door::tenant::{Rule, Tenant};
 use crate::door::{self, Caller, Peer, deadline, head};
 use crate::intercept;
@@ -33,7 +33,7 @@ use crate::quota::enforce::{self, Entered};
 use crate::quota::{Ledger, TenantStore};
 use crate::rescue::{self, rescue};
 use crate::respond;
-use crate::telemetry::{Served, Telemetry};
+use crate::telemetry::{Served, ServedByWorker, Telemetry};
 use crate::upstream::{self, Pool, UpstreamError};
 
 /// How long a request may wait for its turn in front of Elasticsearch.
@@ -136,6 +136,7 @@ impl Proxy {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Proxy>,
     pub(crate) pool: Pool,
+    served: ServedByWorker,
 }
 
 /// A client's request, its head and its body still apart.
@@ -150,21 +151,22 @@ pub(crate) type Reply = (Response<ResponseBody>, Served);
 impl Worker {
     pub(crate) fn new(shared: Arc<Proxy>) -> Self {
         let pool = Pool::new(&shared.config);
-        Self { shared, pool }
+        let served = ServedByWorker::new(shared.telemetry.served.clone());
+        Self { shared, pool, served }
     }
 
     /// Serves one request.
     pub(crate) async fn serve(
-        self: Rc<Self>,
+        &self,
         peer: &Arc<Peer>,
         request: Request<Incoming>,
         watch: &Rc<Watch>,
     ) -> Response<ResponseBody> {
         let started = Instant::now();
-        let telemetry = &self.shared.telemetry;
-        let _in_flight = InFlight::enter(telemetry);
+        let _in_flight = InFlight::enter(&self.shared.telemetry);
         let explain = request.headers().contains_key("x-outrigger-explain");
         let route = classify(request.method(), request.uri().path(), request.uri().query());
+        let is_pretty = respond::asks_for_layout(request.uri().query());
         let mut notes = Notes::new(&self.shared);
         let (mut response, served) = match deadline::of(request.headers()) {
             Ok(None) => self.answer(peer, &route, request, watch, started, &mut notes).await,
@@ -179,6 +181,9 @@ impl Worker {
             }
             Err(wrong) => deadline::refuse(request.headers(), &wrong),
         };
+        if is_pretty && !response.status().is_success() {
+            response = response.map(ResponseBody::laid_out);
+        }
         if explain
             && let Ok(text) = HeaderValue::try_from(format!("{}; reason={}", served.way, served.reason))
         {
@@ -188,7 +193,7 @@ impl Worker {
             audit.decided(peer, asked, route.name(), (&response, served));
         }
         let account = notes.account.as_ref().map(|(tenant, rule)| (tenant.name(), rule.name()));
-        telemetry.served(route.name(), served, response.status().as_u16(), started.elapsed(), account);
+        self.served.served(route.name(), served, response.status().as_u16(), started.elapsed(), account);
         response
     }
 
@@ -203,10 +208,7 @@ impl Worker {
         notes: &mut Notes,
     ) -> Reply {
         let (mut parts, body) = request.into_parts();
-        notes.read(&parts);
-        if let Some(refusal) = head::refuse(&parts, &self.shared.config) {
-            return refusal;
-        }
+        let limit = self.shared.config.max_body_bytes;
         // hyper has answered the client's expectation once the body is read; any other expectation is
         // Elasticsearch's to refuse.
         let expectation = parts.headers.get(EXPECT);
@@ -214,25 +216,33 @@ impl Worker {
         if waits_for_us {
             parts.headers.remove(EXPECT);
         }
+        // Where Elasticsearch reads what it does not take, so do we: up to twice what it would take.
+        let body = ClientBody::new(body, Rc::clone(watch), limit.saturating_mul(2), waits_for_us);
+        notes.read(&parts);
+        if let Some(refusal) = head::refuse(&parts, &self.shared.config) {
+            return refusal;
+        }
         let (caller, let_in) = door::enter(self, peer, route, &parts).await;
         notes.know(&caller);
-        if let Err(refusal) = let_in {
-            if !waits_for_us {
-                discard(body).await;
+        if let Err(refused) = let_in {
+            if !waits_for_us && refused.limit.is_some() && by_item::concerns(route, &parts) {
+                return Box::pin(by_item::refuse(self, route, &parts, body, refused)).await;
             }
-            return refusal;
+            return refused.reply;
         }
         let ticket = caller.ticket.clone();
         let meter = ticket.as_ref().and_then(|ticket| Meter::of(ticket, route, &parts));
         let bound = isolation::concerns(self, &caller).then(|| Arc::clone(&caller.tenant));
         parts.extensions.insert(caller);
-        let (limit, held) = (self.shared.config.max_body_bytes, &self.shared.intercepted);
-        let body = RequestBody::streamed(body, limit, Rc::clone(watch), held).metered_by(meter);
+        // Its items, or what it stores.
+        let is_counted = !self.shared.ledger.is_free() || items::hold(route, &parts);
+        let body = RequestBody::streamed(body, limit, Rc::clone(watch), &self.shared.intercepted);
+        let body = body.metered_by(meter);
         let request = ClientRequest { parts, body };
         let (response, served) = match bound {
-            None => self.dispatch(route, request, started).await,
+            None => self.dispatch(route, request, is_counted, started).await,
             Some(tenant) => {
-                let dispatch = |request| self.dispatch(route, request, started);
+                let dispatch = |request| self.dispatch(route, request, is_counted, started);
                 Box::pin(isolation::enclose(self, tenant, request, dispatch)).await
             }
         };
@@ -242,9 +252,15 @@ impl Worker {
         }
     }
 
-    async fn dispatch(&self, route: &Route, request: ClientRequest, started: Instant) -> Reply {
+    async fn dispatch(
+        &self,
+        route: &Route,
+        request: ClientRequest,
+        is_counted: bool,
+        started: Instant,
+    ) -> Reply {
         match route {
-            _ if !self.shared.ledger.is_free() => Box::pin(self.within_quotas(route, request, started)).await,
+            _ if is_counted => Box::pin(self.within_quotas(route, request, started)).await,
             Route::Pass => pass::through(self, request, Served::pass("not_ours")).await,
             // On the heap, so that the future of what passes stays small: it is moved for every request.
             _ => Box::pin(self.intercept(route, request, started)).await,
@@ -253,7 +269,8 @@ impl Worker {
 
     /// Serves a request where there is room for what it adds, and counts that until it has ended.
     async fn within_quotas(&self, route: &Route, request: ClientRequest, started: Instant) -> Reply {
-        let (request, counted) = match enforce::enter(self, request).await {
+        let limits = items::of(route, &request.parts);
+        let (request, counted) = match enforce::enter(self, request, limits).await {
             Entered::Free(request) => (request, None),
             Entered::Counted(request, counted) => (request, Some(counted)),
             Entered::Refused(reply) => return reply,
@@ -296,7 +313,7 @@ impl Worker {
     pub(crate) async fn send(
         &self,
         request: ClientRequest,
-    ) -> Result<Response<upstream::UpstreamBody>, UpstreamError> {
+    ) -> Result<Response<Box<upstream::UpstreamBody>>, UpstreamError> {
         let ClientRequest { mut parts, body } = request;
         let place = match &self.shared.upstream_gate {
             Some(gate) => Some(self.turn(gate, &parts).await?),
@@ -310,7 +327,7 @@ impl Worker {
         {
             parts.uri = path.into();
         }
-        let mut response = self.pool.send(Request::from_parts(parts, body)).await?;
+        let mut response = self.pool.send(Request::from_parts(parts, Box::new(body))).await?;
         if let Some(place) = place {
             response.body_mut().hold(place);
         }
@@ -389,7 +406,7 @@ mod tests {
     #[test]
     fn the_future_of_a_request_is_small() {
         fn size<'w, F>(
-            _: impl Fn(Rc<Worker>, &'w Arc<Peer>, Request<Incoming>, &'w Rc<Watch>) -> F,
+            _: impl Fn(&'w Worker, &'w Arc<Peer>, Request<Incoming>, &'w Rc<Watch>) -> F,
         ) -> usize {
             size_of::<F>()
         }

@@ -20,7 +20,7 @@
 pub(crate) mod account;
 mod amount;
 pub(crate) mod bulk;
-mod bulk_request;
+pub(crate) mod bulk_request;
 mod crossing;
 pub(crate) mod enforce;
 mod ledger;

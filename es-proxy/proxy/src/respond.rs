@@ -4,14 +4,19 @@ use std::io::Write;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use es_wire::Params;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    WARNING,
 };
 use http::{HeaderMap, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
 
 use crate::body::ResponseBody;
+use crate::proxy::Reply;
+use crate::telemetry::Served;
 
 /// Clients refuse a 2xx without it.
 const PRODUCT: (HeaderName, HeaderValue) =
@@ -41,6 +46,22 @@ pub(crate) fn json(request: &HeaderMap, content_type: HeaderValue, body: String)
     response
 }
 
+/// [`json`] around what Elasticsearch answered with these headers: its content type and its warnings are the
+/// answer's too.
+pub(crate) fn json_like(
+    request: &HeaderMap,
+    upstream: &HeaderMap,
+    otherwise: &HeaderValue,
+    body: String,
+) -> Response<ResponseBody> {
+    let content_type = upstream.get(CONTENT_TYPE).unwrap_or(otherwise).clone();
+    let mut response = json(request, content_type, body);
+    for warning in upstream.get_all(WARNING) {
+        response.headers_mut().append(WARNING, warning.clone());
+    }
+    response
+}
+
 /// An error of Elasticsearch's shape.
 pub(crate) fn error(
     request: &HeaderMap,
@@ -62,8 +83,14 @@ pub(crate) fn error_with_body(
     let headers = response.headers_mut();
     echo_opaque_id(request, headers);
     headers.insert(PRODUCT.0, PRODUCT.1);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, error_content_type(request));
     response
+}
+
+/// Whether an answer shall be laid out for people, as Elasticsearch does with its errors, too.
+pub(crate) fn asks_for_layout(query: Option<&str>) -> bool {
+    let named = query.filter(|query| query.contains("pretty"));
+    named.and_then(Params::parse).and_then(|params| params.flag("pretty")) == Some(true)
 }
 
 /// 429 as from a full thread pool, with the time to wait.
@@ -98,10 +125,19 @@ pub(crate) fn overloaded(request: &HeaderMap) -> Response<ResponseBody> {
     too_many(request, BODY.clone(), std::time::Duration::from_secs(1))
 }
 
+/// 429 where a body must be read, and the bodies of other requests hold all the memory there is for that.
+pub(crate) fn no_room(request: &HeaderMap) -> Reply {
+    const REASON: &str = "the bodies of other requests fill [intercept_memory], and this one must be read";
+    let body = es_wire::rejected_body(REASON).into();
+    let response = too_many(request, body, std::time::Duration::from_secs(1));
+    (response, Served::new("refuse", "intercept_memory"))
+}
+
 /// 413 as Elasticsearch sends it: without a body and without the product header.
 pub(crate) fn too_large() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+    response.extensions_mut().insert(ReasonPhrase::from_static(b"Request Entity Too Large"));
     response
 }
 
@@ -115,20 +151,32 @@ pub(crate) fn json_content_type(request: &HeaderMap, major: u16) -> Option<Heade
             Some(HeaderValue::from_static("application/json"))
         }
         (Some(accept), Some(content)) if accept == content => {
-            let version: u16 = accept
-                .strip_prefix("application/vnd.elasticsearch+json;")?
-                .trim_start()
-                .strip_prefix("compatible-with=")?
-                .parse()
-                .ok()?;
-            if version != major && version + 1 != major {
+            let version = compatible_version(accept)?;
+            // Before 8 hits had types.
+            if version < 8 || (version != major && version + 1 != major) {
                 return None;
             }
-            HeaderValue::try_from(format!("application/vnd.elasticsearch+json;compatible-with={version}"))
-                .ok()
+            json_of_version(version)
         }
         _ => None,
     }
+}
+
+/// The version in a media type that asks for JSON as that version of Elasticsearch writes it.
+fn compatible_version(media_type: &str) -> Option<u16> {
+    let parameters = media_type.strip_prefix("application/vnd.elasticsearch+json;")?;
+    parameters.trim_start().strip_prefix("compatible-with=")?.parse().ok()
+}
+
+fn json_of_version(version: u16) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("application/vnd.elasticsearch+json;compatible-with={version}")).ok()
+}
+
+/// The content type of an error, which is JSON: of the version that the client takes, where it names one.
+fn error_content_type(request: &HeaderMap) -> HeaderValue {
+    let accept = single(request, http::header::ACCEPT).flatten();
+    let version = accept.and_then(compatible_version).and_then(json_of_version);
+    version.unwrap_or_else(|| HeaderValue::from_static("application/json"))
 }
 
 /// The same for a request whose body is lines of JSON.
@@ -182,27 +230,50 @@ fn echo_opaque_id(request: &HeaderMap, response: &mut HeaderMap) {
 }
 
 pub(crate) fn encode(request: &HeaderMap, body: Vec<u8>) -> (Bytes, Option<HeaderValue>) {
-    let asked = request.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let accepts = |name: &str| {
-        asked.split(',').map(str::trim).any(|item| {
-            let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
-            coding.trim().eq_ignore_ascii_case(name) && weight.trim() != "q=0"
-        })
-    };
-    let encoded = if accepts("gzip") {
-        let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 2), LEVEL);
-        encoder.write_all(&body).and_then(|()| encoder.finish()).map(|bytes| (bytes, "gzip"))
-    } else if accepts("deflate") {
-        let mut encoder = ZlibEncoder::new(Vec::with_capacity(body.len() / 2), LEVEL);
-        encoder.write_all(&body).and_then(|()| encoder.finish()).map(|bytes| (bytes, "deflate"))
+    let Some(name) = coding(request) else { return (body.into(), None) };
+    let room = Vec::with_capacity(body.len() / 2);
+    let encoded = if name == "gzip" {
+        let mut encoder = GzEncoder::new(room, LEVEL);
+        encoder.write_all(&body).and_then(|()| encoder.finish())
     } else {
-        return (body.into(), None);
+        let mut encoder = ZlibEncoder::new(room, LEVEL);
+        encoder.write_all(&body).and_then(|()| encoder.finish())
     };
     match encoded {
-        Ok((bytes, name)) => (bytes.into(), Some(HeaderValue::from_static(name))),
+        Ok(bytes) => (bytes.into(), Some(HeaderValue::from_static(name))),
         // Writing to memory does not fail; if it ever did, the plain body is right too.
         Err(_) => (body.into(), None),
     }
+}
+
+/// Which of `gzip` and `deflate` a client would rather have, as Elasticsearch chooses: by weight, `gzip` where both
+/// have the same. None where it refuses both (weight 0) or names others; plain everybody reads.
+pub(crate) fn coding(request: &HeaderMap) -> Option<&'static str> {
+    let mut weights = [0.0, 0.0];
+    for line in request.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()) {
+        for item in line.split(',') {
+            let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
+            for (weight, known) in weights.iter_mut().zip(["gzip", "deflate"]) {
+                if name.trim().eq_ignore_ascii_case(known) {
+                    *weight = weight_in(parameters).max(*weight);
+                }
+            }
+        }
+    }
+    match weights {
+        [gzip, deflate] if gzip > 0.0 && gzip >= deflate => Some("gzip"),
+        [_, deflate] if deflate > 0.0 => Some("deflate"),
+        _ => None,
+    }
+}
+
+/// The weight among the parameters of a coding: 1 where there is none, 0 where it cannot be read.
+fn weight_in(parameters: &str) -> f32 {
+    let weight = parameters.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse().unwrap_or(0.0))
+    });
+    weight.unwrap_or(1.0)
 }
 
 #[cfg(test)]
@@ -231,7 +302,32 @@ mod tests {
             assert_eq!(got.as_ref().map(|value| value.to_str().unwrap()), answer, "{request:?}");
         }
         let seven = "application/vnd.elasticsearch+json;compatible-with=7";
-        assert!(json_content_type(&headers(&[("content-type", seven), ("accept", seven)]), 9).is_none());
+        for major in [8, 9] {
+            let of_seven = headers(&[("content-type", seven), ("accept", seven)]);
+            assert!(json_content_type(&of_seven, major).is_none(), "hits of version 7 have a type");
+        }
+    }
+
+    #[test]
+    fn errors_are_of_the_version_that_the_client_takes() {
+        for (accept, answer) in [
+            (
+                "application/vnd.elasticsearch+json; compatible-with=8",
+                "application/vnd.elasticsearch+json;compatible-with=8",
+            ),
+            (
+                "application/vnd.elasticsearch+json;compatible-with=9",
+                "application/vnd.elasticsearch+json;compatible-with=9",
+            ),
+            ("application/vnd.elasticsearch+json;compatible-with=nine", "application/json"),
+            ("application/vnd.elasticsearch+json", "application/json"),
+            ("application/yaml", "application/json"),
+            ("*/*", "application/json"),
+        ] {
+            let response =
+                error(&headers(&[("accept", accept)]), StatusCode::TOO_MANY_REQUESTS, "kind", "reason");
+            assert_eq!(response.headers()[CONTENT_TYPE], answer, "{accept}");
+        }
     }
 
     #[test]
@@ -242,5 +338,30 @@ mod tests {
         let packed = json(&asked, HeaderValue::from_static("application/json"), "{}".into());
         assert_eq!(packed.headers()[CONTENT_ENCODING], "gzip");
         assert_eq!(packed.headers()["x-opaque-id"], "me");
+    }
+
+    #[test]
+    fn codings_are_chosen_by_weight_and_refused_ones_are_not_used() {
+        for (asked, chosen) in [
+            ("gzip", Some("gzip")),
+            ("deflate, GZIP", Some("gzip")),
+            ("gzip;q=0.5, deflate", Some("deflate")),
+            ("gzip; q=0.5,deflate;q=0.500", Some("gzip")),
+            ("br;q=1.0, gzip;q=0.8, *;q=0.1", Some("gzip")),
+            ("gzip;q=0", None),
+            ("gzip;q=0.0", None),
+            ("gzip ; Q = 0.000", None),
+            ("gzip;q=0.000, deflate;q=0.001", Some("deflate")),
+            ("gzip;q=nan, deflate;q=x", None),
+            ("*", None),
+            ("br, zstd, snappy", None),
+            ("identity;q=0", None),
+            ("", None),
+        ] {
+            assert_eq!(coding(&headers(&[("accept-encoding", asked)])), chosen, "{asked}");
+        }
+        let mut lines = headers(&[("accept-encoding", "br")]);
+        lines.append(ACCEPT_ENCODING, HeaderValue::from_static("deflate"));
+        assert_eq!(coding(&lines), Some("deflate"));
     }
 }

@@ -2,11 +2,16 @@
 //! construction (routes, ways and reasons are words in the source).
 
 mod handshakes;
+mod served;
 mod wire;
 mod writes;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +25,7 @@ use crate::door::callers;
 use crate::door::isolation;
 use crate::door::limits::fair::GateMetrics;
 use crate::telemetry::handshakes::HandshakeMetrics;
+pub(crate) use crate::telemetry::served::{ServedByWorker, ServedMetrics};
 pub(crate) use crate::telemetry::wire::WireMetrics;
 use crate::telemetry::writes::WriteMetrics;
 
@@ -41,21 +47,9 @@ impl Served {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: &'static str,
-    way: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ItemLabels {
     way: &'static str,
     reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WayLabel {
-    way: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -63,12 +57,34 @@ struct KindLabel {
     kind: &'static str,
 }
 
+/// How often one warning that requests can cause is told at most; between that it is for those who debug.
+const WARNING_EVERY: Duration = Duration::from_secs(1);
+
+/// When each such warning was told last.
+#[derive(Clone, Default)]
+pub(crate) struct Warnings(Arc<Mutex<BTreeMap<&'static str, Instant>>>);
+
+impl Warnings {
+    pub(crate) fn is_due(&self, what: &'static str) -> bool {
+        self.is_due_at(what, Instant::now())
+    }
+
+    fn is_due_at(&self, what: &'static str, now: Instant) -> bool {
+        let mut told = self.0.lock();
+        let is_due = told.get(what).is_none_or(|last| now.duration_since(*last) >= WARNING_EVERY);
+        if is_due {
+            told.insert(what, now);
+        }
+        is_due
+    }
+}
+
 /// The request path's metrics.
 #[derive(Clone)]
 pub struct Telemetry {
-    requests: Family<RequestLabels, Counter>,
+    pub(crate) warned: Warnings,
+    pub(crate) served: ServedMetrics,
     searches: Family<ItemLabels, Counter>,
-    seconds: Family<WayLabel, Histogram, fn() -> Histogram>,
     upstream_failures: Family<KindLabel, Counter>,
     held_seconds: Histogram,
     held_timeouts: Counter,
@@ -96,9 +112,8 @@ impl Telemetry {
     /// Registers the metrics, all named `outrigger_…`.
     pub fn new(registry: &mut Registry) -> Self {
         let this = Self {
-            requests: Family::default(),
+            served: ServedMetrics::new(registry),
             searches: Family::default(),
-            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             upstream_failures: Family::default(),
             held_seconds: Histogram::new(BUCKETS),
             held_timeouts: Counter::default(),
@@ -114,21 +129,12 @@ impl Telemetry {
             handshakes: HandshakeMetrics::new(registry),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
+            warned: Warnings::default(),
         };
-        registry.register(
-            "outrigger_requests",
-            "Requests by route, way taken and reason",
-            this.requests.clone(),
-        );
         registry.register(
             "outrigger_msearch_searches",
             "Searches of _msearch requests by way taken and reason",
             this.searches.clone(),
-        );
-        registry.register(
-            "outrigger_request_seconds",
-            "Time to the head of the response, by way",
-            this.seconds.clone(),
         );
         registry.register(
             "outrigger_upstream_failures",
@@ -165,30 +171,6 @@ impl Telemetry {
         this
     }
 
-    /// A request was served: one log line, one metric.
-    pub(crate) fn served(
-        &self,
-        route: &'static str,
-        served: Served,
-        status: u16,
-        took: Duration,
-        account: Option<(&str, &str)>,
-    ) {
-        let (tenant, rule) = account.unzip();
-        tracing::debug!(
-            route,
-            way = served.way,
-            reason = served.reason,
-            status,
-            ?took,
-            tenant,
-            rule,
-            "request"
-        );
-        self.requests.get_or_create(&RequestLabels { route, way: served.way, reason: served.reason }).inc();
-        self.seconds.get_or_create(&WayLabel { way: served.way }).observe(took.as_secs_f64());
-    }
-
     /// One search of an `_msearch` was served.
     pub(crate) fn searched(&self, served: Served) {
         self.searches.get_or_create(&ItemLabels { way: served.way, reason: served.reason }).inc();
@@ -198,8 +180,10 @@ impl Telemetry {
         if matches!(kind, "client" | "body_too_large") {
             // Whoever sends such requests must not fill the log.
             tracing::debug!(kind, %failure, "request not sent whole");
-        } else {
+        } else if self.warned.is_due(kind) {
             tracing::warn!(kind, %failure, "upstream failed");
+        } else {
+            tracing::debug!(kind, %failure, "upstream failed");
         }
         self.upstream_failures.get_or_create(&KindLabel { kind }).inc();
     }
@@ -219,5 +203,19 @@ impl Telemetry {
     pub(crate) fn compared(&self, overlap: f64) {
         self.shadow_overlap.inc_by(overlap);
         self.shadow_compared.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_that_requests_cause_is_told_seldom() {
+        let (warnings, now) = (Warnings::default(), Instant::now());
+        let told = (0..1_000).filter(|_| warnings.is_due_at("broken", now)).count();
+        assert_eq!(told, 1);
+        assert!(warnings.is_due_at("timeout", now), "another one is told too");
+        assert!(warnings.is_due_at("broken", now + WARNING_EVERY));
     }
 }

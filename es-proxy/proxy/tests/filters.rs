@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::one_index::{OneIndex, RED, Source};
+use common::one_index::{self, RED, Source};
 use common::{Upstream, proxy_from, send};
-use es_proxy::{KnnSource, Mode, Modes};
+use es_proxy::{KnnSource, Mode, Modes, ProxyConfig, TenantConfig, Tenants};
 use prometheus_client::registry::Registry;
 
 const UPSTREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 4\r\n\r\n{  }";
@@ -27,11 +27,19 @@ impl Setup {
     }
 
     async fn answering(security_absent: bool, response: &'static str) -> Self {
+        Self::with(security_absent, response, |_| {}).await
+    }
+
+    async fn with(
+        security_absent: bool,
+        response: &'static str,
+        change: impl FnOnce(&mut ProxyConfig),
+    ) -> Self {
         let (upstream, source) = (Upstream::answering(response).await, Arc::new(Source::default()));
-        let (cluster, modes) = (OneIndex::new(security_absent), Arc::new(Modes::new(Mode::Serve)));
+        let (cluster, modes) = (one_index::cluster(security_absent), Arc::new(Modes::new(Mode::Serve)));
         let engine: Arc<dyn KnnSource> = source.clone();
         let proxy =
-            proxy_from(upstream.address, cluster, engine, modes, &mut Registry::default(), |_| {}).await;
+            proxy_from(upstream.address, cluster, engine, modes, &mut Registry::default(), change).await;
         Self { upstream, source, proxy }
     }
 
@@ -99,6 +107,25 @@ async fn elasticsearch_picks_from_the_nearest_what_an_unknown_filter_lets_throug
     assert!(answer.ends_with("0\r\n\r\n") && answer.contains(r#""value":1"#), "{answer}");
     let named = bare(r#","filter":[{"term":{"k":"blue"}},{"ids":{"values":["any","red"]}}]"#);
     assert_eq!(setup.passed().await, named);
+}
+
+#[tokio::test]
+async fn a_search_is_charged_once_however_often_we_look_for_it() {
+    // Next to nothing comes back while this runs.
+    let text = r#"{"default":{"limits":{"knn":{"requests_per_second":0.001,"burst":5,"cost_per_second":0.01,
+        "vectors_per_second":0.01}}}}"#;
+    let tenants = TenantConfig { tenants: serde_json::from_str(text).unwrap(), ..TenantConfig::default() };
+    for (response, reason) in [(ONE, "splice; reason=filter_first"), (NONE, "pass; reason=filter_unknown")] {
+        let tenants = Arc::new(Tenants::new(tenants.clone()).unwrap());
+        let setup = Setup::with(true, response, |config| config.tenants = tenants).await;
+        setup.source.vectors.store(1_000_000, Ordering::Relaxed);
+        let answer = setup.search("i", &bare(r#","filter":{"term":{"k":"blue"}}"#)).await;
+        assert_eq!(way(&answer), reason);
+        let whoami = send(setup.proxy, "GET /_ivf/_whoami HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        // 0.01 - (1 + (1 + 5) / 100), 0.01 - 1, rounded down.
+        let left = r#""left":{"requests":4,"vectors":-1,"cost":-2}"#;
+        assert!(whoami.contains(left), "{whoami}");
+    }
 }
 
 #[tokio::test]

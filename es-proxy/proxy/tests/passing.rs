@@ -3,11 +3,15 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Upstream, proxy_to, proxy_with, read_response, send};
+use common::listener::Listener;
+use common::{Upstream, proxy_to, proxy_with, read_message, read_response, send};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Barrier;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nX-elastic-product: Elasticsearch\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
 
@@ -22,6 +26,23 @@ async fn request_and_response_cross_unchanged() {
     let seen = upstream.request().await;
     assert!(seen.starts_with("GET /a/_doc/1?x=%2F&y=+ HTTP/1.1\r\n"), "{seen}");
     assert!(seen.contains("Host: es\r\n") && seen.contains("X-Opaque-Id: Me\r\n"), "{seen}");
+}
+
+#[tokio::test]
+async fn while_elasticsearch_may_be_open_to_everybody_nothing_passes() {
+    let upstream = Upstream::answering(OK).await;
+    let held_back = Arc::new(AtomicBool::new(true));
+    let proxy = proxy_with(upstream.address, |config| config.held_back = Arc::clone(&held_back)).await;
+    for path in ["/", "/a/_search", "/_ivf/_whoami", "/_bulk"] {
+        let answer = send(proxy, &format!("GET {path} HTTP/1.1\r\nHost: es\r\n\r\n")).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 503") && answer.contains("not answered yet"),
+            "{path}: {answer}"
+        );
+    }
+    assert_eq!(upstream.connections(), 0);
+    held_back.store(false, Ordering::Relaxed);
+    assert!(send(proxy, "GET / HTTP/1.1\r\nHost: es\r\n\r\n").await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
@@ -42,16 +63,20 @@ async fn hop_by_hop_headers_stay_on_their_hop() {
 
 #[tokio::test]
 async fn bodies_keep_their_framing() {
-    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
-    let upstream = Upstream::answering(chunked).await;
-    let proxy = proxy_to(upstream.address).await;
-    let fixed = "POST /_bulk HTTP/1.1\r\nHost: es\r\nContent-Length: 5\r\n\r\nhello";
-    let answer = send(proxy, fixed).await;
-    assert!(answer.to_lowercase().contains("transfer-encoding: chunked"), "{answer}");
-    assert!(answer.contains("3\r\nabc\r\n0\r\n\r\n"), "{answer}");
-    let seen = upstream.request().await;
-    assert!(seen.contains("Content-Length: 5\r\n") && seen.ends_with("\r\n\r\nhello"), "{seen}");
+    for chunks in ["", "3\r\nabc\r\n", "3\r\nabc\r\n2\r\nde\r\n", "1\r\na\r\n1\r\nb\r\n1\r\nc\r\n"] {
+        let response = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
+        let upstream = Upstream::answering(response.leak()).await;
+        let proxy = proxy_to(upstream.address).await;
+        let fixed = "POST /_bulk HTTP/1.1\r\nHost: es\r\nContent-Length: 5\r\n\r\nhello";
+        let answer = send(proxy, fixed).await;
+        assert!(answer.to_lowercase().contains("transfer-encoding: chunked"), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{chunks}0\r\n\r\n")), "{answer}");
+        let seen = upstream.request().await;
+        assert!(seen.contains("Content-Length: 5\r\n") && seen.ends_with("\r\n\r\nhello"), "{seen}");
+    }
 
+    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let proxy = proxy_to(upstream.address).await;
     let in_chunks = "POST /_bulk HTTP/1.1\r\nHost: es\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n";
     send(proxy, in_chunks).await;
     let seen = upstream.request().await;
@@ -111,6 +136,10 @@ async fn an_upstream_that_is_down_is_503_and_back_is_back() {
         "{answer}"
     );
     assert!(answer.contains("me\r\n"), "the opaque id is echoed: {answer}");
+    for (query, laid_out) in [("pretty", true), ("x=1;pretty=true", true), ("pretty=false", false)] {
+        let answer = send(proxy, &format!("GET /a?{query} HTTP/1.1\r\nHost: es\r\n\r\n")).await;
+        assert_eq!(answer.contains("\r\n\r\n{\n  \"error\" : {\n"), laid_out, "{query}: {answer}");
+    }
     let _back = Upstream::at(address, OK).await;
     let answer = send(proxy, "GET /_cluster/health HTTP/1.1\r\nHost: es\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -161,6 +190,73 @@ async fn a_stale_connection_is_replaced_without_the_client_noticing() {
     for _ in 0..20 {
         let answer = send(proxy, "GET / HTTP/1.1\r\nHost: es\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_on_which_elasticsearch_reads_no_more_is_never_used_again() {
+    // As Elasticsearch does with a head that is longer than it takes: it says so, and that was all.
+    let upstream = Listener::serving(|mut stream| async move {
+        let mut is_deaf = false;
+        loop {
+            let message = read_message(&mut stream).await;
+            let answer = match message.starts_with(b"GET /too_long ") {
+                _ if message.is_empty() => return,
+                _ if is_deaf => continue,
+                true => "HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}",
+                false => OK,
+            };
+            is_deaf = answer != OK;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let proxy = proxy_with(upstream.address, |config| config.workers = 1).await;
+    for _ in 0..3 {
+        let refused = send(proxy, "GET /too_long HTTP/1.1\r\nHost: es\r\n\r\n").await;
+        assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+        let next = send(proxy, "GET / HTTP/1.1\r\nHost: es\r\n\r\n").await;
+        assert!(next.starts_with("HTTP/1.1 200"), "{next}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_ends_its_connection_is_repeated_once_at_most() {
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let together = Arc::new(Barrier::new(5));
+    let log = Arc::clone(&seen);
+    let upstream = Listener::serving(move |mut stream| {
+        let (log, together) = (Arc::clone(&log), Arc::clone(&together));
+        async move {
+            loop {
+                let message = String::from_utf8(read_message(&mut stream).await).unwrap();
+                let Some(target) = message.split(' ').nth(1).map(str::to_owned) else { return };
+                log.lock().unwrap().push(target.clone());
+                match target.as_str() {
+                    "/together" => _ = together.wait().await,
+                    "/unreadable" => return stream.write_all(b"HTTP/1.1 2xx\r\n\r\n").await.unwrap(),
+                    _ => return,
+                }
+                stream.write_all(OK.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    let proxy = proxy_with(upstream.address, |config| config.workers = 1).await;
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: es\r\n\r\n");
+    // Five connections that are kept.
+    let all = [(); 5].map(|()| get("/together"));
+    let sent = all.iter().map(|request| send(proxy, request));
+    futures_util::future::join_all(sent).await;
+    for (target, times) in [
+        ("/_cluster/breaks", 2),
+        ("/_search/scroll?scroll_id=x", 1),
+        ("/_search/scroll/x", 1),
+        ("//_search//scroll?scroll_id=x", 1),
+        ("/unreadable", 1),
+    ] {
+        seen.lock().unwrap().clear();
+        let answer = send(proxy, &get(target)).await;
+        assert!(answer.starts_with("HTTP/1.1 502"), "{target}: {answer}");
+        assert_eq!(*seen.lock().unwrap(), vec![target; times]);
     }
 }
 

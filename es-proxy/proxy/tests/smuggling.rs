@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use smuggling::corpus::{Case, End, cases};
+use smuggling::corpus::{BEFORE, Case, End, behind, cases};
 use smuggling::mutate::mutated;
 use smuggling::play::{Stage, check, check_unknown};
 
@@ -30,17 +30,49 @@ async fn nothing_reaches_elasticsearch_that_was_not_meant() {
     let mut wrong = Vec::new();
     for case in &cases {
         for step in [usize::MAX, 7, 1] {
-            if let Err(fault) = check(&stage, case, step).await {
-                wrong.push(format!(
-                    "{} (in steps of {step}): {fault}\n  {:?}",
-                    case.name,
-                    String::from_utf8_lossy(&case.raw)
-                ));
-            }
+            wrong.extend(fault(&stage, case, step).await);
         }
     }
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
+
+/// What is wrong with a case that comes `step` bytes at a time.
+async fn fault(stage: &Stage, case: &Case, step: usize) -> Option<String> {
+    let fault = check(stage, case, step).await.err()?;
+    let raw = String::from_utf8_lossy(&case.raw).into_owned();
+    Some(format!("{} (in steps of {step}): {fault}\n  {raw:?}", case.name))
+}
+
+/// A request that comes in one piece with another is judged as if it came alone.
+#[tokio::test]
+async fn what_came_before_a_request_changes_nothing() {
+    let stage = Stage::set().await;
+    let mut wrong = Vec::new();
+    for (case, first) in cases().iter().zip(BEFORE.iter().cycle()) {
+        let case = behind(first, case);
+        for step in [usize::MAX, 5] {
+            wrong.extend(fault(&stage, &case, step).await);
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A head is judged alike wherever it is cut: each case at other places, all places by some case.
+#[tokio::test]
+async fn heads_may_be_cut_anywhere() {
+    let stage = Stage::set().await;
+    let mut wrong = Vec::new();
+    let is_read_alike = |case: &&Case| case.name.starts_with("pass") || case.name.starts_with("line");
+    for (number, case) in cases().iter().filter(is_read_alike).enumerate() {
+        for cut in (1 + number % CUTS..case.raw.len().min(250)).step_by(CUTS) {
+            wrong.extend(fault(&stage, case, cut).await);
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Every so many bytes a case is cut.
+const CUTS: usize = 11;
 
 /// What a case looks like can be read off its name, and each stands once.
 #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::one_index::{OneIndex, Source};
+use common::one_index::{self, Source};
 use common::{Upstream, proxy_from, send};
 use es_proxy::{KnnSource, Mode, Modes};
 use prometheus_client::registry::Registry;
@@ -16,7 +16,7 @@ const UPSTREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncon
 /// What reaches Elasticsearch of a request, and the way that it took.
 async fn passed(url: &str, body: &str) -> (String, String) {
     let upstream = Upstream::answering(UPSTREAM).await;
-    let (cluster, modes) = (OneIndex::new(true), Arc::new(Modes::new(Mode::Serve)));
+    let (cluster, modes) = (one_index::cluster(true), Arc::new(Modes::new(Mode::Serve)));
     let engine: Arc<dyn KnnSource> = Arc::new(Source::default());
     let proxy = proxy_from(upstream.address, cluster, engine, modes, &mut Registry::default(), |_| {}).await;
     let request = format!(

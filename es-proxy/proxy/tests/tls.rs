@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::authority::{Authority, Pair, ask, ask_for, connect, owned, server};
-use common::{NoCluster, Upstream, proxy_on, proxy_with, send};
-use es_proxy::{Mode, Modes, ProxyConfig};
+use common::ports::FakeCluster;
+use common::{Upstream, metrics, proxy_on, proxy_with, send};
+use es_proxy::{Mode, Modes, ProxyConfig, TenantConfig, Tenants};
 use es_tls::{
     ClientAuth, Fingerprint, Reload, ServerSettings, ServerTls, TlsMetrics, UpstreamSettings, UpstreamTls,
     Verify, Versions,
@@ -50,6 +51,8 @@ async fn both_versions_are_spoken_and_only_the_configured_ones() {
         assert!(is_ok(&answer), "{version:?}: {answer:?}");
         let stream = connect(&client, proxy).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        let old = ask(&authority.client_with(&[version], None, &[b"http/1.0"]), proxy).await;
+        assert!(is_ok(&old), "{version:?}, only HTTP/1.0 offered: {old:?}");
     }
     let only_h2 = authority.client_with(&[&TLS13], None, &[b"h2"]);
     assert!(ask(&only_h2, proxy).await.is_err(), "nobody is left to speak a protocol that is not there");
@@ -88,6 +91,63 @@ async fn client_certificates_are_wanted_as_configured() {
     }
 }
 
+/// What `_whoami` says to a client with this tenant header.
+async fn whoami(client: &tokio_rustls::TlsConnector, proxy: SocketAddr, header: &str) -> String {
+    let mut stream = connect(client, proxy).await.unwrap();
+    let request = format!(
+        "GET /_ivf/_whoami HTTP/1.1\r\nHost: es\r\n{header}Connection: close\r\nX-Opaque-Id: 1\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+#[tokio::test]
+async fn a_certificate_says_on_whose_account() {
+    let (authority, upstream) = (Authority::new(), Upstream::answering(OK).await);
+    let settings = ServerSettings {
+        client_auth: ClientAuth::Optional,
+        client_ca: owned(&authority.file()),
+        ..server(&authority.issue("sidecar"))
+    };
+    let tls = ServerTls::open(settings, &TlsMetrics::default()).unwrap();
+    let text = r#"{"subject":{"certificates":["CN=feed"]},"name":{"certificates":["batch-*"]},
+        "dns":{"certificates":["DNS:*.acme.example"]},"address":{"certificates":["IP Address:10.9.8.7"]},
+        "gate":{"headers":["gate"]}}"#;
+    let tenants = TenantConfig {
+        tenants: serde_json::from_str(text).unwrap(),
+        header_from: vec!["127.0.0.0/8".parse().unwrap()],
+        unverified: serde_json::from_str(r#"{"other":{"requests_per_second":1}}"#).unwrap(),
+        ..TenantConfig::default()
+    };
+    let proxy = proxy_with(upstream.address, |config| {
+        config.tls = Some(tls);
+        config.tenants = Arc::new(Tenants::new(tenants).unwrap());
+    })
+    .await;
+    let issue = |name: &str, hosts: &[&str]| authority.issue_for(name, hosts, false);
+    let gate = "X-Tenant-Id: gate\r\n";
+    for (shows, header, tenant, rule) in [
+        (Some(issue("feed", &["x"])), "", "subject", "certificate"),
+        // What was verified stands before what is only said.
+        (Some(issue("feed", &["x"])), gate, "subject", "certificate"),
+        (Some(issue("batch-7", &["x"])), "", "name", "certificate"),
+        (Some(issue("stranger-1", &["eu.acme.example"])), "", "dns", "certificate"),
+        (Some(issue("stranger-2", &["10.9.8.7"])), "", "address", "certificate"),
+        (Some(issue("stranger-3", &["acme.example.org"])), "", "default", "default"),
+        (Some(issue("stranger-4", &["x"])), gate, "gate", "header"),
+        (Some(issue("DNS:eu.acme.example", &["x"])), "", "default", "default"),
+        (None, "", "default", "default"),
+        (None, gate, "gate", "header"),
+    ] {
+        let told = whoami(&authority.client_with(&[&TLS13], shows.as_ref(), &[]), proxy, header).await;
+        let expected = format!(r#""tenant":"{tenant}","rule":"{rule}""#);
+        assert!(told.contains(&expected), "{shows:?} {header}: {told}");
+        assert_eq!(told.contains("limits_of_address"), rule == "default", "{told}");
+    }
+}
+
 #[tokio::test]
 async fn a_plain_request_is_told_that_this_is_https() {
     let (authority, upstream) = (Authority::new(), Upstream::answering(OK).await);
@@ -111,7 +171,7 @@ async fn slow_handshakes_end_and_are_in_nobodys_way() {
     let mut registry = Registry::default();
     let proxy = proxy_on(
         upstream.address,
-        Arc::new(NoCluster),
+        FakeCluster::empty(),
         Arc::new(Modes::new(Mode::Serve)),
         &mut registry,
         |config: &mut ProxyConfig| {
@@ -137,8 +197,7 @@ async fn slow_handshakes_end_and_are_in_nobodys_way() {
             tokio::time::timeout(Duration::from_secs(10), stream.read(&mut [0])).await.expect("it is closed");
     }
     assert!(began.elapsed() >= limit);
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let text = metrics(&registry);
     assert!(text.contains("outrigger_tls_handshakes_total{outcome=\"timeout\"} 100"), "{text}");
     assert!(text.contains("outrigger_tls_handshakes_total{outcome=\"ok\"} 1\n"), "{text}");
     assert!(text.contains("outrigger_tls_handshakes_in_progress 0"), "{text}");
@@ -274,19 +333,20 @@ async fn elasticsearch_is_trusted_by_authority_or_fingerprint_and_else_refused()
     refused(&through(address, by_ca(&ours)).await, "no TLS connection to Elasticsearch");
 }
 
+/// Elasticsearch is verified by the authority, and shown what it issued.
+fn showing(authority: &Authority, pair: Option<Pair>) -> UpstreamSettings {
+    let identity = pair.map(|pair| (pair.certificate, pair.key));
+    UpstreamSettings { ca: owned(&authority.file()), identity, ..Default::default() }
+}
+
 #[tokio::test]
 async fn elasticsearch_may_ask_for_our_certificate() {
     let (ours, theirs, upstream) = (Authority::new(), Authority::new(), Upstream::answering(ANN).await);
     let node = Authority::node(&ours.issue("es"), upstream.address, Some(&ours)).await;
-    let showing = |pair: Option<Pair>| UpstreamSettings {
-        ca: owned(&ours.file()),
-        identity: pair.map(|pair| (pair.certificate, pair.key)),
-        ..Default::default()
-    };
-    let answer = through(node, showing(Some(ours.issue("sidecar")))).await;
+    let answer = through(node, showing(&ours, Some(ours.issue("sidecar")))).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("ann"), "{answer}");
     for shown in [None, Some(theirs.issue("stranger"))] {
-        let answer = through(node, showing(shown)).await;
+        let answer = through(node, showing(&ours, shown)).await;
         assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
     }
 }
@@ -296,16 +356,39 @@ async fn no_client_is_served_under_our_own_certificate() {
     // A PKI realm that comes before the others accepts the certificate, whatever the request carries.
     let (ours, upstream) = (Authority::new(), Upstream::answering(PKI).await);
     let node = Authority::node(&ours.issue("es"), upstream.address, Some(&ours)).await;
-    let pair = ours.issue("sidecar");
-    let settings = UpstreamSettings {
-        ca: owned(&ours.file()),
-        identity: Some((pair.certificate, pair.key)),
-        ..Default::default()
-    };
-    let answer = through(node, settings).await;
+    let answer = through(node, showing(&ours, Some(ours.issue("sidecar")))).await;
     assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("security_exception"), "{answer}");
+    assert!(answer.contains("www-authenticate: Basic realm=\"security\", charset=\"UTF-8\"\r\n"), "{answer}");
     let asked = upstream.request().await;
     assert!(asked.starts_with("GET /_security/_authenticate "), "{asked}");
+    let next = tokio::time::timeout(Duration::from_millis(300), upstream.request()).await;
+    assert!(next.is_err(), "the client's request never left: {next:?}");
+}
+
+/// Also where we must ask who it is because Elasticsearch might take our certificate for it.
+#[tokio::test]
+async fn a_second_set_of_credentials_makes_no_bound_tenant_an_unbound_one() {
+    let (ours, upstream) = (Authority::new(), Upstream::answering(ANN).await);
+    let node = Authority::node(&ours.issue("es"), upstream.address, Some(&ours)).await;
+    let settings = showing(&ours, Some(ours.issue("sidecar")));
+    let tls = UpstreamTls::open(settings, &TlsMetrics::default()).unwrap();
+    let tenants = r#"{"b":{"users":["ann"],"bound_to":["b-*"]}}"#;
+    let tenants = TenantConfig { tenants: serde_json::from_str(tenants).unwrap(), ..TenantConfig::default() };
+    let proxy = proxy_with(node, |config| {
+        config.upstream[0].tls = true;
+        config.upstream_tls = Some(tls);
+        config.tenants = Arc::new(Tenants::new(tenants).unwrap());
+    })
+    .await;
+    let head = "DELETE /secret HTTP/1.1\r\nHost: es\r\nAuthorization: Basic YTpi\r\n";
+    for (more, reason) in [
+        ("", "tenant [b] is bound to [b-*]"),
+        ("es-secondary-authorization: Basic YTpi\r\n", "it is not clear who sends the request"),
+    ] {
+        let refused = send(proxy, &format!("{head}{more}\r\n")).await;
+        assert!(refused.starts_with("HTTP/1.1 403") && refused.contains(reason), "{more}: {refused}");
+        assert!(upstream.request().await.starts_with("GET /_security/_authenticate "));
+    }
     let next = tokio::time::timeout(Duration::from_millis(300), upstream.request()).await;
     assert!(next.is_err(), "the client's request never left: {next:?}");
 }

@@ -9,92 +9,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Recorded, read_message};
-use es_proxy::{BoxFuture, BuildCommand, Cluster, Mode, Modes, NodeFacts, ProxyConfig, Scope};
-use es_wire::{Acknowledged, Capabilities, Catalog, IndexInfo, Wrote};
+use common::ports::{FakeCluster, Told};
+use common::{Recorded, in_chunks, metric, read_message};
+use es_proxy::{Cluster, Mode, Modes, ProxyConfig, Scope};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// A cluster with the index `i` and its field `v`, which notes what it is told, in order.
-struct OneIndex {
-    catalog: Arc<Catalog>,
-    told: Mutex<Vec<Told>>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Told {
-    /// Id, sequence number, vector.
-    Acknowledged(Vec<(String, u64, Option<Vec<f32>>)>),
-    Awaited(Scope),
-}
-
-impl OneIndex {
-    fn new() -> Arc<Self> {
-        let state = r#"{"version":1,"metadata":{"indices":{"i":{"settings_version":1,"routing_num_shards":1024,"state":"open",
-            "settings":{"index":{"number_of_shards":"1","uuid":"u","version":{"created":"9039001"}}},
-            "mappings":{"_doc":{"properties":{"v":{"type":"dense_vector","dims":2,"index":true,"similarity":"l2_norm","meta":{"outrigger.ivf":"default"}}}}}}}}}"#;
-        let catalog = Catalog::parse(state, "{}", &capabilities()).unwrap();
-        Arc::new(Self { catalog: Arc::new(catalog), told: Mutex::default() })
-    }
-
-    fn told(&self) -> Vec<Told> {
-        self.told.lock().clone()
-    }
-}
-
-fn capabilities() -> Capabilities {
-    Capabilities::of("9.2.0".parse().unwrap()).unwrap()
-}
-
-impl Cluster for OneIndex {
-    fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog)
-    }
-    fn node(&self) -> Option<Arc<NodeFacts>> {
-        let capabilities = capabilities();
-        Some(Arc::new(NodeFacts {
-            version: capabilities.version,
-            capabilities: Some(capabilities),
-            security_absent: true,
-        }))
-    }
-    fn published(&self, scope: Scope) -> BoxFuture<'_, bool> {
-        self.told.lock().push(Told::Awaited(scope));
-        Box::pin(async { true })
-    }
-    fn invalidate(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {})
-    }
-    fn acknowledged(&self, writes: Vec<Acknowledged>) {
-        let vector = |wrote: Wrote| match wrote {
-            Wrote::Document(mut fields) => fields.pop().unwrap().1,
-            Wrote::Deletion => None,
-        };
-        let told =
-            writes.into_iter().map(|write| (write.doc.id.into(), write.order.seq_no, vector(write.wrote)));
-        self.told.lock().push(Told::Acknowledged(told.collect()));
-    }
-    fn may_show_ignored(&self, _: &IndexInfo) -> bool {
-        true
-    }
-    fn build(&self, _: &str, _: BuildCommand) -> bool {
-        false
-    }
-    fn field_state(&self, _: &IndexInfo, _: &str) -> &'static str {
-        "unknown"
-    }
-    fn report(&self, _: &str) -> Option<String> {
-        None
-    }
+/// A cluster with the index `i` and its field `v`.
+fn cluster() -> Arc<FakeCluster> {
+    let state = r#"{"version":1,"metadata":{"indices":{"i":{"settings_version":1,"routing_num_shards":1024,"state":"open",
+        "settings":{"index":{"number_of_shards":"1","uuid":"u","version":{"created":"9039001"}}},
+        "mappings":{"_doc":{"properties":{"v":{"type":"dense_vector","dims":2,"index":true,"similarity":"l2_norm","meta":{"outrigger.ivf":"default"}}}}}}}}}"#;
+    FakeCluster::of(state, "{}", true)
 }
 
 /// The request path between a scripted Elasticsearch and that cluster.
 struct Setup {
-    cluster: Arc<OneIndex>,
+    cluster: Arc<FakeCluster>,
     modes: Arc<Modes>,
     upstream: Recorded,
     proxy: SocketAddr,
@@ -107,7 +41,7 @@ impl Setup {
     }
 
     async fn with(response: Vec<u8>, change: impl FnOnce(&mut ProxyConfig)) -> Self {
-        let (cluster, modes) = (OneIndex::new(), Arc::new(Modes::new(Mode::Serve)));
+        let (cluster, modes) = (cluster(), Arc::new(Modes::new(Mode::Serve)));
         let upstream = Recorded::answering(response).await;
         let mut registry = Registry::default();
         let known: Arc<dyn Cluster> = cluster.clone();
@@ -128,10 +62,7 @@ impl Setup {
     }
 
     fn metric(&self, name: &str) -> u64 {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(0, |value| value.parse().unwrap())
+        metric(&self.registry, name)
     }
 }
 
@@ -162,15 +93,8 @@ fn ok(headers: &str, body: &[u8]) -> Vec<u8> {
 
 /// The same in chunks of some bytes.
 fn chunked(body: &[u8], size: usize) -> Vec<u8> {
-    let mut response =
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-    for part in body.chunks(size) {
-        response.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
-        response.extend_from_slice(part);
-        response.extend_from_slice(b"\r\n");
-    }
-    response.extend_from_slice(b"0\r\n\r\n");
-    response
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    [head.as_slice(), &in_chunks(body, size)].concat()
 }
 
 const NDJSON: &str = "Content-Type: application/x-ndjson\r\n";

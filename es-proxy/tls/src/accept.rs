@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::facts;
+use crate::facts::CertificateNames;
 use crate::server::ServerTls;
 
 /// A client's connection after its handshake.
@@ -19,12 +19,12 @@ const HANDSHAKE_RECORD: u8 = 0x16;
 /// What came of it.
 #[derive(Debug)]
 pub enum Handshake {
-    /// The client is in. `subject`: whose certificate it showed, which was verified.
+    /// The client is in.
     Done {
         /// The connection.
         stream: Box<ServerStream>,
-        /// The certificate's subject, as in RFC 4514.
-        subject: Option<String>,
+        /// Whom the certificate names that it showed, which was verified.
+        names: Option<CertificateNames>,
     },
     /// It speaks HTTP without TLS; nothing was read yet.
     PlainHttp(TcpStream),
@@ -71,8 +71,8 @@ async fn begin(tls: &ServerTls, stream: TcpStream) -> Handshake {
     match TlsAcceptor::from(tls.config()).accept(stream).await {
         Ok(stream) => {
             let shown = stream.get_ref().1.peer_certificates();
-            let subject = shown.and_then(|chain| chain.first()).and_then(facts::subject);
-            Handshake::Done { stream: Box::new(stream), subject }
+            let names = shown.and_then(|chain| chain.first()).and_then(CertificateNames::of);
+            Handshake::Done { stream: Box::new(stream), names }
         }
         Err(error) => Handshake::Failed(error),
     }
@@ -148,8 +148,8 @@ mod tests {
         let (theirs, ours) =
             tokio::join!(connector.connect(name, client), accept(&tls, server, Duration::from_secs(10)));
         theirs.unwrap();
-        let Handshake::Done { subject, .. } = ours else { panic!("{ours:?}") };
-        assert_eq!(subject.unwrap(), "CN=feed,O=Example");
+        let Handshake::Done { names, .. } = ours else { panic!("{ours:?}") };
+        assert_eq!(names.unwrap().shown(), "CN=feed,O=Example");
     }
 
     #[tokio::test]

@@ -30,6 +30,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::CryptoProvider;
 
 pub use accept::{Handshake, ServerStream, accept};
+pub use facts::CertificateNames;
 pub use reload::{Reload, TlsMetrics, watch};
 pub use server::{ServerSettings, ServerTls};
 pub use upstream::{UpstreamSettings, UpstreamTls};

@@ -95,7 +95,8 @@ fn load(settings: &ServerSettings) -> Result<Loaded<Arc<ServerConfig>>, TlsError
             error => format!("{certificate} and {key} cannot be used: {error}"),
         })
     })?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Who offers protocols and none of these is refused; `curl --http1.0` offers its own alone.
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     if settings.client_auth == ClientAuth::None {
         config.ticketer = rustls::crypto::ring::Ticketer::new()
             .map_err(|error| TlsError::Settings(format!("no key for session tickets: {error}")))?;

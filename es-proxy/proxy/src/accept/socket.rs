@@ -1,7 +1,8 @@
 //! A client's socket as hyper gets it: bytes pass, except where hyper and Elasticsearch differ.
 //!
+//! - **Boundaries.** [`Inbound`] tells heads from bodies, and hyper gets them apart.
 //! - **Request lines.** Elasticsearch takes characters in a target that `http::Uri` refuses or reads otherwise.
-//!   [`target`] writes them as escapes, which Elasticsearch decodes to the same.
+//!   [`target`](crate::accept::target) writes them as escapes, which Elasticsearch decodes to the same.
 //! - **Refusals.** A head that hyper cannot read it answers by itself, without a body. Such an answer is told
 //!   from ours by what [`Watch`] knows, and replaced by one of Elasticsearch's shape ([`Refusal`]).
 //! - **Waiting.** [`Watch`] hears of all progress.
@@ -14,66 +15,31 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::accept::inbound::{Inbound, Taken};
 use crate::accept::refusal::Refusal;
-use crate::accept::target::{self, Line};
 use crate::accept::watch::Watch;
 
 /// See the head of this file.
 pub(super) struct ClientSocket<S> {
     stream: S,
     watch: Rc<Watch>,
-    refusal: Refusal,
-    /// A request line comes next, or the rest of one.
-    line_wanted: bool,
-    /// What hyper gets before anything else, once `line_wanted` is over.
-    held: BytesMut,
+    inbound: Inbound,
+    /// Received in one piece with what hyper has got already.
+    ahead: BytesMut,
     /// What the client gets instead of hyper's own answer.
     refusing: Option<Bytes>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ClientSocket<S> {
     pub(super) fn new(stream: S, watch: Rc<Watch>, refusal: Refusal) -> Self {
-        Self { stream, watch, refusal, line_wanted: false, held: BytesMut::new(), refusing: None }
-    }
-
-    /// Looks at what was just read of a request line. Whether it may go to hyper as it stands in `buf`; it is
-    /// held otherwise.
-    fn may_go(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> bool {
-        let new = &buf.filled()[before..];
-        if self.held.is_empty() {
-            match target::read(new) {
-                Line::Empty => return true,
-                Line::Whole(None) => {
-                    self.line_wanted = false;
-                    return true;
-                }
-                Line::Whole(Some(changed)) => {
-                    self.line_wanted = false;
-                    self.held = changed;
-                }
-                Line::Partial => self.held.extend_from_slice(new),
-            }
-        } else {
-            self.held.extend_from_slice(new);
-            if new.contains(&b'\n') {
-                self.line_wanted = false;
-                if let Line::Whole(Some(changed)) = target::read(&self.held) {
-                    self.held = changed;
-                }
-            }
-        }
-        if self.line_wanted && self.held.len() > self.refusal.limits.max_line_bytes {
-            self.refusal.line_is_too_long();
-            self.line_wanted = false;
-        }
-        buf.set_filled(before);
-        false
+        let inbound = Inbound::new(Rc::clone(&watch), refusal);
+        Self { stream, watch, inbound, ahead: BytesMut::new(), refusing: None }
     }
 
     /// Whether this is an answer of hyper's own, which the client does not get.
     fn is_replaced(&mut self, answer: &[u8]) -> bool {
         if self.refusing.is_none() && self.watch.is_unasked() {
-            self.refusing = Some(self.refusal.instead_of(answer));
+            self.refusing = Some(self.inbound.refusal.instead_of(answer));
         }
         self.refusing.is_some()
     }
@@ -103,46 +69,55 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientSocket<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
-            if !this.line_wanted && !this.held.is_empty() {
-                let count = this.held.len().min(buf.remaining());
-                buf.put_slice(&this.held.split_to(count));
+            if !this.inbound.instead.is_empty() {
+                let count = this.inbound.instead.len().min(buf.remaining());
+                hand_over(&mut this.inbound.instead, count, buf);
                 return Poll::Ready(Ok(()));
             }
-            let before = buf.filled().len();
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-            if buf.filled().len() == before {
-                // The end: hyper says what it makes of half a line.
-                this.line_wanted = false;
-                if this.held.is_empty() {
+            if this.ahead.is_empty() {
+                let before = buf.filled().len();
+                ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+                let received = &buf.filled()[before..];
+                if received.is_empty() {
+                    this.inbound.ended();
+                    if this.inbound.instead.is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    continue;
+                }
+                this.watch.received();
+                let (passed, taken) = match this.inbound.take(received) {
+                    Taken::Pass(count) => (count, count),
+                    Taken::Keep(count) => (0, count),
+                    Taken::End => (0, received.len()),
+                };
+                this.ahead.extend_from_slice(&received[taken..]);
+                buf.set_filled(before + passed);
+                if passed > 0 {
                     return Poll::Ready(Ok(()));
                 }
-                continue;
-            }
-            if this.watch.received() {
-                this.line_wanted = true;
-                this.refusal.begin();
-            }
-            if this.watch.in_head() {
-                if let Some(torn) = this.refusal.saw(&buf.filled()[before..]) {
-                    // No parser takes NUL: hyper refuses the head here and now.
-                    this.held.extend_from_slice(&buf.filled()[before..before + torn]);
-                    this.held.extend_from_slice(b"\0\r\n\r\n");
-                    this.line_wanted = false;
-                    buf.set_filled(before);
-                    continue;
-                }
-                if this.line_wanted && !this.may_go(buf, before) {
-                    continue;
-                }
-                if !this.held.is_empty() {
-                    // The beginning of its line goes first.
-                    this.held.extend_from_slice(&buf.filled()[before..]);
-                    buf.set_filled(before);
-                    continue;
+            } else {
+                let count = this.ahead.len().min(buf.remaining());
+                match this.inbound.take(&this.ahead[..count]) {
+                    Taken::Pass(count) => {
+                        hand_over(&mut this.ahead, count, buf);
+                        return Poll::Ready(Ok(()));
+                    }
+                    Taken::Keep(count) => this.ahead.advance(count),
+                    Taken::End => return Poll::Ready(Ok(())),
                 }
             }
-            return Poll::Ready(Ok(()));
         }
+    }
+}
+
+/// Gives `count` bytes away. What is empty then takes no memory: most connections are idle.
+fn hand_over(from: &mut BytesMut, count: usize, buf: &mut ReadBuf<'_>) {
+    buf.put_slice(&from[..count]);
+    if count == from.len() {
+        *from = BytesMut::new();
+    } else {
+        from.advance(count);
     }
 }
 

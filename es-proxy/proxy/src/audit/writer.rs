@@ -2,7 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -49,9 +50,10 @@ impl Writer {
         registry.register("outrigger_audit_lines", "Lines of the audit log written", shared.written.clone());
         let text = "Lines of the audit log lost: the queue was full, or the file could not be written";
         registry.register("outrigger_audit_lost", text, shared.lost.clone());
-        let sink = open(&target)?;
+        let (sink, file) = open(&target)?;
         let (queue, receiver) = sync_channel(QUEUE);
-        let run = Run { target, sink: Some(sink), batch: 0, shared: Arc::clone(&shared) };
+        let shared_with = Arc::clone(&shared);
+        let run = Run { target, sink: Some(sink), file, batch: 0, complained: false, shared: shared_with };
         let thread =
             std::thread::Builder::new().name("audit".into()).spawn(move || run.until_stopped(&receiver))?;
         Ok(Self { queue, shared, thread: Mutex::new(Some(thread)) })
@@ -91,19 +93,26 @@ impl Shared {
 
 type Sink = BufWriter<Box<dyn Write + Send>>;
 
+/// Device and number: the name may be another file's by now.
+type FileId = (u64, u64);
+
 struct Run {
     target: AuditTarget,
     /// `None` after an error, until it can be opened again.
     sink: Option<Sink>,
+    /// Which file the sink is.
+    file: Option<FileId>,
     /// Lines in the sink that the system does not have yet.
     batch: u64,
+    /// It was said that the log cannot be written; a disk that is full shall not be told of with every line.
+    complained: bool,
     shared: Arc<Shared>,
 }
 
 impl Run {
     fn until_stopped(mut self, queue: &Receiver<Message>) {
         while let Ok(first) = queue.recv() {
-            if self.shared.reopen.swap(false, Ordering::AcqRel) {
+            if self.shared.reopen.swap(false, Ordering::AcqRel) || self.was_taken_away() {
                 self.sink = None;
             }
             if self.sink.is_none() {
@@ -154,7 +163,10 @@ impl Run {
             result = sink.write_all(line.finish().as_bytes());
         }
         match result.and_then(|()| sink.flush()) {
-            Ok(()) => _ = self.shared.written.inc_by(std::mem::take(&mut self.batch)),
+            Ok(()) => {
+                self.complained &= self.batch == 0;
+                self.shared.written.inc_by(std::mem::take(&mut self.batch));
+            }
             Err(error) => {
                 self.shared.unreported.fetch_add(lost, Ordering::Relaxed);
                 self.failed(&error);
@@ -163,7 +175,7 @@ impl Run {
     }
 
     fn failed(&mut self, error: &io::Error) {
-        tracing::error!(log = %self.target, %error, "the audit log cannot be written");
+        self.complain(error, "the audit log cannot be written: lines are lost");
         self.shared.lost(std::mem::take(&mut self.batch));
         if let Some(sink) = self.sink.take() {
             // Dropping it would try to write again.
@@ -171,30 +183,54 @@ impl Run {
         }
     }
 
+    /// Whether the file was moved or removed by somebody who did not say so: what is written would be seen by
+    /// nobody.
+    fn was_taken_away(&self) -> bool {
+        let (AuditTarget::File(path), Some(file)) = (&self.target, self.file) else { return false };
+        match std::fs::metadata(path) {
+            Ok(now) => (now.dev(), now.ino()) != file,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
     fn open_again(&mut self) {
         match open(&self.target) {
-            Ok(sink) => self.sink = Some(sink),
-            Err(error) => tracing::error!(log = %self.target, %error, "the audit log cannot be opened"),
+            Ok((sink, file)) => (self.sink, self.file) = (Some(sink), file),
+            Err(error) => self.complain(&error, "the audit log cannot be opened: lines are lost"),
+        }
+    }
+
+    fn complain(&mut self, error: &io::Error, what: &str) {
+        if !std::mem::replace(&mut self.complained, true) {
+            tracing::error!(log = %self.target, %error, "{what}");
         }
     }
 }
 
-fn open(target: &AuditTarget) -> io::Result<Sink> {
-    let sink: Box<dyn Write + Send> = match target {
-        AuditTarget::Stdout => Box::new(io::stdout()),
-        AuditTarget::File(path) => {
-            let file: File = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
-            Box::new(file)
-        }
-    };
-    Ok(BufWriter::new(sink))
+fn open(target: &AuditTarget) -> io::Result<(Sink, Option<FileId>)> {
+    let AuditTarget::File(path) = target else { return Ok((BufWriter::new(Box::new(io::stdout())), None)) };
+    let mut file: File = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+    let found = file.metadata()?;
+    if found.is_file() && ends_amid_a_line(path, found.len()) {
+        // A disk that was full, or a machine that stopped, has cut it: the next one is whole.
+        file.write_all(b"\n")?;
+    }
+    Ok((BufWriter::new(Box::new(file)), Some((found.dev(), found.ino()))))
+}
+
+/// False where we may write the file, but not read it.
+fn ends_amid_a_line(path: &Path, length: u64) -> bool {
+    let mut last = [0];
+    let Some(before) = length.checked_sub(1) else { return false };
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut last, before));
+    read.is_ok() && last != *b"\n"
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn start(path: &std::path::Path) -> Writer {
+    fn start(path: &Path) -> Writer {
         Writer::start(AuditTarget::File(path.into()), &mut Registry::default()).unwrap()
     }
 
@@ -212,6 +248,33 @@ mod tests {
         assert_eq!(both, "1\n2\n");
         assert!(std::fs::read_to_string(&path).unwrap().ends_with("2\n"));
         assert_eq!((writer.shared.written.get(), writer.shared.lost.get()), (2, 0));
+    }
+
+    #[test]
+    fn a_file_that_was_taken_away_without_a_word_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let writer = start(&path);
+        writer.write("1\n".into());
+        while writer.shared.written.get() == 0 {
+            std::thread::yield_now();
+        }
+        std::fs::remove_file(&path).unwrap();
+        writer.write("2\n".into());
+        writer.close();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "2\n");
+        assert_eq!((writer.shared.written.get(), writer.shared.lost.get()), (2, 0));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_does_not_spoil_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        std::fs::write(&path, "{\"cut").unwrap();
+        let writer = start(&path);
+        writer.write("{}\n".into());
+        writer.close();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"cut\n{}\n");
     }
 
     #[test]
@@ -248,8 +311,45 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_is_full_is_told_of_once() {
+        #[derive(Clone, Default)]
+        struct Count(Arc<AtomicU64>);
+        impl tracing::Subscriber for Count {
+            fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+                *metadata.level() == tracing::Level::ERROR
+            }
+            fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+                tracing::span::Id::from_u64(1)
+            }
+            fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+            fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+            fn event(&self, _: &tracing::Event<'_>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+            fn enter(&self, _: &tracing::span::Id) {}
+            fn exit(&self, _: &tracing::span::Id) {}
+        }
+        let target = AuditTarget::File("/dev/full".into());
+        let mut run =
+            Run { target, sink: None, file: None, batch: 0, complained: false, shared: Arc::default() };
+        let count = Count::default();
+        tracing::subscriber::with_default(count.clone(), || {
+            for _ in 0..10 {
+                run.open_again();
+                run.write("x\n");
+                run.finish_batch();
+            }
+        });
+        assert_eq!((run.shared.lost.get(), count.0.load(Ordering::Relaxed)), (10, 1));
+        run.sink = Some(BufWriter::new(Box::new(Vec::new())));
+        run.write("x\n");
+        run.finish_batch();
+        assert!(!run.complained);
+    }
+
+    #[test]
     fn a_disk_that_is_full_loses_lines_and_says_so() {
-        let writer = start(std::path::Path::new("/dev/full"));
+        let writer = start(Path::new("/dev/full"));
         writer.write("x\n".into());
         writer.close();
         assert_eq!(writer.shared.lost.get(), 1);

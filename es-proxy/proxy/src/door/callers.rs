@@ -2,7 +2,7 @@
 //! once; the number of callers is bounded, and those who come seldom go first.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -20,6 +20,9 @@ use crate::door::identity::{Identity, Sight};
 /// How long it is not asked again when Elasticsearch gave no answer.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// How soon a question is asked again although its answer still holds.
+const PAUSE_BETWEEN_RENEWALS: Duration = Duration::from_millis(20);
+
 /// See the head of this file.
 pub(crate) struct Callers {
     printer: Printer,
@@ -31,7 +34,7 @@ pub(crate) struct Callers {
 }
 
 /// So many questions are under way at once, at most.
-const TURNS: usize = 1024;
+const TURNS: usize = 4096;
 
 /// What is known of one caller.
 #[derive(Default)]
@@ -40,9 +43,36 @@ pub(crate) struct Known {
     pub(crate) sight: Slot<Sight>,
 }
 
-/// One answer and until when it holds.
+/// One answer.
 pub(crate) struct Slot<T> {
-    held: ArcSwapOption<(Instant, T)>,
+    held: ArcSwapOption<Held<T>>,
+}
+
+struct Held<T> {
+    /// When the question was asked: the answer is at least as new.
+    asked: Moment,
+    until: Moment,
+    answer: T,
+}
+
+/// Nanoseconds since the first question: half of what an [`Instant`] takes, of which there are two for each of a
+/// hundred thousand callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(u64);
+
+impl Moment {
+    fn now() -> Self {
+        static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Self(u64::try_from(FIRST.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    fn before(self, time: Duration) -> Option<Self> {
+        self.0.checked_sub(u64::try_from(time.as_nanos()).ok()?).map(Self)
+    }
 }
 
 impl<T> Default for Slot<T> {
@@ -54,8 +84,18 @@ impl<T> Default for Slot<T> {
 impl<T: Clone> Slot<T> {
     fn fresh(&self) -> Option<T> {
         let held = self.held.load();
-        let (until, answer) = &**held.as_ref()?;
-        (Instant::now() < *until).then(|| answer.clone())
+        let held = held.as_ref()?;
+        (Moment::now() < held.until).then(|| held.answer.clone())
+    }
+
+    /// The next one who wants to know asks.
+    pub(crate) fn forget(&self) {
+        self.held.store(None);
+    }
+
+    fn asked_since(&self, since: Moment) -> Option<T> {
+        let held = self.held.load();
+        held.as_ref().filter(|held| held.asked >= since).map(|held| held.answer.clone())
     }
 }
 
@@ -117,14 +157,42 @@ impl Callers {
             return answer;
         }
         let _turn = self.turns[turn_of(slot)].lock().await;
-        if let Some(answer) = slot.fresh() {
-            return answer;
+        match slot.fresh() {
+            Some(answer) => answer,
+            None => self.asked(question, slot, ask).await,
         }
-        // What Elasticsearch says is at least as new as the question.
-        let asked = Instant::now();
+    }
+
+    /// The answer to a question that is asked from now on, whatever the slot holds; `None` where one was asked
+    /// less than [`PAUSE_BETWEEN_RENEWALS`] ago.
+    pub(crate) async fn renew<T: Clone>(
+        &self,
+        question: Question,
+        slot: &Slot<T>,
+        ask: impl AsyncFnOnce() -> Answer<T>,
+    ) -> Option<T> {
+        let now = Moment::now();
+        let lately = now.before(PAUSE_BETWEEN_RENEWALS)?;
+        if slot.asked_since(lately).is_some() {
+            return None;
+        }
+        let _turn = self.turns[turn_of(slot)].lock().await;
+        if slot.asked_since(lately).is_some() {
+            return slot.asked_since(now);
+        }
+        Some(self.asked(question, slot, ask).await)
+    }
+
+    async fn asked<T: Clone>(
+        &self,
+        question: Question,
+        slot: &Slot<T>,
+        ask: impl AsyncFnOnce() -> Answer<T>,
+    ) -> T {
+        let asked = Moment::now();
         let Answer { answer, outcome, is_failure } = ask().await;
-        let until = if is_failure { Instant::now() + PAUSE_AFTER_FAILURE } else { asked + self.ttl };
-        slot.held.store(Some(Arc::new((until, answer.clone()))));
+        let until = if is_failure { Moment::now().after(PAUSE_AFTER_FAILURE) } else { asked.after(self.ttl) };
+        slot.held.store(Some(Arc::new(Held { asked, until, answer: answer.clone() })));
         self.metrics.asked(question, outcome);
         answer
     }
@@ -222,6 +290,26 @@ mod tests {
         settled(&callers, &known, &count, || Answer::failed(Identity::Unclear)).await;
         settled(&callers, &known, &count, refused).await;
         assert_eq!(count.get(), 3);
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_be_asked_for_again_before_its_end_but_not_all_the_time() {
+        let (callers, count) = (callers(10, Duration::from_secs(60)), Cell::new(0));
+        let known = callers.known(&of("a"));
+        settled(&callers, &known, &count, refused).await;
+        let renew = async || {
+            let ask = async || {
+                tokio::task::yield_now().await;
+                count.set(count.get() + 1);
+                refused()
+            };
+            callers.renew(Question::Identity, &known.identity, ask).await.is_some()
+        };
+        assert!(!renew().await, "it was asked a moment ago");
+        tokio::time::sleep(PAUSE_BETWEEN_RENEWALS * 2).await;
+        let all = tokio::join!(renew(), renew(), renew());
+        assert_eq!((all, count.get()), ((true, false, false), 2), "asked before the others wanted to know");
+        assert!(!renew().await);
     }
 
     #[tokio::test]

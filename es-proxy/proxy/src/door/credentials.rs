@@ -22,7 +22,8 @@ pub(crate) enum Credentials {
     None,
     /// A user name and a password.
     Password,
-    /// An API key, a token, or a user who acts as another.
+    /// An API key, a token (with the secret of the client that shows it, where a JWT realm asks for one), or a user
+    /// who acts as another.
     Other,
     /// Those of more than one caller.
     Unclear,
@@ -33,14 +34,22 @@ impl Credentials {
         let mut given = headers.get_all(AUTHORIZATION).iter();
         match (given.next(), given.next()) {
             (_, Some(_)) => Self::Unclear,
-            _ if headers.contains_key(SECONDARY) || headers.contains_key(CLIENT) => Self::Unclear,
-            _ if headers.get_all(RUN_AS).iter().nth(1).is_some() => Self::Unclear,
+            _ if headers.contains_key(SECONDARY) => Self::Unclear,
+            _ if [RUN_AS, CLIENT].iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) => {
+                Self::Unclear
+            }
             (None, None) if headers.contains_key(RUN_AS) => Self::Unclear,
-            (None, None) => Self::None,
+            (None, None) => {
+                if headers.contains_key(CLIENT) {
+                    Self::Other
+                } else {
+                    Self::None
+                }
+            }
             (Some(value), None) => {
                 let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
-                let is_password = scheme.eq_ignore_ascii_case(b"basic") && !headers.contains_key(RUN_AS);
-                if is_password { Self::Password } else { Self::Other }
+                let is_alone = !headers.contains_key(RUN_AS) && !headers.contains_key(CLIENT);
+                if scheme.eq_ignore_ascii_case(b"basic") && is_alone { Self::Password } else { Self::Other }
             }
         }
     }
@@ -106,7 +115,16 @@ mod tests {
             (vec![basic, basic], Credentials::Unclear),
             (vec![basic, other, other], Credentials::Unclear),
             (vec![basic, ("es-secondary-authorization", "x")], Credentials::Unclear),
-            (vec![basic, ("es-client-authentication", "x")], Credentials::Unclear),
+            (vec![basic, ("es-client-authentication", "x")], Credentials::Other),
+            (
+                vec![("authorization", "Bearer x"), ("es-client-authentication", "SharedSecret x")],
+                Credentials::Other,
+            ),
+            (vec![("es-client-authentication", "x")], Credentials::Other),
+            (
+                vec![basic, ("es-client-authentication", "x"), ("es-client-authentication", "y")],
+                Credentials::Unclear,
+            ),
         ] {
             assert_eq!(Credentials::of(&headers(&given)), expected, "{given:?}");
         }

@@ -1,13 +1,21 @@
 //! Heads that Elasticsearch would not take either, told before anything else is done for them.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::config::{HeadLimits, ProxyConfig};
 use crate::proxy::Reply;
 use crate::respond;
 use crate::telemetry::Served;
+
+/// Headers of which Elasticsearch takes one value.
+const SINGLE: [HeaderName; 4] = [
+    HeaderName::from_static("x-opaque-id"),
+    HeaderName::from_static("x-elastic-product-origin"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+];
 
 /// What is wrong with the head of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +90,21 @@ pub(crate) fn refuse(parts: &Parts, config: &ProxyConfig) -> Option<Reply> {
         return Some(refusal(parts, Fault::Target, config));
     }
     None
+}
+
+/// Whether Elasticsearch refuses a request by headers that mean nothing to us: an expectation that it does not know,
+/// or several values where it wants one. Who answers by himself must not be laxer.
+pub(crate) fn is_for_elasticsearch_to_refuse(headers: &HeaderMap) -> bool {
+    if headers.contains_key(EXPECT) {
+        return true;
+    }
+    // Mostly no header is there twice.
+    let is_repeated = |name| {
+        let mut values = headers.get_all(name).iter();
+        let first = values.next();
+        values.any(|value| Some(value) != first)
+    };
+    headers.len() != headers.keys_len() && SINGLE.iter().any(is_repeated)
 }
 
 fn refusal(parts: &Parts, fault: Fault, config: &ProxyConfig) -> Reply {

@@ -11,22 +11,32 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use es_wire::{Principal, ReadRights};
-use http::header::{ACCEPT, HeaderValue};
+use http::header::{ACCEPT, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{Method, StatusCode, Uri};
+use serde_json::Value;
 
+use crate::aside::aside;
 use crate::body::{RequestBody, collect};
 use crate::door::callers::{Answer, Question};
 use crate::door::credentials::{CREDENTIALS, Credentials};
+use crate::door::limits;
+use crate::door::limits::fair::Flow;
 use crate::door::tenant::Claims;
+use crate::door::{Caller, Peer};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::respond;
 use crate::telemetry::Served;
 
-/// Longest answer that is read; a user with more privileges than that is one whose rights are not clear.
-const MAX_ANSWER: usize = 64 << 10;
+/// Longest answer about rights that is read; a user with more privileges than that is one whose rights are not clear.
+const MAX_RIGHTS: usize = 64 << 10;
+/// The same of who somebody is: whom a directory knows comes with the names of all his groups.
+const MAX_IDENTITY: usize = 2 << 20;
 /// Who the caller is.
 const AUTHENTICATE: &str = "/_security/_authenticate";
+/// How Elasticsearch says that callers may prove who they are.
+const SCHEMES: [&str; 3] =
+    [r#"Basic realm="security", charset="UTF-8""#, r#"Bearer realm="security""#, "ApiKey"];
 /// How long Elasticsearch may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -41,6 +51,8 @@ pub(crate) enum Identity {
     Anonymous,
     /// Elasticsearch does not accept the credentials.
     Refused,
+    /// It does, but they are those of more than one caller.
+    Several,
     /// Elasticsearch took the certificate of our own connection for the caller's credentials.
     Ours,
     /// Elasticsearch did not answer, or the credentials are of a kind that names more than one caller.
@@ -55,6 +67,7 @@ impl Identity {
             Self::Verified(_) => "verified",
             Self::Anonymous => "anonymous",
             Self::Refused => "refused",
+            Self::Several => "several",
             Self::Ours => "ours",
             Self::Unclear => "unclear",
         }
@@ -101,13 +114,13 @@ impl Sight {
 }
 
 /// Finds out who it is, where something depends on it.
-pub(crate) async fn of(worker: &Worker, parts: &Parts) -> Identity {
+pub(crate) async fn of(worker: &Worker, peer: &Peer, parts: &Parts) -> Identity {
     let shared = &worker.shared;
     let is_needed = shared.config.tenants.need_identity() || shared.audit.is_some() || could_be_ours(worker);
     if !is_needed || !security_is_on(worker) {
         return Identity::NotAsked;
     }
-    ask(worker, parts).await
+    ask(worker, peer, parts).await
 }
 
 /// Whether Elasticsearch might take requests of clients for ours: we show it a certificate, and a PKI realm
@@ -117,11 +130,11 @@ fn could_be_ours(worker: &Worker) -> bool {
 }
 
 /// Refuses a request that would be served in our name instead of the caller's, or may be.
-pub(crate) async fn refuse_ours(worker: &Worker, parts: &Parts, identity: &Identity) -> Option<Reply> {
+pub(crate) async fn refuse_ours(worker: &Worker, parts: &Parts, caller: &Caller) -> Option<Reply> {
     if !could_be_ours(worker) {
         return None;
     }
-    let (status, kind, reason) = match identity {
+    let (status, kind, reason) = match &caller.identity {
         Identity::Ours => (
             StatusCode::UNAUTHORIZED,
             "security_exception",
@@ -130,7 +143,7 @@ pub(crate) async fn refuse_ours(worker: &Worker, parts: &Parts, identity: &Ident
         ),
         Identity::Unclear => {
             // Where it cannot be reached at all, that is what to tell.
-            if let Err(failure) = worker.send(question(parts, AUTHENTICATE)).await {
+            if let Err(failure) = worker.send(question(parts, AUTHENTICATE, caller.peer.flow())).await {
                 return Some(worker.failed(&parts.headers, &failure));
             }
             (
@@ -141,32 +154,85 @@ pub(crate) async fn refuse_ours(worker: &Worker, parts: &Parts, identity: &Ident
         }
         _ => return None,
     };
-    Some((respond::error(&parts.headers, status, kind, reason), Served::new("refuse", "own_certificate")))
+    let mut response = respond::error(&parts.headers, status, kind, reason);
+    if status == StatusCode::UNAUTHORIZED {
+        for scheme in SCHEMES {
+            response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+        }
+    }
+    Some((response, Served::new("refuse", "own_certificate")))
+}
+
+/// Whether a caller whom Elasticsearch refused a moment ago might be a bound tenant's a moment later: an account that is
+/// enabled, a password that is changed. As nobody's such a request must not be let through.
+pub(crate) fn may_become_bound(worker: &Worker, identity: &Identity) -> bool {
+    matches!(identity, Identity::Refused) && worker.shared.config.tenants.bind_some()
+}
+
+/// Asks again about such a caller: Elasticsearch's refusal as it would answer the request itself, or who it is by now.
+pub(crate) async fn refuse_or_know(worker: &Worker, peer: &Peer, parts: &Parts) -> Result<Identity, Reply> {
+    let told = worker.send(question(parts, AUTHENTICATE, peer.flow())).await;
+    let response = told.map_err(|failure| worker.failed(&parts.headers, &failure))?;
+    if response.status() == StatusCode::OK {
+        let callers = &worker.shared.callers;
+        callers.known(&parts.headers).identity.forget();
+        return Ok(match ask(worker, peer, parts).await {
+            Identity::Refused => Identity::Unclear,
+            identity => identity,
+        });
+    }
+    let (head, body) = response.into_parts();
+    let read = collect(body, MAX_IDENTITY).await.ok().flatten().unwrap_or_default();
+    // The reason names what was asked for.
+    let asked = Value::from(parts.uri.path_and_query().map_or("/", |target| target.as_str())).to_string();
+    let body = String::from_utf8_lossy(&read).replace(AUTHENTICATE, &asked[1..asked.len() - 1]);
+    let mut response = respond::error_with_body(&parts.headers, head.status, body);
+    for value in head.headers.get_all(WWW_AUTHENTICATE) {
+        response.headers_mut().append(WWW_AUTHENTICATE, value.clone());
+    }
+    Err((response, Served::new("refuse", "refused_by_elasticsearch")))
 }
 
 /// Finds out who it is.
-pub(crate) async fn ask(worker: &Worker, parts: &Parts) -> Identity {
+async fn ask(worker: &Worker, peer: &Peer, parts: &Parts) -> Identity {
     let callers = &worker.shared.callers;
     let credentials = Credentials::of(&parts.headers);
     if credentials == Credentials::Unclear && !could_be_ours(worker) {
         return Identity::Unclear;
     }
     let known = callers.known(&parts.headers);
-    callers.settle(Question::Identity, &known.identity, || who(worker, parts, credentials)).await
+    callers.settle(Question::Identity, &known.identity, || who(worker, peer, parts, credentials)).await
 }
 
-/// Finds out what the caller may see. Only of a user with a password it is certain that his privileges are
-/// all there is: an API key may have fewer than Elasticsearch lists, a token belongs to whatever made it.
+/// Finds out what the caller may see.
 pub(crate) async fn sight(worker: &Worker, parts: &Parts) -> Sight {
-    if !security_is_on(worker) {
-        return Sight::All;
-    }
-    if Credentials::of(&parts.headers) != Credentials::Password {
-        return Sight::Unclear;
+    if let Some(sight) = sight_unasked(worker, parts) {
+        return sight;
     }
     let callers = &worker.shared.callers;
     let known = callers.known(&parts.headers);
     callers.settle(Question::Rights, &known.sight, || rights(worker, parts)).await
+}
+
+/// What the caller may see, asked after Elasticsearch has shown it something: a right may have gone since [`sight`],
+/// and then what was shown is less than others may see. *Unclear* where that was asked a moment ago.
+pub(crate) async fn sight_again(worker: &Worker, parts: &Parts) -> Sight {
+    if let Some(sight) = sight_unasked(worker, parts) {
+        return sight;
+    }
+    let callers = &worker.shared.callers;
+    let known = callers.known(&parts.headers);
+    let renewed = callers.renew(Question::Rights, &known.sight, || rights(worker, parts)).await;
+    renewed.unwrap_or(Sight::Unclear)
+}
+
+/// What need not be asked. Only of a user with a password it is certain that his privileges are all there is: an
+/// API key may have fewer than Elasticsearch lists, a token belongs to whatever made it.
+fn sight_unasked(worker: &Worker, parts: &Parts) -> Option<Sight> {
+    if !security_is_on(worker) {
+        return Some(Sight::All);
+    }
+    (Credentials::of(&parts.headers) != Credentials::Password).then_some(Sight::Unclear)
 }
 
 /// Whether somebody decides who may see what. Where Elasticsearch has not answered yet, it may.
@@ -175,16 +241,21 @@ pub(crate) fn security_is_on(worker: &Worker) -> bool {
     shared.cluster.node().is_none_or(|node| shared.config.security.is_on(&node))
 }
 
-async fn who(worker: &Worker, parts: &Parts, credentials: Credentials) -> Answer<Identity> {
-    let Some((status, text)) = asked(worker, parts, AUTHENTICATE).await else {
+async fn who(worker: &Worker, peer: &Peer, parts: &Parts, credentials: Credentials) -> Answer<Identity> {
+    let question = question(parts, AUTHENTICATE, peer.flow());
+    let Some((status, text)) = asked(worker, question, MAX_IDENTITY).await else {
         return Answer::failed(Identity::Unclear);
+    };
+    let principal = match status {
+        StatusCode::OK => aside(text.len(), move || Principal::parse(&text)).await,
+        _ => None,
     };
     match status {
         StatusCode::OK if credentials == Credentials::Unclear => {
-            let is_ours = Principal::parse(&text).is_none_or(|principal| principal.by_certificate);
-            Answer::of(if is_ours { Identity::Ours } else { Identity::Refused }, "unclear")
+            let is_ours = principal.is_none_or(|principal| principal.by_certificate);
+            Answer::of(if is_ours { Identity::Ours } else { Identity::Several }, "unclear")
         }
-        StatusCode::OK => match Principal::parse(&text) {
+        StatusCode::OK => match principal {
             Some(principal) if principal.by_certificate => {
                 tracing::error!(
                     username = principal.username,
@@ -207,7 +278,8 @@ async fn who(worker: &Worker, parts: &Parts, credentials: Credentials) -> Answer
 }
 
 async fn rights(worker: &Worker, parts: &Parts) -> Answer<Sight> {
-    let Some((status, text)) = asked(worker, parts, "/_security/user/_privileges").await else {
+    let question = question(parts, "/_security/user/_privileges", limits::flow(parts));
+    let Some((status, text)) = asked(worker, question, MAX_RIGHTS).await else {
         return Answer::failed(Sight::Unclear);
     };
     match (status, ReadRights::parse(&text)) {
@@ -221,11 +293,12 @@ async fn rights(worker: &Worker, parts: &Parts) -> Answer<Sight> {
 }
 
 /// Carries the caller's credentials and nothing else of the request's, so that the answer is right for all
-/// that carry the same.
-fn question(parts: &Parts, path: &'static str) -> ClientRequest {
+/// that carry the same. It waits with others of `flow`.
+fn question(parts: &Parts, path: &'static str, flow: Flow) -> ClientRequest {
     let mut own = http::Request::new(()).into_parts().0;
     own.method = Method::GET;
     own.uri = Uri::from_static(path);
+    own.extensions.insert(flow);
     own.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     for name in CREDENTIALS {
         for value in parts.headers.get_all(&name) {
@@ -235,15 +308,36 @@ fn question(parts: &Parts, path: &'static str) -> ClientRequest {
     ClientRequest { parts: own, body: RequestBody::full(Bytes::new()) }
 }
 
-async fn asked(worker: &Worker, parts: &Parts, path: &'static str) -> Option<(StatusCode, String)> {
+async fn asked(worker: &Worker, question: ClientRequest, most: usize) -> Option<(StatusCode, String)> {
     let answer = async {
-        let response = worker.send(question(parts, path)).await;
+        let response = worker.send(question).await;
         let response = response.inspect_err(|failure| {
             worker.shared.telemetry.upstream_failed("identity", failure);
         });
         let (head, body) = response.ok()?.into_parts();
-        let bytes = collect(body, MAX_ANSWER).await.ok()?.unwrap_or_default();
+        let bytes = collect(body, most).await.ok()?.unwrap_or_default();
         Some((head.status, String::from_utf8(bytes.into()).ok()?))
     };
     tokio::time::timeout(PATIENCE, answer).await.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_of_one_address_wait_in_nobody_elses_way() {
+        let parts = http::Request::new(()).into_parts().0;
+        let waits = |address: &str| {
+            let address = (address.parse::<std::net::IpAddr>().unwrap(), 1).into();
+            let peer = Peer { address, local: address, certificate: None };
+            limits::flow(&question(&parts, AUTHENTICATE, peer.flow()).parts)
+        };
+        assert_eq!(waits("10.0.0.1"), waits("::ffff:10.0.0.1"));
+        assert_eq!(waits("2001:db8::1"), waits("2001:db8::2"));
+        for other in ["10.0.0.2", "2001:db8::1"] {
+            assert_ne!(waits("10.0.0.1"), waits(other));
+        }
+        assert_ne!(waits("10.0.0.1"), limits::flow(&parts), "what is nobody's waits elsewhere");
+    }
 }

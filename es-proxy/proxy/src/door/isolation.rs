@@ -10,10 +10,11 @@ use bytes::Bytes;
 use es_wire::{Admitted, Body as Judged, Bounds, Catalog, Refusal, handed_out_in};
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 
+use crate::aside::aside;
 use crate::audit::Detail;
-use crate::body::RequestBody;
+use crate::body::{RequestBody, Unread};
 use crate::door::Caller;
 use crate::door::credentials::Credentials;
 use crate::door::identity::Identity;
@@ -23,9 +24,6 @@ use crate::proxy::{ClientRequest, Proxy, Reply, Worker};
 use crate::respond;
 use crate::telemetry::Served;
 pub(crate) use handed_out::{HandedOut, Metrics};
-
-/// Reading a larger body takes longer than a worker may be kept.
-const READ_HERE: usize = 64 << 10;
 
 /// Where the id stands in a response: it comes first.
 const MAX_BEFORE_ID: usize = 256 << 10;
@@ -39,10 +37,11 @@ const JSON: [&str; 4] = [
 ];
 
 /// Whether a request must be looked at: its tenant is bound, or might be if it were clear who asks. Whoever is
-/// refused by Elasticsearch, or anonymous there, is no user that a tenant could be known by.
+/// anonymous to Elasticsearch is no user that a tenant could be known by; whom it refuses was refused before.
 pub(crate) fn concerns(worker: &Worker, caller: &Caller) -> bool {
     caller.tenant.bound_to().is_some()
-        || (matches!(caller.identity, Identity::Unclear) && worker.shared.config.tenants.bind_some())
+        || (matches!(caller.identity, Identity::Unclear | Identity::Several)
+            && worker.shared.config.tenants.bind_some())
 }
 
 /// Serves a request of a bound tenant with `serve` if it stays inside.
@@ -74,10 +73,7 @@ async fn check(
     let catalog = shared.cluster.catalog();
     let admitted = match head(shared, tenant, &catalog, parts) {
         Ok(admitted) => admitted,
-        Err(refused) => {
-            body.discard().await;
-            return Err(refused.reply(parts));
-        }
+        Err(refused) => return Err(refused.reply(parts)),
     };
     let hands_out = admitted.hands_out;
     if hands_out.is_some() {
@@ -92,24 +88,13 @@ async fn check(
         Ok(read) => read,
         Err(failure) => return Err(worker.failed(&parts.headers, &failure.into())),
     };
-    let Some(read) = read else {
-        body.discard().await;
-        return Err(too_large(tenant, cap).reply(parts));
-    };
-    let text = plain(worker, &parts.headers, read, cap)
-        .await
-        .map_err(|refusal| refuse(tenant, &refusal).reply(parts))?;
-    let verdict = if text.len() <= READ_HERE {
-        judge(shared, tenant, &catalog, |bounds| bounds.body(admitted.body, admitted.names.as_deref(), &text))
-    } else {
-        let (shared, tenant) = (Arc::clone(shared), Arc::clone(tenant));
-        let judged = tokio::task::spawn_blocking(move || {
-            judge(&shared, &tenant, &catalog, |bounds| {
-                bounds.body(admitted.body, admitted.names.as_deref(), &text)
-            })
-        });
-        judged.await.unwrap_or(Err(Refusal::Body("could not be read")))
-    };
+    let read = read.map_err(|unread| unreadable(tenant, cap, unread, parts))?;
+    let text = plain(worker, tenant, parts, read, cap).await?;
+    let (shared, of) = (Arc::clone(shared), Arc::clone(tenant));
+    let verdict = aside(text.len(), move || {
+        judge(&shared, &of, &catalog, |bounds| bounds.body(admitted.body, admitted.names.as_deref(), &text))
+    })
+    .await;
     verdict.map_err(|refusal| refuse(tenant, &refusal).reply(parts))?;
     Ok((body, hands_out))
 }
@@ -142,8 +127,8 @@ async fn remember(worker: &Worker, tenant: &Tenant, member: &str, (response, ser
             id.is_some() || beginning.len() > MAX_BEFORE_ID
         })
         .await;
-    if let Some(id) = id {
-        worker.shared.handed_out.add(tenant.name(), &id);
+    if let (Some(id), Some(patterns)) = (id, tenant.bound_to()) {
+        worker.shared.handed_out.add(tenant.name(), patterns, &id);
     }
     (Response::from_parts(head, body), served)
 }
@@ -155,23 +140,41 @@ fn judge<T>(
     run: impl FnOnce(Bounds<'_>) -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
     let Some(patterns) = tenant.bound_to() else { return Err(Refusal::Endpoint(None)) };
-    let handed_out = |id: &str| shared.handed_out.has(tenant.name(), id);
+    let handed_out = |id: &str| shared.handed_out.has(tenant.name(), patterns, id);
     run(Bounds { tenant: tenant.name(), patterns, catalog, handed_out: &handed_out })
 }
 
 /// A body as text, which it must say that it is.
-async fn plain(worker: &Worker, headers: &HeaderMap, bytes: Bytes, cap: usize) -> Result<Bytes, Refusal> {
+async fn plain(
+    worker: &Worker,
+    tenant: &Tenant,
+    parts: &Parts,
+    bytes: Bytes,
+    cap: usize,
+) -> Result<Bytes, Reply> {
     if bytes.is_empty() {
         return Ok(bytes);
     }
+    let refused = |what| refuse(tenant, &Refusal::Body(what)).reply(parts);
+    let headers = &parts.headers;
     let is_single = |name| headers.get_all(name).iter().nth(1).is_none();
     if !is_single(CONTENT_TYPE) || !respond::is_media_type(headers, &JSON) {
-        return Err(Refusal::Body("is not said to be JSON"));
+        return Err(refused("is not said to be JSON"));
     }
     if !is_single(CONTENT_ENCODING) {
-        return Err(Refusal::Body("is encoded twice"));
+        return Err(refused("is encoded twice"));
     }
-    inflated(worker, headers, bytes, cap).await.ok_or(Refusal::Body("cannot be inflated"))
+    let inflated = inflated(worker, headers, bytes, cap).await;
+    inflated.map_err(|unread| unreadable(tenant, cap, unread, parts))
+}
+
+/// A body that was not read whole cannot be judged.
+fn unreadable(tenant: &Tenant, cap: usize, unread: Unread, parts: &Parts) -> Reply {
+    match unread {
+        Unread::NoRoom => respond::no_room(&parts.headers),
+        Unread::Long => too_large(tenant, cap).reply(parts),
+        Unread::Encoded => refuse(tenant, &Refusal::Body("cannot be inflated")).reply(parts),
+    }
 }
 
 /// How a request is refused.

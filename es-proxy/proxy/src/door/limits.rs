@@ -8,10 +8,14 @@
 //! What a request holds stays its own until its response has ended: the [`Ticket`] travels with it.
 
 mod addresses;
+pub(crate) mod by_item;
 mod class;
 pub(crate) mod fair;
+pub(crate) mod items;
+mod limiter;
 mod meter;
 mod rate;
+mod slots;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +27,6 @@ use parking_lot::Mutex;
 use crate::classify::Route;
 use crate::door::Caller;
 use crate::door::tenant::{Class, ClassLimits, Tenant};
-use crate::intercept::pass_search::mentions_knn;
 use crate::intercept::write::Write;
 use crate::ports::KnnQuestion;
 use crate::proxy::Proxy;
@@ -31,10 +34,12 @@ use crate::proxy::Reply;
 use crate::respond;
 use crate::telemetry::Served;
 pub(crate) use addresses::Addresses;
-pub(crate) use class::{Counts, Left, Reason};
+pub(crate) use addresses::flow_of as flow_of_address;
+pub(crate) use class::{Counts, Refusal};
 use class::{Gate, Permit};
-use class::{Limiter, Refusal, Work};
 use fair::Flow;
+use limiter::Limiter;
+pub(crate) use limiter::{Left, Reason, Work};
 pub(crate) use meter::Meter;
 
 /// Vectors compared that cost as much as one search.
@@ -94,13 +99,14 @@ impl Ticket {
         Self { tenant, address, class, held: Mutex::new(Vec::with_capacity(2)) }
     }
 
-    /// Admits a request to a class; what it already holds it need not get again.
+    /// Admits a request to a class; what it already holds it need not get again. The address comes first: who
+    /// sends too much from one shall not use up what others share with it.
     pub(crate) async fn admit(&self, class: Class, bytes: Option<u64>) -> Result<(), Refusal> {
-        let of_tenant = self.tenant.gates().of(class).admit(bytes).await?;
         let of_address = match &self.address {
             Some(gates) => Some(gates.of(class).admit(bytes).await?),
             None => None,
         };
+        let of_tenant = self.tenant.gates().of(class).admit(bytes).await?;
         let permits = [Some(of_tenant), of_address];
         self.held.lock().extend(permits.into_iter().flatten().map(|permit| (class, permit)));
         Ok(())
@@ -111,8 +117,8 @@ impl Ticket {
         if !self.holds(class) {
             return self.admit(class, None).await;
         }
-        self.tenant.gates().of(class).admit_more()?;
-        self.address.as_ref().map_or(Ok(()), |gates| gates.of(class).admit_more())
+        self.address.as_ref().map_or(Ok(()), |gates| gates.of(class).admit_more())?;
+        self.tenant.gates().of(class).admit_more()
     }
 
     fn holds(&self, class: Class) -> bool {
@@ -128,6 +134,12 @@ impl Ticket {
         }
     }
 
+    /// Whether one more of the things in a request may go on; the error is for its sender.
+    pub(crate) fn check_item(&self, class: Class, work: Work) -> Result<(), String> {
+        let held = self.held.lock();
+        held.iter().filter(|(held, _)| *held == class).try_for_each(|(_, permit)| permit.check_item(work))
+    }
+
     /// Whether some limit of a class counts something.
     fn counts(&self, class: Class, what: impl Fn(&Limiter) -> bool) -> bool {
         self.held.lock().iter().any(|(held, permit)| *held == class && permit.limiter().is_some_and(&what))
@@ -137,7 +149,7 @@ impl Ticket {
 /// Lets a request in by its head, or refuses it.
 pub(crate) async fn admit(ticket: &Ticket, route: &Route, parts: &Parts) -> Result<(), Refusal> {
     ticket.admit(ticket.class, declared_length(parts)).await?;
-    if !has_many(route) {
+    if !has_many(route, parts.uri.path()) {
         ticket.charge(ticket.class, Work { cost: 1.0, ..Work::default() });
     }
     Ok(())
@@ -149,8 +161,22 @@ pub(crate) fn declared_length(parts: &Parts) -> Option<u64> {
 }
 
 /// Whether a body holds several things that are counted one by one.
-pub(crate) fn has_many(route: &Route) -> bool {
-    matches!(route, Route::Msearch { .. } | Route::Write(Write { operation: None, .. }))
+pub(crate) fn has_many(route: &Route, path: &str) -> bool {
+    match route {
+        Route::Msearch { .. } | Route::Write(Write { operation: None, .. }) => true,
+        // Searches by template, and paths that only Elasticsearch reads.
+        Route::OtherSearch { .. } => {
+            let path = path.trim_end_matches('/');
+            path.strip_suffix("/template").unwrap_or(path).ends_with("/_msearch")
+        }
+        // With a type, as clients of version 7 do under 8.
+        Route::Pass | Route::Refreshes { .. } => is_bulk_path(path),
+        _ => false,
+    }
+}
+
+fn is_bulk_path(path: &str) -> bool {
+    path.trim_end_matches('/').ends_with("/_bulk")
 }
 
 /// The class of a request; `None` for what must always be possible.
@@ -171,7 +197,10 @@ pub(crate) fn class_of(route: &Route, path: &str) -> Option<Class> {
         | Route::ShowMapping
         | Route::IndexLife => Class::Admin,
         Route::Refreshes { .. } if path.trim_end_matches('/').ends_with("_refresh") => Class::Admin,
-        Route::Refreshes { .. } => Class::Bulk,
+        Route::Refreshes { .. } => match class_of_path(path) {
+            Class::Other => Class::Bulk,
+            class => class,
+        },
         // Whoever asks why nothing goes must get an answer.
         Route::Own { segments } if segments.as_slice() == ["_whoami"] => return None,
         Route::Own { .. } => Class::Admin,
@@ -231,19 +260,12 @@ fn class_of_path(path: &str) -> Class {
     let first = segments.next().unwrap_or_default();
     let second = segments.next().unwrap_or_default();
     match (first, second) {
-        ("_bulk", _) | (_, "_bulk" | "_update" | "_update_by_query" | "_delete_by_query") => Class::Bulk,
+        (_, "_update" | "_update_by_query" | "_delete_by_query") => Class::Bulk,
+        _ if is_bulk_path(path) => Class::Bulk,
         (first, second) if search(first) || search(second) => Class::Search,
         (first, second) if admin(first) || admin(second) => Class::Admin,
         _ => Class::Other,
     }
-}
-
-/// Admits a search to class `knn` if its body holds a knn. A refusal is the answer.
-pub(crate) async fn knn_in(parts: &Parts, text: Option<&[u8]>) -> Result<(), Reply> {
-    if are_counted(parts) && text.is_some_and(mentions_knn) {
-        return knn(parts).await;
-    }
-    Ok(())
 }
 
 /// Admits a search to class `knn`. A refusal is the answer.
@@ -271,23 +293,59 @@ pub(crate) fn charge_knn(parts: &Parts, questions: &[KnnQuestion<'_>]) {
     }
 }
 
-/// Admits a search with a knn that passes: where Elasticsearch must compare vectors one by one for it, to class
-/// `passed_knn` too.
-pub(crate) async fn passed_knn(parts: &Parts, vectors: u64) -> Result<(), Reply> {
+/// Admits a request of searches with a knn that passes: where Elasticsearch must compare vectors one by one for it,
+/// to class `passed_knn` too. Of several searches one is admitted, and the others are a debt.
+pub(crate) async fn passed_knn(parts: &Parts, scans: Scans) -> Result<(), Reply> {
     let Some(ticket) = ticket_of(parts) else { return Ok(()) };
-    knn(parts).await?;
-    if vectors > 0 {
+    let others = scans.searches.saturating_sub(1) as f64;
+    if !ticket.holds(Class::Knn) {
+        knn(parts).await?;
+        ticket.charge(Class::Knn, Work { requests: others, cost: others, ..Work::default() });
+    }
+    if scans.vectors > 0 {
         let admitted = ticket.admit(Class::PassedKnn, None).await;
         admitted.map_err(|refusal| refuse(parts, Class::PassedKnn, &refusal))?;
-        let cost = vectors as f64 / VECTORS_OF_ONE;
-        ticket.charge(Class::PassedKnn, Work { vectors: vectors as f64, cost, bytes: 0 });
+        ticket.charge(Class::PassedKnn, Work { requests: others, ..comparing(scans.vectors) });
     }
     Ok(())
+}
+
+/// The same for one search of several, which was admitted to class `knn`; the refusal is that search's response.
+pub(crate) async fn passed_knn_of_many(parts: &Parts, vectors: u64) -> Result<(), Refusal> {
+    let Some(ticket) = ticket_of(parts) else { return Ok(()) };
+    if vectors > 0 {
+        ticket.admit_part(Class::PassedKnn).await?;
+        ticket.charge(Class::PassedKnn, comparing(vectors));
+    }
+    Ok(())
+}
+
+fn comparing(vectors: u64) -> Work {
+    let vectors = vectors as f64;
+    Work { vectors, cost: vectors / VECTORS_OF_ONE, ..Work::default() }
+}
+
+/// What Elasticsearch has to do for a request that passes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scans {
+    /// Searches with a knn.
+    pub(crate) searches: u64,
+    /// Vectors that are compared for them, at most.
+    pub(crate) vectors: u64,
 }
 
 /// Charges vectors that a write brought.
 pub(crate) fn charge_written(ticket: &Ticket, vectors: u64) {
     ticket.charge(Class::Bulk, Work { vectors: vectors as f64, ..Work::default() });
+}
+
+/// Whether searches with a knn are limited for this request's tenant or address.
+pub(crate) fn limit_knn(parts: &Parts) -> bool {
+    let limited =
+        |gates: &Gates| [Class::Knn, Class::PassedKnn].iter().any(|&class| gates.of(class).limiter.is_some());
+    ticket_of(parts).is_some_and(|ticket| {
+        limited(ticket.tenant.gates()) || ticket.address.as_ref().is_some_and(|gates| limited(gates))
+    })
 }
 
 /// Whether anything is counted of this request.
@@ -319,7 +377,9 @@ pub(crate) fn shed(shared: &Proxy, tenant: &Tenant, route: &Route, parts: &Parts
 
 /// On whose account a request waits where requests wait for each other.
 pub(crate) fn flow(parts: &Parts) -> Flow {
-    Caller::of(parts).map_or_else(Flow::default, |caller| caller.tenant.flow())
+    // A question about a caller says it itself.
+    let said = || parts.extensions.get().copied().unwrap_or_default();
+    Caller::of(parts).map_or_else(said, |caller| caller.tenant.flow())
 }
 
 /// The response to a refused request.

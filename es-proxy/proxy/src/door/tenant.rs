@@ -1,9 +1,10 @@
 //! On whose account a request is served. Decided once, in this order; what speaks first decides:
 //!
 //! 1. what Elasticsearch has verified of the caller: API key, user, metadata, roles, realm;
-//! 2. the tenant header, where the peer is one that may send it. A value that names no tenant is `other`;
-//! 3. the indices named in the path, where all of them are one tenant's;
-//! 4. else `default`.
+//! 2. the certificate that the client showed, which was verified here;
+//! 3. the tenant header, where the peer is one that may send it. A value that names no tenant is `other`;
+//! 4. the indices named in the path, where all of them are one tenant's;
+//! 5. else `default`.
 //!
 //! A name stands before a pattern, and a longer pattern before a shorter one ([`names`]).
 
@@ -111,6 +112,7 @@ pub(crate) enum Rule {
     Metadata,
     Role,
     Realm,
+    Certificate,
     Header,
     /// A header that names no tenant.
     UnknownHeader,
@@ -120,12 +122,13 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::ApiKey,
         Self::User,
         Self::Metadata,
         Self::Role,
         Self::Realm,
+        Self::Certificate,
         Self::Header,
         Self::UnknownHeader,
         Self::Index,
@@ -140,6 +143,7 @@ impl Rule {
             Self::Metadata => "metadata",
             Self::Role => "role",
             Self::Realm => "realm",
+            Self::Certificate => "certificate",
             Self::Header => "header",
             Self::UnknownHeader => "unknown_header",
             Self::Index => "index",
@@ -150,5 +154,5 @@ impl Rule {
 
 /// The tenant that a request belongs to, and why.
 pub(crate) fn of(worker: &Worker, peer: &Peer, identity: &Identity, parts: &Parts) -> Account {
-    worker.shared.config.tenants.account(peer.address.ip(), identity.claims(), parts)
+    worker.shared.config.tenants.account(peer, identity.claims(), parts)
 }

@@ -3,7 +3,9 @@
 //! Both are a mapping update that Elasticsearch makes under the caller's own credentials, so who may change the
 //! mapping may do this, and nobody else. An adopted field keeps the index type that it names.
 
-use es_wire::{Catalog, KeyChange, Origin, Resolved, change_key};
+use std::collections::{BTreeMap, HashSet};
+
+use es_wire::{Catalog, KeyChange, MAX_STATE_DEPTH, Origin, Resolved, change_key, readable};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
@@ -75,23 +77,41 @@ async fn change(worker: &Worker, parts: &Parts, index: &str, field: &str, change
     answer(parts, json!({"acknowledged": true}).to_string(), "changed")
 }
 
-/// `GET /_ivf` and `GET /_ivf/{index}`: the fields that are ours, of the indices that the caller may see.
+/// `GET /_ivf` and `GET /_ivf/{index}`: the fields that are ours, as far as the caller may see them in mappings.
 pub(crate) async fn list(worker: &Worker, target: &str, request: &ClientRequest) -> Reply {
     let parts = &request.parts;
-    let path = format!("/{}/_settings/index.uuid?expand_wildcards=all", encoded(target));
-    let visible = match ask(worker, parts, Method::GET, &path, None).await {
-        Ok(visible) => visible,
+    // Of all fields only vectors have such a member. What people note in `_meta` may be of any depth.
+    let filter = "*.mappings.properties.**.dims";
+    let path = format!("/{}/_mapping?expand_wildcards=all&filter_path={filter}", encoded(target));
+    let mappings = match ask(worker, parts, Method::GET, &path, None).await {
+        Ok(mappings) => mappings,
         Err(reply) => return reply,
     };
-    let visible: Map<String, Value> = serde_json::from_str(&visible).unwrap_or_default();
+    let mappings: BTreeMap<String, Value> =
+        serde_json::from_str(&readable(&mappings, MAX_STATE_DEPTH)).unwrap_or_default();
     let catalog = worker.shared.cluster.catalog();
-    let indices: Map<String, Value> =
-        visible.keys().filter_map(|name| Some((name.clone(), fields_of(worker, &catalog, name)?))).collect();
+    let shown = |(name, mapping): (&String, &Value)| {
+        let mut visible = HashSet::new();
+        collect_vectors("", &mapping["mappings"], &mut visible);
+        Some((name.clone(), fields_of(worker, &catalog, name, &visible)?))
+    };
+    let indices: Map<String, Value> = mappings.iter().filter_map(shown).collect();
     answer(parts, json!({"indices": indices}).to_string(), "list")
 }
 
-fn fields_of(worker: &Worker, catalog: &Catalog, name: &str) -> Option<Value> {
-    let index = catalog.index(name).filter(|index| !index.fields.is_empty())?;
+/// The paths of the fields below an object that have `dims`.
+fn collect_vectors(parent: &str, object: &Value, found: &mut HashSet<String>) {
+    for (name, field) in object["properties"].as_object().into_iter().flatten() {
+        let path = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
+        collect_vectors(&path, field, found);
+        if field["dims"].is_number() {
+            found.insert(path);
+        }
+    }
+}
+
+fn fields_of(worker: &Worker, catalog: &Catalog, name: &str, visible: &HashSet<String>) -> Option<Value> {
+    let index = catalog.index(name)?;
     let field = |(path, field): (&std::sync::Arc<str>, &es_wire::VectorField)| {
         let options: Value = serde_json::from_str(&field.shown_options()).unwrap_or_default();
         let described = json!({
@@ -105,8 +125,9 @@ fn fields_of(worker: &Worker, catalog: &Catalog, name: &str) -> Option<Value> {
         });
         (path.to_string(), described)
     };
-    let fields: Map<String, Value> = index.fields.iter().map(field).collect();
-    Some(json!({"uuid": &*index.uuid, "fields": fields}))
+    let shown = index.fields.iter().filter(|(path, _)| visible.contains(&***path));
+    let fields: Map<String, Value> = shown.map(field).collect();
+    (!fields.is_empty()).then(|| json!({"uuid": &*index.uuid, "fields": fields}))
 }
 
 fn the_only_index(mapping: &str) -> Option<String> {

@@ -62,22 +62,25 @@ impl<'h> Documents<'h> {
         self.missing.is_empty()
     }
 
+    /// Whether what Elasticsearch shows of them may be kept for other searches, which are also others' searches.
+    pub(crate) fn may_be_kept(&self) -> bool {
+        self.wish.is_some() && !self.missing.is_empty()
+    }
+
     /// The names to ask, and the body of the search that asks for what is missing.
     pub(crate) fn question<'p>(&self, plan: &'p Plan) -> (Vec<&'p str>, String) {
         let holds_one = |index: &str| plan.verify || self.missing.iter().any(|hit| hit.index == index);
         let concrete = plan.targets.iter().map(|target| &*target.index.name);
         let indices: Vec<&str> = concrete.filter(|name| holds_one(name)).collect();
         let ids: Vec<&str> = self.missing.iter().map(|hit| hit.id).collect();
-        let (names, reached) = match &plan.names {
-            Some(names) => (names.split(',').collect(), plan.targets.len()),
-            None => {
-                let reached = indices.len();
-                (indices, reached)
-            }
-        };
-        // The same id may stand in each of them.
-        let size = (ids.len() * reached).min(MAX_HITS);
-        (names, plan.search.fetch_body(&ids, size))
+        let asked =
+            plan.targets.iter().filter(|target| plan.names.is_some() || holds_one(&target.index.name));
+        // With routings of their own, documents of one id may stand in each shard.
+        let shards: usize = asked.map(|target| target.index.shards as usize).sum();
+        let names = plan.names.as_ref().map_or(indices, |names| names.split(',').collect());
+        let windows = plan.targets.iter().map(|target| target.index.max_result_window);
+        let size = ids.len().saturating_mul(shards).min(windows.min().unwrap_or(MAX_HITS).min(MAX_HITS));
+        (names, plan.search.fetch_body(&ids, size, plan.seen()))
     }
 
     /// The answer of the search. `response` is Elasticsearch's to [`Documents::question`]; its documents are

@@ -8,15 +8,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use es_wire::{Params, Reach, TrackTotal};
-use http::header::{CONTENT_TYPE, HeaderValue, WARNING};
+use http::header::HeaderValue;
 use http::request::Parts;
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::aside::aside;
 use crate::body::collect;
+use crate::door::limits;
 use crate::intercept::own_request::request_like;
 use crate::intercept::plan::{Asker, Plan, ask};
+use crate::ports::KnnQuestion;
 use crate::proxy::{Reply, Worker};
 use crate::respond;
 use crate::telemetry::Served;
@@ -81,11 +84,14 @@ pub(crate) async fn serve(
     if !may_help(worker, plan) || sparse.get(&shape).is_some() {
         return None;
     }
-    let splice = asker.plan_splice_body(names, params, text).await.ok()?;
+    let splice = asker.plan_splice(names, params, text).await.ok()?;
     let splice = splice.without_filters((TIMES * plan.search.k + ON_TOP).min(MOST))?;
-    let questions: Vec<_> = splice.questions().collect();
+    // Charged is what the client asked for, once: that this takes a longer look is our choice.
+    let flow = limits::flow(parts);
+    let questions: Vec<_> = splice.questions().map(|question| KnnQuestion { flow, ..question }).collect();
     let found = ask(worker, &questions).await.ok()?;
-    let body = splice.spliced(text, &found).ok()?;
+    let (edits, text) = (splice.edits(&found).ok()?, text.clone());
+    let body = aside(text.len(), move || edits.of(&text)).await;
     let request = request_like(parts, parts.method.clone(), parts.uri.clone(), body);
     let response = worker.send(request).await.ok().filter(|response| response.status().is_success())?;
     let (head, body) = response.into_parts();
@@ -98,12 +104,8 @@ pub(crate) async fn serve(
         sparse.insert(shape, ());
         return None;
     }
-    let json = HeaderValue::from_static("application/json");
-    let content_type = head.headers.get(CONTENT_TYPE).cloned().unwrap_or(json);
-    let mut response = respond::json(&parts.headers, content_type, String::from_utf8(bytes.into()).ok()?);
-    for warning in head.headers.get_all(WARNING) {
-        response.headers_mut().append(WARNING, warning.clone());
-    }
+    let (json, text) = (HeaderValue::from_static("application/json"), String::from_utf8(bytes.into()).ok()?);
+    let response = respond::json_like(&parts.headers, &head.headers, &json, text);
     Some((response, Served::new("splice", "filter_first")))
 }
 

@@ -1,6 +1,7 @@
 //! Mappings on their way in: `ivf` becomes what Elasticsearch knows. What changes the set of indices makes
 //! the catalog be read again before the client hears of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
-use crate::body::{RequestBody, collect};
+use crate::body::{RequestBody, Unread, collect};
 use crate::intercept::own_request::json_request;
 use crate::intercept::pass_search::inflated;
 use crate::intercept::privilege::{self, Needs};
@@ -104,9 +105,14 @@ async fn translate(
         Err(failure) => return Err(worker.failed(&parts.headers, &failure.into())),
     };
     let plain = match read {
-        Some(bytes) => inflated(worker, &parts.headers, bytes, cap).await,
-        None => None,
+        Ok(bytes) => inflated(worker, &parts.headers, bytes, cap).await,
+        Err(unread) => Err(unread),
     };
+    // Unread, Elasticsearch would refuse it for a type that it does not know.
+    if plain == Err(Unread::NoRoom) {
+        return Err(respond::no_room(&parts.headers));
+    }
+    let plain = plain.ok();
     let text = plain
         .as_deref()
         .and_then(|bytes| std::str::from_utf8(bytes).ok())
@@ -114,7 +120,8 @@ async fn translate(
     let mut request = ClientRequest { parts, body };
     let mut served = Served::pass("mapping_untouched");
     if let Some(text) = text.filter(|text| text.contains("dense_vector")) {
-        let segments = es_wire::segments(request.parts.uri.path()).unwrap_or_default();
+        let uri = request.parts.uri.clone();
+        let segments = es_wire::segments(uri.path()).unwrap_or_default();
         match translated(worker, &request.parts, text, translate, target, capabilities).await {
             Ok(None) => {}
             Ok(Some(new)) => {
@@ -135,12 +142,12 @@ async fn translate(
 }
 
 /// What Elasticsearch would want of whoever changes a mapping by this path.
-fn needs(segments: &[String]) -> Needs<'_> {
-    let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+fn needs<'a>(segments: &'a [Cow<'_, str>]) -> Needs<'a> {
+    let parts: Vec<&str> = segments.iter().map(|part| &**part).collect();
     let manage = |name, action| Needs::Index { name, privilege: "manage", action };
     match parts.as_slice() {
         [_, "_mapping" | "_mappings"] | ["_data_stream", _, "_mappings"] => manage(
-            segments.iter().find(|part| !part.starts_with('_')).map_or("", String::as_str),
+            parts.iter().find(|part| !part.starts_with('_')).copied().unwrap_or_default(),
             "indices:admin/mapping/put",
         ),
         [alias, "_rollover", ..] => manage(alias, "indices:admin/rollover"),

@@ -17,6 +17,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 
 use crate::advertise::Advertise;
+use crate::aside::aside;
 use crate::body::{ResponseBody, collect};
 use crate::door::Caller;
 use crate::intercept::own_request::{json_request, request_like};
@@ -29,8 +30,10 @@ use crate::upstream::strip_hop_by_hop;
 
 /// Largest answer that is read; a node makes some 30 KB of the longest form.
 const MAX_LISTING_BYTES: usize = 32 << 20;
-/// Larger ones are not worked on where requests are served.
-const MAX_ON_WORKER: usize = 16 << 10;
+/// Inflating or compressing a byte takes as long as reading so many.
+const EFFORT: usize = 8;
+/// So much is inflated at a time.
+const PART: usize = 16 << 10;
 
 /// Not waited for longer: a node that hangs is shown by the address that it published.
 const ALL_NODES: &str = "/_nodes/_all/http?timeout=5s\
@@ -38,14 +41,19 @@ const ALL_NODES: &str = "/_nodes/_all/http?timeout=5s\
 const OWN_NODE: &str = "/_nodes/_local/http?timeout=5s&filter_path=nodes.*.name";
 
 /// Serves a request for a list of nodes.
-pub(crate) async fn list(worker: &Worker, listing: NodeListing, request: ClientRequest) -> Reply {
+pub(crate) async fn list(worker: &Worker, listing: NodeListing, mut request: ClientRequest) -> Reply {
     let arrived = Caller::of(&request.parts).map(|caller| caller.peer.local);
     let (Some(arrived), false) = (arrived, worker.shared.config.advertise.keeps_all()) else {
         return pass::through(worker, request, Served::pass("not_ours")).await;
     };
     let again =
         request_like(&request.parts, request.parts.method.clone(), request.parts.uri.clone(), Bytes::new());
-    let accepted = request.parts.headers.get(ACCEPT_ENCODING).cloned();
+    // Elasticsearch has codings that we do not read: snappy is its first choice for `*`.
+    let coding = respond::coding(&request.parts.headers);
+    let accepted = request.parts.headers.remove(ACCEPT_ENCODING);
+    if let Some(coding) = coding {
+        request.parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(coding));
+    }
     let response = match pass::send(worker, request).await {
         Ok(response) => response,
         Err(reply) => return reply,
@@ -59,8 +67,9 @@ pub(crate) async fn list(worker: &Worker, listing: NodeListing, request: ClientR
         Ok(Some(whole)) => whole,
         // Too long, or broken off: the client gets it from Elasticsearch itself, or the error.
         _ => {
-            tracing::warn!(
-                "a list of nodes could not be read, clients that sniff see Elasticsearch's addresses"
+            warn(
+                worker,
+                "a list of nodes could not be read, clients that sniff see Elasticsearch's addresses",
             );
             let mut again = again;
             if let Some(accepted) = accepted {
@@ -79,6 +88,15 @@ pub(crate) async fn list(worker: &Worker, listing: NodeListing, request: ClientR
     (Response::from_parts(head, body), served)
 }
 
+/// Says it in the log, where it was not said just now: anybody can ask for such a list as often as he likes.
+fn warn(worker: &Worker, what: &'static str) {
+    if worker.shared.telemetry.warned.is_due(what) {
+        tracing::warn!("{what}");
+    } else {
+        tracing::debug!("{what}");
+    }
+}
+
 /// The body with other addresses; `None` where it stays as it is.
 async fn rewrite(
     worker: &Worker,
@@ -90,19 +108,22 @@ async fn rewrite(
     body: &Bytes,
 ) -> (Option<Bytes>, Served) {
     let unknown = |why: &'static str| {
-        tracing::warn!(
-            why,
-            "a list of nodes is not understood, clients that sniff see Elasticsearch's addresses"
-        );
+        warn(worker, why);
         (None, Served::pass("node_list_format"))
     };
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let Some(format) = content_type.and_then(AnswerFormat::of) else {
-        return unknown("its media type");
+        return unknown(
+            "the media type of a list of nodes is not understood, clients that sniff see Elasticsearch's addresses",
+        );
     };
-    let Some(coding) = Coding::of(headers) else { return unknown("its compression") };
+    let Some(coding) = Coding::of(headers) else {
+        return unknown(
+            "the compression of a list of nodes is not understood, clients that sniff see Elasticsearch's addresses",
+        );
+    };
     let (packed, format_of) = (body.clone(), format);
-    let found = aside(body.len(), move || {
+    let found = aside(EFFORT * body.len(), move || {
         let plain = coding.decode(&packed)?;
         let mut found = false;
         replace_addresses(listing, format_of, &plain, &mut |_, _| {
@@ -114,12 +135,16 @@ async fn rewrite(
     })
     .await;
     let plain = match found {
-        None => return unknown("its body"),
+        None => {
+            return unknown(
+                "a list of nodes is not understood, clients that sniff see Elasticsearch's addresses",
+            );
+        }
         Some((_, false)) => return (None, Served::pass("no_address")),
         Some((plain, true)) => plain,
     };
     let directory = Directory::ask(worker, parts).await;
-    let rewritten = aside(plain.len(), move || {
+    let rewritten = aside(EFFORT * plain.len(), move || {
         let mut names = Names { directory, advertise, arrived, seen: Vec::new() };
         let plain =
             replace_addresses(listing, format, &plain, &mut |id, address| names.new_address(id, address))
@@ -131,17 +156,6 @@ async fn rewrite(
         Some(bytes) => (Some(bytes), Served::new("translate", "address")),
         None => (None, Served::pass("no_address")),
     }
-}
-
-/// Does `work` here if it is short, else on a thread that may take its time.
-async fn aside<T: Send + 'static>(
-    bytes: usize,
-    work: impl FnOnce() -> Option<T> + Send + 'static,
-) -> Option<T> {
-    if bytes <= MAX_ON_WORKER {
-        return work();
-    }
-    tokio::task::spawn_blocking(work).await.ok().flatten()
 }
 
 /// How a body is compressed; it is given back in the same way.
@@ -170,7 +184,7 @@ impl Coding {
         };
         let mut inflate = Inflate::of(Some(&HeaderValue::from_static(name)))?;
         let mut plain = Vec::new();
-        for part in body.chunks(MAX_ON_WORKER) {
+        for part in body.chunks(PART) {
             inflate.feed(part, |bytes| plain.extend_from_slice(bytes)).ok()?;
             if plain.len() > MAX_LISTING_BYTES {
                 return None;
@@ -219,9 +233,7 @@ impl Directory {
         let (all, own) = join(nodes(ALL_NODES), nodes(OWN_NODE)).await;
         let own_id = own.and_then(|own| own.into_iter().next()).map(|node| node.id);
         if all.is_none() || own_id.is_none() {
-            tracing::warn!(
-                "the nodes' names could not be read; they are shown at their hosts, with our port"
-            );
+            warn(worker, "the nodes' names could not be read; they are shown at their hosts, with our port");
         }
         Self { nodes: all.unwrap_or_default(), own_id }
     }

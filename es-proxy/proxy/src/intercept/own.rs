@@ -1,14 +1,14 @@
 //! `/_ivf/…`: the one path on the Elasticsearch port that is ours. Each call needs the privilege that
 //! Elasticsearch wants for its own counterpart, checked by asking Elasticsearch as the caller.
 
-use es_wire::Params;
 use es_wire::pretty;
-use http::header::HeaderValue;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
 
-use crate::body::collect;
+use crate::body::{Unread, collect};
 use crate::intercept::own_request::json_request;
 use crate::intercept::pass_search::inflated;
 use crate::intercept::show::MAX_SHOWN_BYTES;
@@ -44,16 +44,52 @@ pub(crate) async fn serve(worker: &Worker, segments: &[String], request: ClientR
         (&Method::DELETE, [index, field]) if !field.starts_with('_') => {
             adopt::release(worker, index, field, request).await
         }
-        _ => {
-            let (method, uri) = (&request.parts.method, &request.parts.uri);
-            let body = format!(
-                "{{\"error\":{}}}",
-                serde_json::Value::from(format!("no handler found for uri [{uri}] and method [{method}]"))
-            );
-            let response = respond::error_with_body(&request.parts.headers, StatusCode::BAD_REQUEST, body);
-            (response, Served::new("own", "no_handler"))
-        }
+        _ => no_handler(&request.parts, &parts),
     }
+}
+
+/// The methods of a path below `/_ivf`, in Elasticsearch's order; none where there is no such path.
+fn methods(segments: &[&str]) -> &'static [&'static str] {
+    match segments {
+        [] | ["_whoami" | "_tenants"] => &["GET"],
+        ["_tenants", _] => &["GET", "PUT", "DELETE"],
+        ["_tenants", _, "_usage"] => &["GET"],
+        ["_tenants", _, "_requests"] => &["GET", "POST"],
+        ["_tenants", _, "_requests", _, "_approve" | "_deny"] => &["POST"],
+        ["_tenants", ..] => &[],
+        [_] => &["GET"],
+        [_, "_stats"] => &["GET"],
+        [_, "_build", "_cancel" | "_start"] | [_, "_recall"] => &["POST"],
+        [_, "_explain"] => &["GET", "POST"],
+        [_, field] if !field.starts_with('_') => &["PUT", "DELETE"],
+        _ => &[],
+    }
+}
+
+/// What Elasticsearch says of its own paths: which methods there are, or that there is no such path.
+pub(super) fn no_handler(parts: &Parts, segments: &[&str]) -> Reply {
+    let (method, uri, methods) = (&parts.method, &parts.uri, methods(segments));
+    let allow = HeaderValue::try_from(methods.join(",")).ok().filter(|_| !methods.is_empty());
+    let mut response = if *method == Method::OPTIONS {
+        let mut response = respond::error_with_body(&parts.headers, StatusCode::OK, "");
+        let plain = HeaderValue::from_static("text/plain; charset=UTF-8");
+        response.headers_mut().insert(CONTENT_TYPE, plain);
+        response
+    } else if methods.is_empty() {
+        let reason = Value::from(format!("no handler found for uri [{uri}] and method [{method}]"));
+        let body = json!({"error": reason}).to_string();
+        respond::error_with_body(&parts.headers, StatusCode::BAD_REQUEST, body)
+    } else {
+        let allowed = methods.join(", ");
+        let reason =
+            format!("Incorrect HTTP method for uri [{uri}] and method [{method}], allowed: [{allowed}]");
+        let body = format!("{{\"error\":{},\"status\":405}}", Value::from(reason));
+        respond::error_with_body(&parts.headers, StatusCode::METHOD_NOT_ALLOWED, body)
+    };
+    if let Some(allow) = allow {
+        response.headers_mut().insert(ALLOW, allow);
+    }
+    (response, Served::new("own", "no_handler"))
 }
 
 /// `GET /_ivf/{index}/_stats`: needs what `GET /{index}/_stats` needs (`monitor`).
@@ -107,7 +143,7 @@ pub(crate) async fn as_caller(
     method: Method,
     uri: Uri,
     body: Option<String>,
-) -> Result<Response<UpstreamBody>, Reply> {
+) -> Result<Response<Box<UpstreamBody>>, Reply> {
     match worker.send(json_request(parts, method, uri, body)).await {
         Ok(response) if response.status() == StatusCode::OK => Ok(response),
         Ok(refusal) => Err((pass::relay(refusal), Served::new("own", "refused_by_elasticsearch"))),
@@ -128,8 +164,7 @@ fn no_field(request: &ClientRequest, index: &str) -> Reply {
 
 /// An answer of our own, laid out as the caller wants it.
 pub(crate) fn answer(parts: &Parts, body: String, reason: &'static str) -> Reply {
-    let is_pretty = parts.uri.query().and_then(Params::parse).and_then(|params| params.flag("pretty"));
-    let body = if is_pretty == Some(true) { pretty(&body) } else { body };
+    let body = if respond::asks_for_layout(parts.uri.query()) { pretty(&body) } else { body };
     let response = respond::json(&parts.headers, HeaderValue::from_static("application/json"), body);
     (response, Served::new("own", reason))
 }
@@ -139,11 +174,14 @@ pub(super) async fn text_of(worker: &Worker, request: ClientRequest) -> Result<(
     let ClientRequest { parts, body } = request;
     let cap = worker.shared.config.max_intercept_bytes;
     let read = match body.peek(cap).await {
-        Ok((_body, Some(bytes))) => inflated(worker, &parts.headers, bytes, cap).await,
-        Ok((_, None)) => None,
+        Ok((_body, Ok(bytes))) => inflated(worker, &parts.headers, bytes, cap).await,
+        Ok((_, Err(unread))) => Err(unread),
         Err(failure) => return Err(worker.failed(&parts.headers, &failure.into())),
     };
-    let text = read.and_then(|bytes| String::from_utf8(bytes.into()).ok());
+    if read == Err(Unread::NoRoom) {
+        return Err(respond::no_room(&parts.headers));
+    }
+    let text = read.ok().and_then(|bytes| String::from_utf8(bytes.into()).ok());
     text.map(|text| (parts.clone(), text)).ok_or_else(|| {
         let reason = "the body cannot be read";
         refuse(&parts, StatusCode::BAD_REQUEST, "illegal_argument_exception", reason)
@@ -178,4 +216,32 @@ pub(crate) fn encoded(name: &str) -> String {
 /// An error of Elasticsearch's shape.
 pub(crate) fn refuse(parts: &Parts, status: StatusCode, kind: &str, reason: &str) -> Reply {
     (respond::error(&parts.headers, status, kind, reason), Served::new("own", "refused"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_method_is_told_from_a_wrong_path() {
+        for (method, path, status, allow) in [
+            ("PATCH", "/_ivf", 405, Some("GET")),
+            ("HEAD", "/_ivf/_whoami", 405, Some("GET")),
+            ("POST", "/_ivf/a", 405, Some("GET")),
+            ("GET", "/_ivf/a/v", 405, Some("PUT,DELETE")),
+            ("PUT", "/_ivf/a/_explain?pretty", 405, Some("GET,POST")),
+            ("GET", "/_ivf/_tenants/a/_requests/1/_deny", 405, Some("POST")),
+            ("OPTIONS", "/_ivf/_tenants/a", 200, Some("GET,PUT,DELETE")),
+            ("OPTIONS", "/_ivf/a/b/c", 200, None),
+            ("POST", "/_ivf/a/b/c", 400, None),
+            ("GET", "/_ivf/_tenants/a/b", 400, None),
+        ] {
+            let request = http::Request::builder().method(method).uri(path).body(()).unwrap();
+            let segments: Vec<&str> =
+                path.split(['/', '?']).skip(2).filter(|part| *part != "pretty").collect();
+            let (response, _) = no_handler(&request.into_parts().0, &segments);
+            let told = response.headers().get(ALLOW).map(|value| value.to_str().unwrap());
+            assert_eq!((response.status().as_u16(), told), (status, allow), "{method} {path}");
+        }
+    }
 }

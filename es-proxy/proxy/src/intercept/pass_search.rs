@@ -2,6 +2,7 @@
 //! Elasticsearch, under the brake.
 
 use std::io::Read;
+use std::sync::{Arc, LazyLock};
 
 use bytes::{Buf, Bytes};
 use es_wire::Mode as IndexMode;
@@ -9,23 +10,111 @@ use es_wire::{Catalog, IndexInfo, NotOurs, Params, TargetOptions};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use http::request::Parts;
+use memchr::memmem::Finder;
 
-use crate::door::limits;
+use crate::aside::aside;
+use crate::body::Unread;
+use crate::door::limits::{self, Scans};
 use crate::intercept::write::Share;
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::telemetry::Served;
 use crate::{pass, respond};
 
+/// A request that may hold knn searches, with its body read as far as we care to.
+pub(crate) struct ReadRequest {
+    pub(crate) request: ClientRequest,
+    /// The body, inflated where it was compressed; `None` where it was not read whole.
+    pub(crate) text: Option<Bytes>,
+    /// Also where nobody has read it: a body that is made unreadable must not get past brake and limits.
+    may_hold_knn: bool,
+    /// What names mean while it is served.
+    pub(crate) catalog: Arc<Catalog>,
+}
+
+impl ReadRequest {
+    /// Every way of a search begins so. Where nothing is ours the request passes unread; the error is a reply.
+    pub(crate) async fn of(worker: &Worker, request: ClientRequest) -> Result<Self, Reply> {
+        let catalog = worker.shared.cluster.catalog();
+        if catalog.adopted().next().is_none() {
+            return Err(pass::through(worker, request, Served::pass("nothing_adopted")).await);
+        }
+        let (request, text) = understand(worker, request).await?;
+        let may_hold_knn = match text.clone() {
+            Some(text) => aside(text.len(), move || mentions_knn(&text)).await,
+            None => true,
+        };
+        Ok(Self { request, text, may_hold_knn, catalog })
+    }
+
+    /// The body, if it holds a knn; else the reason why there is nothing to do here.
+    pub(crate) fn with_knn(&self) -> Result<&Bytes, &'static str> {
+        match &self.text {
+            Some(text) if self.may_hold_knn => Ok(text),
+            Some(_) => Err("no_knn"),
+            None => Err("body_not_read"),
+        }
+    }
+
+    /// The same where the caller may ask for one more; else what the request is served with instead.
+    pub(crate) async fn admitted(&self) -> Result<&Bytes, Result<Reply, &'static str>> {
+        let text = self.with_knn().map_err(Err)?;
+        limits::knn(&self.request.parts).await.map_err(Ok)?;
+        Ok(text)
+    }
+
+    /// And ends so: by what it was served with, or, for the reason why it was not, by passing as it came.
+    pub(crate) async fn finish(
+        self,
+        worker: &Worker,
+        names: &str,
+        served: Result<Reply, &'static str>,
+    ) -> Reply {
+        match served {
+            Ok(reply) => reply,
+            Err(reason) => {
+                let scans = match self.may_hold_knn() {
+                    true => Scans { searches: 1, vectors: scanned_vectors(worker, names, &self.catalog) },
+                    false => Scans::default(),
+                };
+                self.pass(worker, scans, reason).await
+            }
+        }
+    }
+
+    /// Whether it may hold a knn, in its body or its URL.
+    pub(crate) fn may_hold_knn(&self) -> bool {
+        self.may_hold_knn || has_body_in_url(&self.request.parts)
+    }
+
+    /// Passes it as it came; what may be exact scans in Elasticsearch, under the brake.
+    pub(crate) async fn pass(self, worker: &Worker, scans: Scans, reason: &'static str) -> Reply {
+        if scans.searches > 0
+            && let Err(refusal) = limits::passed_knn(&self.request.parts, scans).await
+        {
+            return refusal;
+        }
+        let brake = &worker.shared.brake;
+        // Every reason why a filter is in the way begins so.
+        let turn = match reason.starts_with("filter_") {
+            true => brake.take_filtered(scans.vectors).await,
+            false => brake.take(scans.vectors).await,
+        };
+        let _turn = match turn {
+            Ok(turn) => turn,
+            Err(refused) => {
+                worker.shared.telemetry.refused();
+                let response = respond::rejected(&self.request.parts.headers, &refused);
+                return (response, Served::new("refuse", reason));
+            }
+        };
+        pass::through(worker, self.request, Served::pass(reason)).await
+    }
+}
+
 /// Passes another endpoint that may hold knn searches, under the brake.
 pub(crate) async fn pass_other(worker: &Worker, names: &str, request: ClientRequest) -> Reply {
-    let catalog = worker.shared.cluster.catalog();
-    if catalog.adopted().next().is_none() {
-        return pass::through(worker, request, Served::pass("nothing_adopted")).await;
-    }
-    match understand(worker, request).await {
-        Ok((request, text)) => {
-            pass_knn(worker, names, &catalog, request, text.as_deref(), "not_yet_understood").await
-        }
+    match ReadRequest::of(worker, request).await {
+        Ok(read) => read.finish(worker, names, Err("not_yet_understood")).await,
         Err(reply) => reply,
     }
 }
@@ -40,8 +129,8 @@ pub(crate) async fn understand(
     match body.peek(cap).await {
         Ok((body, read)) => {
             let text = match read {
-                Some(bytes) => inflated(worker, &parts.headers, bytes, cap).await,
-                None => None,
+                Ok(bytes) => inflated(worker, &parts.headers, bytes, cap).await.ok(),
+                Err(_) => None,
             };
             Ok((ClientRequest { parts, body }, text))
         }
@@ -52,34 +141,38 @@ pub(crate) async fn understand(
 /// Bytes that are inflated before other requests of the worker have their turn.
 const BYTES_PER_TURN: usize = 64 << 10;
 
-/// A body as the parser wants it; `None` when it is encoded in a way that only Elasticsearch should
-/// judge, would grow over `cap`, or over what all requests together may hold.
+/// A body as the parser wants it, unless it is encoded in a way that only Elasticsearch should judge, would grow
+/// over `cap`, or over what all requests together may hold.
 pub(crate) async fn inflated(
     worker: &Worker,
     headers: &HeaderMap,
     bytes: Bytes,
     cap: usize,
-) -> Option<Bytes> {
-    let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Some(bytes) };
+) -> Result<Bytes, Unread> {
+    let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(bytes) };
     let mut decoder: Box<dyn Read> = match encoding.as_bytes() {
         b"gzip" => Box::new(flate2::read::MultiGzDecoder::new(bytes.reader())),
         b"deflate" => Box::new(flate2::read::ZlibDecoder::new(bytes.reader())),
-        _ => return None,
+        _ => return Err(Unread::Encoded),
     };
     let mut plain = Inflated { bytes: Vec::new(), share: Share::of(&worker.shared.intercepted) };
     loop {
         let before = plain.bytes.len();
-        if before > cap || !plain.share.resize(before + BYTES_PER_TURN) {
-            return None;
+        if before > cap {
+            return Err(Unread::Long);
         }
-        decoder.by_ref().take(BYTES_PER_TURN as u64).read_to_end(&mut plain.bytes).ok()?;
+        if !plain.share.resize(before + BYTES_PER_TURN) {
+            return Err(Unread::NoRoom);
+        }
+        let read = decoder.by_ref().take(BYTES_PER_TURN as u64).read_to_end(&mut plain.bytes);
+        read.map_err(|_| Unread::Encoded)?;
         if plain.bytes.len() - before < BYTES_PER_TURN {
             break;
         }
         tokio::task::yield_now().await;
     }
     plain.share.resize(plain.bytes.len());
-    (plain.bytes.len() <= cap).then(|| Bytes::from_owner(plain))
+    if plain.bytes.len() <= cap { Ok(Bytes::from_owner(plain)) } else { Err(Unread::Long) }
 }
 
 /// An inflated copy, counted as long as somebody has it.
@@ -94,46 +187,18 @@ impl AsRef<[u8]> for Inflated {
     }
 }
 
-/// Passes a search; where it holds a knn that is an exact scan in Elasticsearch, under the brake.
-pub(crate) async fn pass_knn(
-    worker: &Worker,
-    names: &str,
-    catalog: &Catalog,
-    request: ClientRequest,
-    text: Option<&[u8]>,
-    reason: &'static str,
-) -> Reply {
-    // Also where nobody has read it: a body that is made unreadable must not get past brake and limits.
-    let may_hold_knn = text.is_none_or(mentions_knn) || has_body_in_url(&request.parts);
-    let scanned = if may_hold_knn { scanned_vectors(worker, names, catalog) } else { 0 };
-    if may_hold_knn && let Err(refusal) = limits::passed_knn(&request.parts, scanned).await {
-        return refusal;
-    }
-    let brake = &worker.shared.brake;
-    // Every reason why a filter is in the way begins so.
-    let is_filtered = reason.starts_with("filter_");
-    let turn = match if is_filtered { brake.take_filtered(scanned).await } else { brake.take(scanned).await }
-    {
-        Ok(turn) => turn,
-        Err(refused) => {
-            worker.shared.telemetry.refused();
-            return (respond::rejected(&request.parts.headers, &refused), Served::new("refuse", reason));
-        }
-    };
-    let reply = pass::through(worker, request, Served::pass(reason)).await;
-    drop(turn);
-    reply
-}
-
 /// Whether a body may hold a knn, however it is written: as JSON with or without escapes, or in another format.
 pub(crate) fn mentions_knn(text: &[u8]) -> bool {
-    let holds = |what: &[u8]| memchr::memmem::find(text, what).is_some();
+    static WORD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("knn"));
+    static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"knn\""));
+    static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\\u006"));
     if text.iter().take(4).any(|byte| *byte == 0) {
         // JSON of more than one byte a character, which Elasticsearch reads too.
         return true;
     }
     let is_json = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-    if is_json { holds(b"\"knn\"") || holds(b"\\u006") } else { holds(b"knn") || holds(b"\\") }
+    let holds = |what: &Finder<'_>| what.find(text).is_some();
+    if is_json { holds(&KEY) || holds(&ESCAPE) } else { holds(&WORD) || text.contains(&b'\\') }
 }
 
 /// Elasticsearch takes a body from the URL too.

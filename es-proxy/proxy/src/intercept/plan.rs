@@ -7,20 +7,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use es_wire::{Capabilities, Catalog, DocFilter, IndexInfo, KnnSearch, NotOurs, Params, Reach, Resolved};
 use es_wire::{
-    ScoredHit, Scoring, Target, TargetOptions, VectorField, parse_knn_search, parse_search, read_filters,
+    ScoredHit, Scoring, Seen, Target, TargetOptions, VectorField, parse_knn_search, parse_search,
+    read_filters,
 };
-use http::request::Parts;
 
+use crate::aside::{LONG, aside};
+use crate::door::head;
 use crate::door::identity::{self, Sight};
 use crate::door::limits::fair::Flow;
 use crate::intercept::nprobe;
-use crate::intercept::pass_search::mentions_knn;
+use crate::intercept::pass_search::ReadRequest;
 use crate::mode::{Mode, says_pass};
 use crate::ports::{KnnAnswer, KnnHit, KnnQuestion, KnnUnavailable};
 use crate::proxy::{Proxy, Worker};
-
-/// A body of this length is read in less than 500 µs.
-const LONG: usize = 128 << 10;
 
 /// What holds for every search of one request.
 pub(crate) struct Asker<'a> {
@@ -51,41 +50,29 @@ pub(crate) struct Plan {
 }
 
 impl<'a> Asker<'a> {
-    /// What holds before the body is understood; the error is the reason why everything passes. Only where
-    /// the body may hold a knn is Elasticsearch asked about the caller.
-    pub(crate) async fn of(
-        worker: &'a Worker,
-        parts: &Parts,
-        catalog: &'a Catalog,
-        text: &[u8],
-    ) -> Result<Self, NotOurs> {
-        let (shared, headers) = (&worker.shared, &parts.headers);
+    /// What holds before a body that holds a knn is understood; the error is the reason why everything passes.
+    /// Where Elasticsearch has security it is asked about the caller.
+    pub(crate) async fn of(worker: &'a Worker, read: &'a ReadRequest) -> Result<Self, NotOurs> {
+        let (shared, parts, catalog) = (&worker.shared, &read.request.parts, &*read.catalog);
+        let headers = &parts.headers;
         if says_pass(headers) {
             return Err(NotOurs("request_says_pass"));
+        }
+        if head::is_for_elasticsearch_to_refuse(headers) {
+            return Err(NotOurs("headers"));
         }
         let node = shared.cluster.node().ok_or(NotOurs("upstream_unknown"))?;
         let caps = node.capabilities.ok_or(NotOurs("version_unknown"))?;
         let nprobe = nprobe::wanted(headers)?;
         let sight = match shared.config.security.is_on(&node) {
             false => Sight::All,
-            true if mentions_knn(text) => identity::sight(worker, parts).await,
-            true => Sight::Unclear,
+            true => identity::sight(worker, parts).await,
         };
         Ok(Self { shared, catalog, caps, sight, nprobe })
     }
 
     /// Decides whether a search can be answered here; without side effects.
-    pub(crate) fn plan(&self, names: &str, params: &Params, text: &[u8]) -> Result<Plan, NotOurs> {
-        self.plan_read(names, params, parse_search(text, params, &self.caps)?)
-    }
-
-    /// The same for a body that may be long.
-    pub(crate) async fn plan_body(
-        &self,
-        names: &str,
-        params: &Params,
-        text: &Bytes,
-    ) -> Result<Plan, NotOurs> {
+    pub(crate) async fn plan(&self, names: &str, params: &Params, text: &Bytes) -> Result<Plan, NotOurs> {
         self.plan_read(names, params, self.read(params, text, parse_search).await?)
     }
 
@@ -109,13 +96,8 @@ impl<'a> Asker<'a> {
         if text.len() <= LONG {
             return reader(text, params, &self.caps);
         }
-        let (text, params, caps) = (text.clone(), params.clone(), self.caps);
-        let read = tokio::task::spawn_blocking(move || reader(&text, &params, &caps)).await;
-        read.unwrap_or_else(|failed| match failed.try_into_panic() {
-            // A bug there is one of this request.
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(NotOurs("stopping")),
-        })
+        let (length, text, params, caps) = (text.len(), text.clone(), params.clone(), self.caps);
+        aside(length, move || reader(&text, &params, &caps)).await
     }
 
     fn plan_read(&self, names: &str, params: &Params, mut search: KnnSearch) -> Result<Plan, NotOurs> {
@@ -140,10 +122,15 @@ impl<'a> Asker<'a> {
             return Err(NotOurs("security"));
         }
         let (scoring, mode) = (field.scoring(), self.mode(&targets));
-        // A right on an alias is none on its index.
-        let by_name = !self.sight.is_open() && params.get("ignore_unavailable").is_none();
+        // A right on an alias is none on its index, and may be a smaller one.
+        let skips_missing = params.get("ignore_unavailable").is_some();
+        let by_name = !self.sight.is_open() && !skips_missing;
         let names = by_name.then(|| names.into());
-        Ok(Plan { search, targets, filters, scoring, verify, names, mode, nprobe: self.nprobe })
+        let plan = Plan { search, targets, filters, scoring, verify, names, mode, nprobe: self.nprobe };
+        if skips_missing && (verify || !plan.is_seen_whole(&self.sight)) {
+            return Err(NotOurs("security"));
+        }
+        Ok(plan)
     }
 
     /// The indices that a request means, by name.
@@ -151,6 +138,16 @@ impl<'a> Asker<'a> {
         // A pattern means only what the caller may see.
         let options = TargetOptions::of(params)?.expanding_patterns(self.sight.is_open());
         self.catalog.targets(names, &options)
+    }
+
+    /// Why a search of `names` is not served here, as far as its caller is told: the reason may be an index, a field
+    /// or a document that he may not see.
+    pub(crate) fn told(&self, names: &str, reason: &'static str) -> &'static str {
+        if self.sight.is_whole(names) {
+            return reason;
+        }
+        tracing::debug!(names, reason, "a search of somebody who may not see all of it is not served here");
+        "security"
     }
 
     /// The most careful mode of the targets.
@@ -216,6 +213,20 @@ impl Plan {
             nprobe: self.nprobe,
             flow: Flow::default(),
         })
+    }
+
+    /// What a caller must be able to see beside the documents, where that is not known.
+    pub(crate) fn seen(&self) -> Option<Seen<'_>> {
+        let field = self.targets.first()?.index.fields.get(&*self.search.field)?;
+        self.verify.then_some(Seen { nested: field.nested.as_deref() })
+    }
+
+    /// Whether such a caller sees everything that is asked for, by the names by which it is.
+    pub(crate) fn is_seen_whole(&self, sight: &Sight) -> bool {
+        match &self.names {
+            Some(names) => sight.is_whole(names),
+            None => self.targets.iter().all(|target| sight.is_whole(&target.index.name)),
+        }
     }
 
     /// How many shards are searched.

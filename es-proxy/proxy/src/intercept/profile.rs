@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::body::{ResponseBody, collect};
 use crate::intercept::show::MAX_SHOWN_BYTES;
+use crate::intercept::splice::may_point_at_body;
 use crate::ports::{KnnHit, KnnQuestion, KnnUnavailable};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::telemetry::Served;
@@ -64,7 +65,7 @@ pub(crate) async fn added(
         Ok(response) => response,
         Err(reply) => return Ok(reply),
     };
-    if response.status().is_client_error() {
+    if may_point_at_body(response.status().as_u16()) {
         // An error may point at a column of the body: of the client's, not of ours.
         return Err("refused_by_elasticsearch");
     }

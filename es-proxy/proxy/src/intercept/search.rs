@@ -4,47 +4,36 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use es_wire::{Catalog, NotOurs, Outcome, Params, ScoredHit, render};
-use http::header::{CONTENT_TYPE, HeaderValue, WARNING};
+use es_wire::{NotOurs, Outcome, Params, ScoredHit, render};
+use http::header::{HeaderValue, WARNING};
 use http::request::Parts;
 
-use crate::door::limits;
+use crate::door::{identity, limits};
 use crate::intercept::fetch::{self, Documents, Fetched};
-use crate::intercept::pass_search::{pass_knn, understand};
+use crate::intercept::pass_search::ReadRequest;
 use crate::intercept::plan::{Asker, Plan, ask};
 use crate::intercept::{first_time, nprobe, splice};
 use crate::mode::Mode;
 use crate::ports::{KnnHit, KnnQuestion, KnnUnavailable, Scope};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::telemetry::Served;
-use crate::{pass, respond, shadow};
+use crate::{respond, shadow};
 
 const FILTER_IN_THE_WAY: [&str; 2] =
     [KnnUnavailable::FilterUnknown.reason(), KnnUnavailable::FilterRefused.reason()];
 
 /// Serves a search; `names` are those of its targets, none for all.
 pub(crate) async fn serve(worker: &Worker, names: &str, request: ClientRequest, started: Instant) -> Reply {
-    let catalog = worker.shared.cluster.catalog();
-    if catalog.adopted().next().is_none() {
-        return pass::through(worker, request, Served::pass("nothing_adopted")).await;
-    }
-    let mut request = request;
-    nprobe::take_from_url(&mut request.parts);
-    let (request, text) = match understand(worker, request).await {
+    let mut read = match ReadRequest::of(worker, request).await {
         Ok(read) => read,
         Err(reply) => return reply,
     };
-    if let Err(refusal) = limits::knn_in(&request.parts, text.as_deref()).await {
-        return refusal;
-    }
-    let served = match &text {
-        Some(text) => ours(worker, names, &catalog, &request.parts, text, started).await,
-        None => Err("body_not_read"),
+    nprobe::take_from_url(&mut read.request.parts);
+    let served = match read.admitted().await {
+        Ok(text) => ours(worker, names, &read, text, started).await,
+        Err(served) => served,
     };
-    match served {
-        Ok(reply) => reply,
-        Err(reason) => pass_knn(worker, names, &catalog, request, text.as_deref(), reason).await,
-    }
+    read.finish(worker, names, served).await
 }
 
 /// Serves a `_knn_search`, which is a search in other words.
@@ -54,37 +43,27 @@ pub(crate) async fn serve_knn_search(
     request: ClientRequest,
     started: Instant,
 ) -> Reply {
-    let catalog = worker.shared.cluster.catalog();
-    if catalog.adopted().next().is_none() {
-        return pass::through(worker, request, Served::pass("nothing_adopted")).await;
-    }
-    let (request, text) = match understand(worker, request).await {
+    let read = match ReadRequest::of(worker, request).await {
         Ok(read) => read,
         Err(reply) => return reply,
     };
-    if let Err(refusal) = limits::knn(&request.parts).await {
-        return refusal;
-    }
-    let served = match &text {
-        Some(text) => knn_search(worker, names, &catalog, &request.parts, text, started).await,
-        None => Err("body_not_read"),
+    let served = match read.admitted().await {
+        Ok(text) => knn_search(worker, names, &read, text, started).await,
+        Err(served) => served,
     };
-    match served {
-        Ok(reply) => reply,
-        Err(reason) => pass_knn(worker, names, &catalog, request, text.as_deref(), reason).await,
-    }
+    read.finish(worker, names, served).await
 }
 
 async fn knn_search(
     worker: &Worker,
     names: &str,
-    catalog: &Catalog,
-    parts: &Parts,
+    read: &ReadRequest,
     text: &Bytes,
     started: Instant,
 ) -> Result<Reply, &'static str> {
     let label = |NotOurs(reason)| reason;
-    let asker = Asker::of(worker, parts, catalog, text).await.map_err(label)?;
+    let parts = &read.request.parts;
+    let asker = Asker::of(worker, read).await.map_err(label)?;
     let major = asker.caps.version.major as u16;
     let content_type = respond::json_content_type(&parts.headers, major).ok_or("content_type")?;
     // From 9 on the endpoint is there only for clients that speak the language of 8.
@@ -92,31 +71,32 @@ async fn knn_search(
         return Err("version");
     }
     let params = Params::of(parts.uri.query()).ok_or("bad_query_string")?;
-    let plan = asker.plan_knn_search(names, &params, text).await.map_err(label)?;
-    if plan.mode == Mode::Serve {
-        return run(worker, &plan, parts, content_type, started).await;
-    }
-    Err("switched_off")
+    let served = match asker.plan_knn_search(names, &params, text).await {
+        Ok(plan) if plan.mode == Mode::Serve => run(worker, &plan, parts, content_type, started).await,
+        Ok(_) => Err("switched_off"),
+        Err(NotOurs(reason)) => Err(reason),
+    };
+    served.map_err(|reason| asker.told(names, reason))
 }
 
 /// Serves what can be served here; the error is the reason why the request must pass as it is.
 async fn ours(
     worker: &Worker,
     names: &str,
-    catalog: &Catalog,
-    parts: &Parts,
+    read: &ReadRequest,
     text: &Bytes,
     started: Instant,
 ) -> Result<Reply, &'static str> {
     let label = |NotOurs(reason)| reason;
-    let asker = Asker::of(worker, parts, catalog, text).await.map_err(label)?;
+    let parts = &read.request.parts;
+    let asker = Asker::of(worker, read).await.map_err(label)?;
     let params = Params::of(parts.uri.query()).ok_or("bad_query_string")?;
     let content_type = respond::json_content_type(&parts.headers, asker.caps.version.major as u16);
     let plan = match content_type.ok_or(NotOurs("content_type")) {
-        Ok(content_type) => asker.plan_body(names, &params, text).await.map(|plan| (plan, content_type)),
+        Ok(content_type) => asker.plan(names, &params, text).await.map(|plan| (plan, content_type)),
         Err(reason) => Err(reason),
     };
-    match plan {
+    let served = match plan {
         Ok((plan, content_type)) => match plan.mode {
             Mode::Serve => match run(worker, &plan, parts, content_type, started).await {
                 Err(reason) if FILTER_IN_THE_WAY.contains(&reason) => {
@@ -134,10 +114,11 @@ async fn ours(
         // More than a bare knn, as far as it was understood: perhaps its knn parts are.
         Err(_) if !respond::is_json(&parts.headers) => Err("content_type"),
         Err(_) => {
-            let plan = asker.plan_splice_body(names, &params, text).await.map_err(label)?;
+            let plan = asker.plan_splice(names, &params, text).await.map_err(label)?;
             splice::run(worker, &plan, parts, text).await
         }
-    }
+    };
+    served.map_err(|reason| asker.told(names, reason))
 }
 
 /// Searches, and answers or fetches. The error is the reason why the request must pass after all.
@@ -201,13 +182,11 @@ async fn answer(
     let (headers, text) = fetch::ask(worker, plan, parts, documents.question(plan)).await?;
     outcome.took_ms = millis(started);
     // A warning must come with every answer, and so the documents from Elasticsearch.
-    let keep_in = (!headers.contains_key(WARNING)).then_some(cache);
+    let may_be_kept = !headers.contains_key(WARNING) && documents.may_be_kept();
+    let is_kept = may_be_kept && plan.is_seen_whole(&identity::sight_again(worker, parts).await);
+    let keep_in = is_kept.then_some(cache);
     let body = documents.answer(plan, &scored, &outcome, Some(&text), keep_in)?;
-    let content_type = headers.get(CONTENT_TYPE).unwrap_or(content_type).clone();
-    let mut response = respond::json(&parts.headers, content_type, body);
-    for warning in headers.get_all(WARNING) {
-        response.headers_mut().append(WARNING, warning.clone());
-    }
+    let response = respond::json_like(&parts.headers, &headers, content_type, body);
     Ok((response, Served::new("fetch", "ok")))
 }
 

@@ -12,6 +12,7 @@ use es_wire::show_ivf;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode, Uri};
 
+use crate::aside::aside;
 use crate::body::{RequestBody, ResponseBody, collect};
 use crate::intercept::own_request::request_like;
 use crate::pass;
@@ -32,8 +33,12 @@ pub(crate) async fn show(worker: &Worker, request: ClientRequest) -> Reply {
         Err(failure) => return worker.failed(&parts.headers, &failure.into()),
     };
     let request = ClientRequest { parts, body };
-    let (Some(params), true, Some(body)) = (params, plain_json, read) else {
+    let (Some(params), true, Ok(body)) = (params, plain_json, read) else {
         return pass::through(worker, request, Served::pass("mapping_format")).await;
+    };
+    // What it is set to Elasticsearch refuses.
+    let Some(is_pretty) = params.flag("pretty") else {
+        return pass::through(worker, request, Served::pass("bad_query_string")).await;
     };
     if hides_mappings(&request.parts.uri, &params) {
         return pass::through(worker, request, Served::pass("no_mapping")).await;
@@ -47,9 +52,15 @@ pub(crate) async fn show(worker: &Worker, request: ClientRequest) -> Reply {
         asked.parts.headers.insert(CONTENT_ENCODING, encoding.clone());
     }
     let response = match worker.send(asked).await {
-        Ok(response) if response.status() == StatusCode::OK => response,
-        // Errors come in the client's own format.
-        Ok(_) => return pass::through(worker, request, Served::pass("mapping_error")).await,
+        Ok(response) if response.status() != StatusCode::OK => {
+            // Errors come in the client's own format.
+            return pass::through(worker, request, Served::pass("mapping_error")).await;
+        }
+        // Where nothing names the format of the answer, it is that of the request.
+        Ok(response) if !respond::is_json(response.headers()) => {
+            return pass::through(worker, request, Served::pass("mapping_format")).await;
+        }
+        Ok(response) => response,
         Err(failure) => return worker.failed(&request.parts.headers, &failure),
     };
     let (head, body) = response.into_parts();
@@ -60,21 +71,21 @@ pub(crate) async fn show(worker: &Worker, request: ClientRequest) -> Reply {
     let Ok(text) = String::from_utf8(read.to_vec()) else {
         return pass::through(worker, request, Served::pass("mapping_format")).await;
     };
-    let changed = show_ivf(&text);
-    let served =
-        if changed.is_some() { Served::new("translate", "ivf") } else { Served::pass("no_ivf_field") };
-    let mut text = changed.unwrap_or(text);
-    if let Some(filter) = params.get("filter_path").filter(|filter| !filter.is_empty()) {
-        let keep_empty = worker
-            .shared
-            .cluster
-            .node()
-            .is_some_and(|n| n.capabilities.as_ref().is_some_and(|c| c.filter_keeps_empty_arrays));
-        text = FilterPath::parse(filter).apply(&text, keep_empty);
-    }
-    if params.flag("pretty") == Some(true) {
-        text = pretty(&text);
-    }
+    let filter = params.get("filter_path").filter(|filter| !filter.is_empty()).map(FilterPath::parse);
+    let node = worker.shared.cluster.node();
+    let keep_empty = node
+        .and_then(|node| node.capabilities.as_ref().map(|known| known.filter_keeps_empty_arrays))
+        .unwrap_or_default();
+    let (changed, text) = aside(text.len(), move || {
+        let shown = show_ivf(&text);
+        let (changed, mut text) = (shown.is_some(), shown.unwrap_or(text));
+        if let Some(filter) = filter {
+            text = filter.apply(&text, keep_empty);
+        }
+        (changed, if is_pretty { pretty(&text) } else { text })
+    })
+    .await;
+    let served = if changed { Served::new("translate", "ivf") } else { Served::pass("no_ivf_field") };
     let content_type = head.headers.get(CONTENT_TYPE).cloned();
     let content_type = content_type.unwrap_or_else(|| HeaderValue::from_static("application/json"));
     let mut response = respond::json(&request.parts.headers, content_type, text);
@@ -111,13 +122,33 @@ fn without_output_params(uri: &Uri, params: &Params) -> Option<Uri> {
     if params.get("filter_path").is_none() && params.get("pretty").is_none() {
         return uri.path_and_query()?.as_str().parse().ok();
     }
-    let kept: Vec<&str> = query
-        .split('&')
-        .filter(|pair| {
-            let name = pair.split('=').next().unwrap_or(pair);
-            !matches!(name, "filter_path" | "pretty")
-        })
-        .collect();
+    // Written in any way that Elasticsearch reads.
+    let shapes_output = |pair: &str| {
+        let read = Params::parse(pair);
+        read.is_some_and(|read| read.0.iter().any(|(name, _)| matches!(&**name, "filter_path" | "pretty")))
+    };
+    let kept: Vec<&str> = query.split(['&', ';']).filter(|pair| !shapes_output(pair)).collect();
     let separator = if kept.is_empty() { "" } else { "?" };
     format!("{}{separator}{}", uri.path(), kept.join("&")).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_shapes_the_output_is_left_out_however_it_is_written() {
+        for (asked, left) in [
+            ("/a", "/a"),
+            ("/a?human;x=%26", "/a?human;x=%26"),
+            ("/a?pretty", "/a"),
+            ("/a?pretty;filter_path=**.type", "/a"),
+            ("/a?filter%5Fpath=b&human=true;%70retty=false", "/a?human=true"),
+            ("/a?x=pretty&pretty=&y", "/a?x=pretty&y"),
+        ] {
+            let uri: Uri = asked.parse().unwrap();
+            let params = Params::of(uri.query()).unwrap();
+            assert_eq!(without_output_params(&uri, &params).unwrap().to_string(), left, "{asked}");
+        }
+    }
 }

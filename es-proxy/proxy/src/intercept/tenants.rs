@@ -2,6 +2,7 @@
 //! ask for more; all else is an administrator's ([`access`]).
 
 mod access;
+mod body;
 mod requests;
 
 use http::request::Parts;
@@ -11,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::audit::Change;
 use crate::door::Caller;
 use crate::door::tenant::{Quotas, Source, Tenant, TenantSpec};
-use crate::intercept::own::{self, answer, text_of};
+use crate::intercept::own::{self, answer, no_handler, text_of};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::quota::account::Usage;
 use crate::quota::{Expected, Resource, StoreError, TenantStore, Version};
@@ -43,9 +44,8 @@ pub(super) async fn serve(worker: &Worker, segments: &[&str], request: ClientReq
             requests::decide(worker, tenant, id, false, request).await
         }
         _ => {
-            let uri = &request.parts.uri;
-            let reason = format!("no handler found for uri [{uri}] and method [{method}]");
-            Err(bad_request(&request.parts, "illegal_argument_exception", &reason))
+            let segments: Vec<&str> = std::iter::once("_tenants").chain(segments.iter().copied()).collect();
+            Ok(no_handler(&request.parts, &segments))
         }
     };
     served.unwrap_or_else(|Refusal(reply)| *reply)
@@ -86,14 +86,8 @@ async fn show(worker: &Worker, name: &str, parts: &Parts) -> Result<Reply, Refus
 async fn put(worker: &Worker, name: &str, request: ClientRequest) -> Result<Reply, Refusal> {
     let who = access::admin(worker, &request.parts).await?;
     let (parts, text) = text_of(worker, request).await?;
-    let spec = match serde_json::from_str::<TenantSpec>(&text) {
-        Ok(spec) => spec,
-        Err(error) => {
-            let reason = format!("[tenant] failed to parse: {error}");
-            return Err(bad_request(&parts, "x_content_parse_exception", &reason));
-        }
-    };
-    let checked = spec.check(name).and_then(|()| has_place(&spec));
+    let spec: TenantSpec = body::read(&parts, "tenant", &text)?;
+    let checked = spec.check(name).and_then(|()| spec.check_quotas());
     checked.map_err(|reason| bad_request(&parts, "illegal_argument_exception", &reason))?;
     not_in_file(worker, name, &parts)?;
     let (store, expected) = (store(worker, &parts)?, expected(&parts)?);
@@ -119,6 +113,9 @@ async fn put(worker: &Worker, name: &str, request: ClientRequest) -> Result<Repl
 async fn delete(worker: &Worker, name: &str, parts: &Parts) -> Result<Reply, Refusal> {
     let who = access::admin(worker, parts).await?;
     not_in_file(worker, name, parts)?;
+    if TenantSpec::check_name(name).is_err() {
+        return Err(not_found(parts, name));
+    }
     let (store, expected) = (store(worker, parts)?, expected(parts)?);
     let before = worker.shared.config.tenants.get(name).map(|tenant| json!(tenant.spec()).to_string());
     if !store.delete_tenant(name, expected).await.map_err(|error| failed(parts, &error))? {
@@ -201,16 +198,6 @@ fn shown_usage(usage: Usage, quotas: &Quotas) -> Value {
         shown.insert(resource.name().to_owned(), of);
     }
     Value::Object(shown)
-}
-
-/// Quotas are of indices: without any that are the tenant's they would mean nothing.
-fn has_place(spec: &TenantSpec) -> Result<(), String> {
-    if !spec.quotas.is_empty() && spec.bound_to.is_empty() && spec.indices.is_empty() {
-        return Err(
-            "[quotas] are counted over the tenant's indices: name them in [bound_to] or [indices]".to_owned()
-        );
-    }
-    Ok(())
 }
 
 fn find(worker: &Worker, name: &str, parts: &Parts) -> Result<std::sync::Arc<Tenant>, Refusal> {
@@ -335,15 +322,5 @@ mod tests {
         assert_eq!(shown["vectors"], json!({"used": 7, "pending": 1, "limit": 10, "percent": 80.0}));
         assert_eq!(shown["indices"], json!({"used": 1, "pending": 0}));
         assert_eq!(shown["shards"]["percent"], 100.0);
-    }
-
-    #[test]
-    fn quotas_need_indices() {
-        let spec = |text: &str| serde_json::from_str::<TenantSpec>(text).unwrap();
-        has_place(&spec(r#"{"users":["u"]}"#)).unwrap();
-        has_place(&spec(r#"{"indices":["a-*"],"quotas":{"vectors":1}}"#)).unwrap();
-        assert!(
-            has_place(&spec(r#"{"users":["u"],"quotas":{"vectors":1}}"#)).unwrap_err().contains("[bound_to]")
-        );
     }
 }

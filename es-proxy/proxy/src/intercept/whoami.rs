@@ -41,8 +41,8 @@ pub(crate) async fn serve(worker: &Worker, request: &ClientRequest) -> Reply {
                 told.insert("api_key".into(), json!({"id": id, "name": name}));
             }
         }
-        if let Some(subject) = &caller.peer.certificate {
-            told.insert("certificate".into(), json!(subject));
+        if let Some(names) = &caller.peer.certificate {
+            told.insert("certificate".into(), json!(names.shown()));
         }
         if let Some(patterns) = tenant.bound_to() {
             told.insert("bound_to".into(), json!(patterns.to_string()));

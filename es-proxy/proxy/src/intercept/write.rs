@@ -57,6 +57,9 @@ pub(crate) async fn serve(worker: &Worker, write: &Write, mut request: ClientReq
     }
     let sent_whole = request.body.sent_whole();
     let ticket = Caller::of(&request.parts).and_then(|caller| caller.ticket.clone());
+    // Those of a bulk under limits were charged when they were let in.
+    let ticket = ticket
+        .filter(|ticket| write.operation.is_some() || !limits::items::are_judged(ticket, &request.parts));
     let filtered = request.parts.uri.query().is_some_and(|query| query.contains("filter_path"));
     let response = match pass::send(worker, request).await {
         Ok(response) => response,
@@ -86,7 +89,7 @@ pub(crate) async fn serve(worker: &Worker, write: &Write, mut request: ClientReq
 /// Elasticsearch's response, looked at on its way to the client.
 fn watched(
     worker: &Worker,
-    response: Response<UpstreamBody>,
+    response: Response<Box<UpstreamBody>>,
     reader: (AckReader, Share),
 ) -> Response<ResponseBody> {
     let encoding = response.headers().get(CONTENT_ENCODING).cloned();
@@ -146,14 +149,14 @@ fn scanner(worker: &Worker, write: &Write, parts: &Parts) -> Result<WriteScanner
 }
 
 /// JSON or lines of it, also under Elasticsearch's own names.
-fn is_json(headers: &HeaderMap) -> bool {
-    is_media_type(
-        headers,
-        &[
-            "application/json",
-            "application/x-ndjson",
-            "application/vnd.elasticsearch+json",
-            "application/vnd.elasticsearch+x-ndjson",
-        ],
-    )
+pub(crate) const JSON_OR_LINES: &[&str] = &[
+    "application/json",
+    "application/x-ndjson",
+    "application/vnd.elasticsearch+json",
+    "application/vnd.elasticsearch+x-ndjson",
+];
+
+/// Whether a body is that.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    is_media_type(headers, JSON_OR_LINES)
 }

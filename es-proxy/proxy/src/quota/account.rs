@@ -1,6 +1,7 @@
 //! What one tenant has, what was let in since that was measured, and whether there is room for more.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use es_wire::{Catalog, IndexPatterns};
@@ -13,6 +14,8 @@ use crate::quota::pending::{Cut, Pending, Seen};
 
 /// An index that was let in and that the catalog does not have after so long was not created.
 const CREATION: Duration = Duration::from_secs(60);
+/// The same where the request was given up.
+const GIVEN_UP: Duration = Duration::from_secs(5);
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ pub(crate) struct Account {
     /// Which indices are its own.
     pub(crate) patterns: IndexPatterns,
     pub(crate) quotas: Quotas,
-    state: std::sync::Arc<Mutex<State>>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +40,7 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 struct Creation {
     shards: u64,
-    at: Instant,
+    until: Instant,
 }
 
 /// A tenant's usage.
@@ -62,7 +65,7 @@ pub(crate) type Census = Amount;
 impl Account {
     /// `earlier` is the same tenant's account under quotas that were replaced.
     pub(crate) fn new(tenant: &str, patterns: IndexPatterns, quotas: Quotas, earlier: Option<&Self>) -> Self {
-        let state = earlier.map(|earlier| std::sync::Arc::clone(&earlier.state)).unwrap_or_default();
+        let state = earlier.map(|earlier| Arc::clone(&earlier.state)).unwrap_or_default();
         Self { tenant: tenant.into(), patterns, quotas, state }
     }
 
@@ -87,7 +90,8 @@ impl Account {
         self.state.lock().usage(census, catalog, Instant::now())
     }
 
-    /// Lets so much into an index of the tenant, or says what would be exceeded.
+    /// Lets so much into an index of the tenant, or says what would be exceeded. What another request creates
+    /// already is there for this one.
     pub(crate) fn admit(
         &self,
         index: &str,
@@ -95,8 +99,10 @@ impl Account {
         census: Census,
         catalog: &Catalog,
     ) -> Result<Admitted, Exceeded> {
-        let mut state = self.state.lock();
-        let usage = state.usage(census, catalog, Instant::now()).total();
+        let (mut state, now) = (self.state.lock(), Instant::now());
+        let usage = state.usage(census, catalog, now).total();
+        let creates = amount.indices > 0 && !state.creations.contains_key(index);
+        let amount = if creates { amount } else { Amount { indices: 0, shards: 0, ..amount } };
         for resource in Resource::ALL {
             let (usage, requested) = (usage.of(resource), amount.of(resource));
             let Some(limit) = resource.limit(&self.quotas) else { continue };
@@ -104,18 +110,13 @@ impl Account {
                 return Err(Exceeded { tenant: self.tenant.clone(), resource, usage, requested, limit });
             }
         }
-        if amount.indices > 0 {
-            let creation = Creation { shards: amount.shards, at: Instant::now() };
+        if creates {
+            let creation = Creation { shards: amount.shards, until: now + CREATION };
             state.creations.insert(index.into(), creation);
         }
         let stored = Amount { indices: 0, shards: 0, ..amount };
         let key = state.pending.begin(index, stored).into();
-        Ok(Admitted { key, stored })
-    }
-
-    /// Whether an index of that name was let in and the catalog may not have it yet.
-    pub(crate) fn creates(&self, index: &str) -> bool {
-        self.state.lock().creations.contains_key(index)
+        Ok(Admitted { key, stored, creates })
     }
 
     /// What was let in has ended.
@@ -124,8 +125,15 @@ impl Account {
     }
 
     /// An index that was let in was not created, or the catalog has it now.
-    pub(crate) fn created(&self, index: &str) {
+    fn created(&self, index: &str) {
         self.state.lock().creations.remove(index);
+    }
+
+    /// Nobody waits any more for an index that was let in.
+    fn given_up(&self, index: &str) {
+        if let Some(creation) = self.state.lock().creations.get_mut(index) {
+            creation.until = creation.until.min(Instant::now() + GIVEN_UP);
+        }
     }
 
     /// A measurement begins.
@@ -157,9 +165,7 @@ impl Account {
 
 impl State {
     fn usage(&mut self, census: Census, catalog: &Catalog, now: Instant) -> Usage {
-        self.creations.retain(|name, creation| {
-            catalog.written(name).is_none() && now.duration_since(creation.at) < CREATION
-        });
+        self.creations.retain(|name, creation| catalog.written(name).is_none() && now < creation.until);
         let creations = Amount {
             indices: self.creations.len() as u64,
             shards: self.creations.values().map(|creation| creation.shards).sum(),
@@ -177,9 +183,15 @@ impl State {
 pub(crate) struct Admitted {
     key: Box<str>,
     stored: Amount,
+    creates: bool,
 }
 
 impl Admitted {
+    /// Whether an index was let in with it.
+    pub(crate) fn creates(&self) -> bool {
+        self.creates
+    }
+
     /// What tells it from what must be ended apart.
     pub(crate) fn key(&self) -> &str {
         &self.key
@@ -188,6 +200,32 @@ impl Admitted {
     /// Takes in another one of the same key.
     pub(crate) fn add(&mut self, other: &Self) {
         self.stored = self.stored.plus(other.stored);
+    }
+}
+
+/// Indices that a request was let in to create. They count beside those of the catalog until the request has ended and
+/// the catalog was read after that; where nobody knows how it ended, for some seconds more.
+#[derive(Default)]
+pub(crate) struct Creations(Vec<(Arc<Account>, Box<str>)>);
+
+impl Creations {
+    pub(crate) fn add(&mut self, account: Arc<Account>, index: &str) {
+        self.0.push((account, index.into()));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// From now on the catalog tells.
+    pub(crate) fn settle(&mut self) {
+        self.0.drain(..).for_each(|(account, index)| account.created(&index));
+    }
+}
+
+impl Drop for Creations {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|(account, index)| account.given_up(index));
     }
 }
 
@@ -214,9 +252,31 @@ mod tests {
         account.admit("acme-2", indices(1), indices(1), &catalog).unwrap();
         let exceeded = account.admit("acme-3", indices(1), indices(1), &catalog).unwrap_err();
         assert_eq!(exceeded.to_string(), "quota exceeded: indices usage 3 + 1 > limit 3");
+        // What is being created is there for others.
+        assert!(!account.admit("acme-2", indices(1), indices(1), &catalog).unwrap().creates());
         // One that was not created makes room.
         account.created("acme-2");
-        account.admit("acme-3", indices(1), indices(1), &catalog).unwrap();
+        assert!(account.admit("acme-3", indices(1), indices(1), &catalog).unwrap().creates());
+    }
+
+    #[test]
+    fn a_creation_that_ended_is_not_counted_and_one_given_up_for_seconds() {
+        let account = Arc::new(account(Quotas { indices: Some(1), ..Quotas::default() }));
+        let (catalog, none) = (Catalog::empty(), Amount::default());
+        let creating = |index: &str| {
+            let mut creations = Creations::default();
+            account
+                .admit(index, indices(1), none, &catalog)
+                .map(|_| creations.add(Arc::clone(&account), index))?;
+            Ok::<_, Exceeded>(creations)
+        };
+        creating("acme-1").unwrap().settle();
+        drop(creating("acme-2").unwrap());
+        assert!(creating("acme-3").is_err());
+        let count =
+            |after| account.state.lock().usage(none, &catalog, Instant::now() + after).total().indices;
+        assert_eq!((count(Duration::ZERO), count(GIVEN_UP)), (1, 0));
+        creating("acme-3").unwrap();
     }
 
     #[test]

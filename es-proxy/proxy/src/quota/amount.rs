@@ -75,6 +75,11 @@ impl Amount {
         }
     }
 
+    /// The bytes of documents alone.
+    pub(crate) fn document_bytes_only(self) -> Self {
+        Self { document_bytes: self.document_bytes, ..Self::default() }
+    }
+
     /// Both together.
     pub fn plus(self, other: Self) -> Self {
         self.zip(other, u64::saturating_add)

@@ -1,5 +1,5 @@
-//! A bulk under quotas: its items are let through one by one as the body streams, and those that were refused
-//! stand in the response where they would have stood.
+//! A bulk under quotas or limits: its items are let through one by one as the body streams, and those that were
+//! refused stand in the response where they would have stood.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,15 +11,16 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use es_wire::{
     BulkGate, BulkItem, Catalog, GateError, IndexInfo, ItemRefusal, ItemSplicer, Operation, RefusedItem,
-    VectorPaths,
+    VectorCount, VectorPaths,
 };
 use http::HeaderValue;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::body::{BodyFailure, RequestBody, ResponseBody};
+use crate::door::limits::items::ItemLimits;
 use crate::intercept::write::inflate::Inflate;
 use crate::proxy::Proxy;
-use crate::quota::account::{Account, Admitted, Census};
+use crate::quota::account::{Account, Admitted, Census, Creations};
 use crate::quota::amount::Amount;
 
 /// So much of a body is judged in one go: well below 500 µs of work.
@@ -33,9 +34,13 @@ const MAX_NAMES: usize = 1_024;
 pub(crate) struct Judge {
     shared: Arc<Proxy>,
     catalog: Arc<Catalog>,
+    /// Whether it matters how much is stored.
+    quotas_hold: bool,
+    limits: Option<ItemLimits>,
     names: HashMap<Box<str>, Rc<Known>>,
     /// By tenant and index.
     held: HashMap<(Box<str>, Box<str>), Held>,
+    creations: Creations,
 }
 
 /// What was let in into one index.
@@ -55,21 +60,44 @@ struct Known {
 }
 
 impl Judge {
-    pub(crate) fn new(shared: &Arc<Proxy>, catalog: Arc<Catalog>) -> Self {
-        Self { shared: Arc::clone(shared), catalog, names: HashMap::new(), held: HashMap::new() }
+    /// Under quotas, of which `catalog` was counted, and limits.
+    pub(crate) fn new(shared: &Arc<Proxy>, catalog: Arc<Catalog>, limits: Option<ItemLimits>) -> Self {
+        let (names, held, creations) = Default::default();
+        Self { shared: Arc::clone(shared), catalog, quotas_hold: true, limits, names, held, creations }
     }
 
-    /// Lets an item in, or says why not.
+    /// Under limits alone.
+    pub(crate) fn of_limits(shared: &Arc<Proxy>, limits: Option<ItemLimits>) -> Self {
+        let mut judge = Self::new(shared, shared.cluster.catalog(), limits);
+        judge.quotas_hold = false;
+        judge
+    }
+
+    /// Lets an item in, or says why not. Who is refused for one reason has used nothing up for another.
     pub(crate) fn judge(&mut self, item: &BulkItem<'_>) -> Result<(), ItemRefusal> {
-        if item.operation == Operation::Delete {
-            return Ok(());
-        }
         let known = self.known(item.index);
+        let count = match item.operation {
+            Operation::Delete => VectorCount::default(),
+            operation => known.paths.count(operation, item.source),
+        };
+        if let Some(limits) = &self.limits {
+            limits.check(count.vectors)?;
+        }
+        if item.operation != Operation::Delete {
+            self.reserve(&known, item, count)?;
+        }
+        if let Some(limits) = &self.limits {
+            limits.charge(count.vectors);
+        }
+        Ok(())
+    }
+
+    /// Counts what an item adds to what its index's tenant stores, where there is room.
+    fn reserve(&mut self, known: &Known, item: &BulkItem<'_>, count: VectorCount) -> Result<(), ItemRefusal> {
         let Some(account) = &known.account else { return Ok(()) };
         if !account.is_known() {
             return Err(unknown_usage(&account.tenant));
         }
-        let count = known.paths.count(item.operation, item.source);
         let creates = u64::from(!known.exists && account.limits_creation());
         let amount = Amount {
             indices: creates,
@@ -78,14 +106,14 @@ impl Judge {
             vector_bytes: count.bytes,
             document_bytes: item.source.len() as u64,
         };
-        // What is being created by an item before is there for this one.
-        let is_first = creates == 0 || !account.creates(&known.index);
-        let amount = if is_first { amount } else { Amount { indices: 0, shards: 0, ..amount } };
         let admitted =
             account.admit(&known.index, amount, known.census, &self.catalog).map_err(|exceeded| {
                 self.shared.ledger.refused(&exceeded.tenant, exceeded.resource);
                 ItemRefusal { status: 403, error: exceeded.error().to_string() }
             })?;
+        if admitted.creates() {
+            self.creations.add(Arc::clone(account), &known.index);
+        }
         let key = (account.tenant.clone(), admitted.key().into());
         match self.held.get_mut(&key) {
             Some(held) => held.admitted.add(&admitted),
@@ -110,7 +138,7 @@ impl Judge {
         let info = self.catalog.written(&name);
         let index = info.as_ref().map_or(&*name, |info| &*info.name);
         let ledger = &self.shared.ledger;
-        let account = ledger.owner(index);
+        let account = self.quotas_hold.then(|| ledger.owner(index)).flatten();
         let census =
             account.as_ref().map_or_else(Census::default, |account| ledger.count(account, &self.catalog));
         Known {
@@ -184,6 +212,11 @@ impl Gate {
         let mut inner = self.0.borrow_mut();
         inner.judge.end(came_about);
         inner.gate.take_refused()
+    }
+
+    /// The indices that were let in with it.
+    pub(crate) fn creations(&self) -> Creations {
+        std::mem::take(&mut self.0.borrow_mut().judge.creations)
     }
 
     /// Whether there were items, and none got through.

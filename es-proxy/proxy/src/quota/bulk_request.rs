@@ -1,22 +1,24 @@
-//! A bulk under quotas as a request: what must be changed of it so that its items can be judged, and what of its
+//! A bulk under quotas or limits of items as a request: what must be changed of it so that its items can be judged, and what of its
 //! response, so that the client sees the answer to what it sent.
 
 use std::collections::BTreeMap;
 
 use es_wire::{FilterPath, ItemRefusal, ItemSplicer, Params, RefusedItem};
-use http::StatusCode;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::door::identity::security_is_on;
+use crate::door::limits::items::ItemLimits;
 use crate::intercept::own::answer;
 use crate::intercept::privilege;
+use crate::intercept::write::{JSON_OR_LINES, is_json};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::quota::bulk::{Gate, GatedBody, Judge, SplicedItems};
 use crate::quota::enforce::{Counted, Entered, FIRST_MEASUREMENT, catalog};
 use crate::quota::refusal::{is_somebody, unreadable, writes};
-use crate::respond::{self, is_media_type};
+use crate::respond;
 use crate::telemetry::Served;
 
 /// Largest response to a bulk that is filtered here.
@@ -24,20 +26,30 @@ const MAX_FILTERED: usize = 64 << 20;
 /// Names of which Elasticsearch is asked whether the caller may write there at all.
 const MAX_ASKED: usize = 16;
 
-/// Lets items in while the body streams.
-pub(crate) async fn bulk(worker: &Worker, index: Option<String>, request: ClientRequest) -> Entered {
+/// Lets items in while the body streams: under quotas, under limits, or both.
+pub(crate) async fn bulk(
+    worker: &Worker,
+    index: Option<String>,
+    request: ClientRequest,
+    (quotas_hold, limits): (bool, Option<ItemLimits>),
+) -> Entered {
     let ClientRequest { mut parts, body } = request;
     // Elasticsearch refuses a bulk without a content type.
     if !parts.headers.contains_key(CONTENT_TYPE) {
         return Entered::Free(ClientRequest { parts, body });
     }
-    if !is_media_type(&parts.headers, LINES) {
+    if !is_json(&parts.headers) {
         let why = "the items of a bulk cannot be told apart in this format";
         return Entered::Refused(unreadable(worker, &parts, why).await);
     }
-    let catalog = catalog(worker).await;
-    worker.shared.ledger.all_known(FIRST_MEASUREMENT).await;
-    let gate = Gate::new(index, Judge::new(&worker.shared, catalog));
+    let judge = if quotas_hold {
+        let catalog = catalog(worker).await;
+        worker.shared.ledger.all_known(FIRST_MEASUREMENT).await;
+        Judge::new(&worker.shared, catalog, limits)
+    } else {
+        Judge::of_limits(&worker.shared, limits)
+    };
+    let gate = Gate::new(index, judge);
     let encoding = parts.headers.get(CONTENT_ENCODING).cloned();
     let Some(gated) = GatedBody::new(body, encoding.as_ref(), gate.clone()) else {
         return Entered::Refused(unreadable(worker, &parts, "the content encoding is not understood").await);
@@ -55,13 +67,14 @@ pub(crate) async fn bulk(worker: &Worker, index: Option<String>, request: Client
         tell_only_writers(worker, &parts, &mut refused).await;
         let items = ItemSplicer::without_elasticsearch(refused);
         let items = filter.map_or(items.clone(), |filter| filter.apply(&items, keeps_empty(worker)));
-        let (response, _) = answer(&parts, items, "quota");
-        return Entered::Refused((response, Served::new("refuse", "quota")));
+        let reason = if quotas_hold { "quota" } else { "items" };
+        let (response, _) = answer(&parts, items, reason);
+        return Entered::Refused((response, Served::new("refuse", reason)));
     }
     for name in [CONTENT_LENGTH, CONTENT_ENCODING, ACCEPT_ENCODING] {
         parts.headers.remove(name);
     }
-    if !parts.headers.get(ACCEPT).is_none_or(accepts_json) {
+    if !takes_json(&parts.headers) {
         parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     }
     if let Some(path) = without_filter(&parts) {
@@ -70,21 +83,19 @@ pub(crate) async fn bulk(worker: &Worker, index: Option<String>, request: Client
     Entered::Counted(ClientRequest { parts, body }, Counted::Bulk { gate, filter })
 }
 
-/// Formats whose lines are read here.
-const LINES: &[&str] = &[
-    "application/json",
-    "application/x-ndjson",
-    "application/vnd.elasticsearch+json",
-    "application/vnd.elasticsearch+x-ndjson",
-];
+/// Whether the client takes an answer in JSON.
+pub(crate) fn takes_json(headers: &HeaderMap) -> bool {
+    headers.get(ACCEPT).is_none_or(accepts_json)
+}
 
 fn accepts_json(accept: &HeaderValue) -> bool {
     let text = accept.to_str().unwrap_or_default();
     let media_type = text.split(';').next().unwrap_or(text).trim();
-    media_type == "*/*" || LINES.iter().any(|known| media_type.eq_ignore_ascii_case(known))
+    media_type == "*/*" || JSON_OR_LINES.iter().any(|known| media_type.eq_ignore_ascii_case(known))
 }
 
-fn filter_of(parts: &Parts) -> Option<FilterPath> {
+/// What the client wants of the response.
+pub(crate) fn filter_of(parts: &Parts) -> Option<FilterPath> {
     let params = Params::parse(parts.uri.query()?)?;
     let filter = FilterPath::parse(params.get("filter_path")?);
     (!filter.is_empty()).then_some(filter)
@@ -100,7 +111,8 @@ fn without_filter(parts: &Parts) -> Option<http::Uri> {
     uri.parse().ok()
 }
 
-fn keeps_empty(worker: &Worker) -> bool {
+/// Whether this Elasticsearch shows arrays of which its filter left nothing.
+pub(crate) fn keeps_empty(worker: &Worker) -> bool {
     let node = worker.shared.cluster.node();
     let capabilities = node.as_ref().and_then(|node| node.capabilities.as_ref());
     capabilities.is_some_and(|capabilities| capabilities.filter_keeps_empty_arrays)
@@ -149,7 +161,7 @@ async fn tell_only_writers(worker: &Worker, parts: &Parts, refused: &mut [Refuse
         return;
     }
     let mut may_write: BTreeMap<Box<str>, bool> = BTreeMap::new();
-    for item in refused {
+    for item in refused.iter_mut().filter(|item| item.status == 403) {
         let may = match may_write.get(&item.index) {
             Some(may) => *may,
             None if may_write.len() >= MAX_ASKED => false,

@@ -11,11 +11,12 @@ use http::{HeaderMap, Method};
 use serde_json::Value;
 
 use crate::door::Caller;
+use crate::door::limits::items::ItemLimits;
 use crate::door::tenant::Source;
 use crate::intercept::own::{ask, encoded};
 use crate::intercept::pass_search::understand;
 use crate::proxy::{ClientRequest, Reply, Worker};
-use crate::quota::account::{Account, Admitted};
+use crate::quota::account::{Account, Admitted, Creations};
 use crate::quota::amount::Amount;
 use crate::quota::bulk::{Gate, vector_paths};
 use crate::quota::bulk_request::{bulk, bulk_response};
@@ -38,7 +39,7 @@ pub(crate) enum Entered {
 /// A request that was let in.
 pub(crate) enum Counted {
     Stored(Held),
-    Created { creations: Vec<(Arc<Account>, Box<str>)>, stay: bool },
+    Created(Creations),
     Bulk { gate: Gate, filter: Option<FilterPath> },
 }
 
@@ -46,8 +47,7 @@ pub(crate) enum Counted {
 pub(crate) struct Held {
     account: Arc<Account>,
     admitted: Option<Admitted>,
-    /// The index that it may create.
-    creates: Option<Box<str>>,
+    creations: Creations,
 }
 
 impl Held {
@@ -55,9 +55,7 @@ impl Held {
         if let Some(admitted) = self.admitted.take() {
             self.account.end(&admitted, came_about);
         }
-        if let Some(index) = self.creates.take().filter(|_| !came_about) {
-            self.account.created(&index);
-        }
+        self.creations.settle();
     }
 }
 
@@ -70,15 +68,17 @@ impl Drop for Held {
     }
 }
 
-/// Lets a request in, as far as quotas are concerned. Costs one load where there are none.
-pub(crate) async fn enter(worker: &Worker, request: ClientRequest) -> Entered {
-    if worker.shared.ledger.is_free() || is_exempt(&request.parts) {
+/// Lets a request in, as far as quotas, and limits of a bulk's items, are concerned.
+pub(crate) async fn enter(worker: &Worker, request: ClientRequest, limits: Option<ItemLimits>) -> Entered {
+    let quotas_hold = !worker.shared.ledger.is_free() && !is_exempt(&request.parts);
+    if !quotas_hold && limits.is_none() {
         return Entered::Free(request);
     }
     let uri = &request.parts.uri;
     match Adds::of(&request.parts.method, uri.path(), uri.query()) {
+        Adds::Bulk { index } => bulk(worker, index, request, (quotas_hold, limits)).await,
+        _ if !quotas_hold => Entered::Free(request),
         Adds::Nothing => Entered::Free(request),
-        Adds::Bulk { index } => bulk(worker, index, request).await,
         Adds::Document { index, is_update } => document(worker, &index, is_update, request).await,
         Adds::Index { name, shards_of, is_rollover } => {
             creation(worker, &name, shards_of.as_deref(), is_rollover, request).await
@@ -100,14 +100,21 @@ impl Counted {
     pub(crate) async fn settle(self, worker: &Worker, headers: &Parts, reply: Reply) -> Reply {
         let came_about = reply.0.status().is_success();
         match self {
-            Self::Stored(held) => held.end(came_about),
-            Self::Created { creations, stay } => {
-                for (account, index) in creations.iter().filter(|_| !came_about || !stay) {
-                    account.created(index);
+            Self::Stored(held) => {
+                if came_about && !held.creations.is_empty() {
+                    worker.read_catalog_again().await;
                 }
+                held.end(came_about);
             }
+            // The catalog was read again before the answer came here.
+            Self::Created(mut creations) => creations.settle(),
             Self::Bulk { gate, filter } => {
                 let refused = gate.end(came_about);
+                let mut creations = gate.creations();
+                if came_about && !creations.is_empty() {
+                    worker.read_catalog_again().await;
+                }
+                creations.settle();
                 if came_about {
                     return bulk_response(worker, headers, reply, refused, filter).await;
                 }
@@ -172,8 +179,11 @@ async fn counted(
     let needs = writes(index);
     match account.admit(index, amount, census, catalog) {
         Ok(admitted) => {
-            let creates = (amount.indices > 0).then(|| index.into());
-            let held = Held { account, admitted: Some(admitted), creates };
+            let mut creations = Creations::default();
+            if admitted.creates() {
+                creations.add(Arc::clone(&account), index);
+            }
+            let held = Held { account, admitted: Some(admitted), creations };
             Entered::Counted(request, Counted::Stored(held))
         }
         Err(exceeded) => Entered::Refused(refused(worker, &request.parts, needs, &exceeded).await),
@@ -211,10 +221,12 @@ async fn creation(
     let amount = Amount { indices: 1, shards, ..Amount::default() };
     let needs = creates(index);
     match account.admit(&key, amount, census, &catalog) {
-        Ok(_) => {
-            let creations = vec![(account, key.into())];
-            // The name of what a rollover creates is not known; the catalog is read again before the client hears.
-            Entered::Counted(request, Counted::Created { creations, stay: !is_rollover })
+        Ok(admitted) => {
+            let mut creations = Creations::default();
+            if admitted.creates() {
+                creations.add(account, &key);
+            }
+            Entered::Counted(request, Counted::Created(creations))
         }
         Err(exceeded) => Entered::Refused(refused(worker, &request.parts, needs, &exceeded).await),
     }
@@ -308,7 +320,7 @@ async fn restore(worker: &Worker, repository: &str, snapshot: &str, request: Cli
     let ledger = &worker.shared.ledger;
     let own = Caller::of(&request.parts).and_then(|caller| ledger.account(caller.tenant.name()));
     let catalog = catalog(worker).await;
-    let mut creations: Vec<(Arc<Account>, Box<str>)> = Vec::new();
+    let mut creations = Creations::default();
     for index in restored(&all, &body) {
         let account = if renamed { own.clone() } else { ledger.owner(index) };
         let Some(account) = account.filter(|account| account.limits_creation()) else { continue };
@@ -319,14 +331,17 @@ async fn restore(worker: &Worker, repository: &str, snapshot: &str, request: Cli
         let census = ledger.count(&account, &catalog);
         let amount = Amount { indices: 1, shards: 1, ..Amount::default() };
         let key = if renamed { rollover_key(index) } else { index.to_owned() };
-        if let Err(exceeded) = account.admit(&key, amount, census, &catalog) {
-            creations.iter().for_each(|(account, index)| account.created(index));
-            let needs = creates(index);
-            return Entered::Refused(refused(worker, &request.parts, needs, &exceeded).await);
+        match account.admit(&key, amount, census, &catalog) {
+            Ok(admitted) if admitted.creates() => creations.add(account, &key),
+            Ok(_) => {}
+            Err(exceeded) => {
+                creations.settle();
+                let needs = creates(index);
+                return Entered::Refused(refused(worker, &request.parts, needs, &exceeded).await);
+            }
         }
-        creations.push((account, key.into()));
     }
-    Entered::Counted(request, Counted::Created { creations, stay: !renamed })
+    Entered::Counted(request, Counted::Created(creations))
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use es_wire::{Catalog, IndexPatterns};
+use es_wire::{Catalog, IndexPatterns, data_stream_of};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -27,6 +27,8 @@ pub struct IndexMeasured {
     pub amount: Amount,
     /// Times that its primaries were refreshed.
     pub refreshes: u64,
+    /// Whether all that was written is in segments: nothing waits for a refresh.
+    pub is_written: bool,
 }
 
 /// See the head of this file.
@@ -60,7 +62,7 @@ struct Table {
 
 impl Table {
     fn owner(&self, index: &str) -> Option<usize> {
-        let name = stream_of(index).unwrap_or(index);
+        let name = data_stream_of(index).unwrap_or(index);
         let number = self.owners.find(name)? as usize;
         self.accounts[number].patterns.contains(name).then_some(number)
     }
@@ -213,9 +215,14 @@ impl Ledger {
     pub fn measured(
         &self,
         measuring: Measuring,
-        indices: HashMap<String, IndexMeasured>,
+        mut indices: HashMap<String, IndexMeasured>,
         catalog: &Arc<Catalog>,
     ) {
+        // Of which nothing is told while its metadata are blocked: it has what it had.
+        let is_hidden = |name: &str| catalog.index(name).is_some_and(|index| index.hides_metadata());
+        for (name, known) in self.last.load().iter().filter(|(name, _)| is_hidden(name)) {
+            indices.entry(name.clone()).or_insert(*known);
+        }
         let (Measuring { table, cuts }, indices) = (measuring, Arc::new(indices));
         let mut sums = vec![Amount::default(); table.accounts.len()];
         for (index, measured) in &*indices {
@@ -233,6 +240,8 @@ impl Ledger {
             Seen {
                 grown: now.map_or(Amount::default(), |now| now.amount.minus(before)),
                 refreshes: now.map(|now| now.refreshes),
+                is_written: now.is_some_and(|now| now.is_written),
+                is_gone: now.is_none() && catalog.index(&name).is_none(),
             }
         };
         self.metrics.begin();
@@ -297,15 +306,6 @@ fn patterns_of(spec: &TenantSpec) -> Option<IndexPatterns> {
     if patterns.is_empty() { None } else { patterns.join(",").parse().ok() }
 }
 
-/// The data stream of a backing index: `logs` of `.ds-logs-2026.11.21-000001`.
-fn stream_of(index: &str) -> Option<&str> {
-    let rest = index.strip_prefix(".ds-")?;
-    let (rest, generation) = rest.rsplit_once('-')?;
-    let (stream, date) = rest.rsplit_once('-')?;
-    let is_backing = generation.len() == 6 && generation.bytes().all(|byte| byte.is_ascii_digit());
-    (is_backing && date.len() == 10).then_some(stream)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,7 +360,10 @@ mod tests {
     fn measured_numbers_are_summed_and_told_when_high() {
         let ledger = ledger(json!({"acme": {"bound_to": ["acme-*"], "quotas": {"vectors": 10}}}));
         let catalog = catalog(&[("acme-1", 1), ("acme-2", 1), ("b", 1)]);
-        let of = |vectors| IndexMeasured { amount: Amount { vectors, ..Amount::default() }, refreshes: 1 };
+        let of = |vectors| IndexMeasured {
+            amount: Amount { vectors, ..Amount::default() },
+            ..IndexMeasured::default()
+        };
         let measured: HashMap<String, IndexMeasured> = [("acme-1", of(4)), ("acme-2", of(5)), ("b", of(100))]
             .map(|(name, of)| (name.to_owned(), of))
             .into();
@@ -371,13 +374,15 @@ mod tests {
         assert_eq!(ledger.metrics.crossings("acme", Resource::Vectors), 1);
         ledger.measured(ledger.measuring(), measured.clone(), &catalog);
         assert_eq!(ledger.metrics.crossings("acme", Resource::Vectors), 1);
-    }
-
-    #[test]
-    fn backing_indices_belong_to_their_stream() {
-        assert_eq!(stream_of(".ds-logs-app-2026.11.21-000001"), Some("logs-app"));
-        for other in ["logs", ".ds-logs", ".ds-logs-000001", ".ds-logs-2026.11.21-1", ".ds-"] {
-            assert_eq!(stream_of(other), None, "{other}");
+        // Whose metadata are blocked counts as before; what is gone does not.
+        let state = json!({"version": 2, "metadata": {"indices": {"acme-1": {"settings": {"index":
+            {"uuid": "acme-1", "number_of_shards": "1", "version": {"created": "9039001"}, "blocks": {"metadata": "true"}}}}}}});
+        let caps = Capabilities::of("9.2.0".parse().unwrap()).unwrap();
+        let catalog = Arc::new(Catalog::parse(&state.to_string(), "{}", &caps).unwrap());
+        for _ in 0..2 {
+            ledger.measured(ledger.measuring(), HashMap::new(), &catalog);
+            let expected = Amount { vectors: 4, indices: 1, shards: 1, ..Amount::default() };
+            assert_eq!(ledger.snapshot(&catalog), [("acme".to_owned(), expected)]);
         }
     }
 }

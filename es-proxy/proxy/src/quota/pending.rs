@@ -1,10 +1,12 @@
 //! What was let in and is not in the measured numbers yet.
 //!
 //! Elasticsearch's numbers lag behind: they count what a refresh wrote into segments. So what was let into an index
-//! counts beside the measured numbers until they have grown by as much, or until the index was refreshed after a
-//! measurement which began after the write had ended. The first is how it goes; the second clears what never shows,
-//! such as a document that took the place of another. Where nothing refreshes an index (nobody searches there), what
-//! was let in is forgotten after [`KEPT`]: how much that can be is bounded by Elasticsearch's own indexing buffer.
+//! counts beside the measured numbers until they have grown by as much, or until the measurement after one that began
+//! when the write had ended and found nothing unwritten, or after which the index was refreshed. The first is how it
+//! goes; the others clear what never shows, such as a document that took the place of another, or that was deleted.
+//! What went into an index that is gone by the second measurement is gone with it.
+//! Where nothing refreshes an index (nobody searches there), what was let in is forgotten after [`KEPT`]: how much that
+//! can be is bounded by Elasticsearch's own indexing buffer.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,6 +15,8 @@ use crate::quota::amount::Amount;
 
 /// See the head of this file.
 pub(crate) const KEPT: Duration = Duration::from_secs(60);
+/// Elasticsearch looks at the size of a shard's files no more often (`index.store.stats_refresh_interval`).
+const SIZES: Duration = Duration::from_secs(10);
 /// Indices of a tenant that are told apart; the others share one entry, which only time clears.
 const MAX_INDICES: usize = 4_096;
 /// Stands for the others. No index is called so.
@@ -35,7 +39,26 @@ struct Old {
     amount: Amount,
     /// Refreshes of the index as the first measurement after it told.
     refreshes: u64,
+    /// All of it is in segments.
+    is_written: bool,
+    /// When it was first measured after it, or after it was written.
     since: Instant,
+}
+
+impl Old {
+    /// What is left of it by a measurement.
+    fn left(self, seen: &Seen, now: Instant) -> Option<Self> {
+        let was_refreshed = seen.refreshes.is_some_and(|refreshes| refreshes != self.refreshes);
+        let is_written = self.is_written || was_refreshed;
+        let since = if is_written == self.is_written { self.since } else { now };
+        if now.duration_since(since) >= if is_written { SIZES } else { KEPT } {
+            return None;
+        }
+        // What is in segments is counted, except for the size of their files.
+        let amount = if is_written { self.amount.document_bytes_only() } else { self.amount };
+        let amount = amount.minus(seen.grown);
+        (amount != Amount::default()).then_some(Self { amount, is_written, since, ..self })
+    }
 }
 
 /// See the head of this file.
@@ -93,26 +116,25 @@ impl Pending {
     pub(crate) fn measured(&mut self, cut: Cut, now: Instant, seen: impl Fn(&str) -> Seen) {
         let mut cut: HashMap<Box<str>, Amount> = cut.0.into_iter().collect();
         for (index, entry) in &mut self.by_index {
-            let Seen { grown, refreshes } = seen(index);
+            let seen @ Seen { grown, refreshes, is_written, is_gone } = seen(index);
             let new = cut.remove(index).unwrap_or_default();
             let old = entry.old.take();
             let old_amount = old.map_or(Amount::default(), |old| old.amount);
             // What shows was there first.
             let new_left = new.minus(grown.minus(old_amount));
-            // What is on its way may have been written before it is answered.
+            // What ended while it was measured may show, and what is on its way was perhaps written already.
             let rest = grown.minus(old_amount.plus(new));
-            entry.early = entry.in_flight.at_most(entry.early.plus(rest));
-            let old_left = old.filter(|old| {
-                let is_shown = refreshes.is_some_and(|refreshes| refreshes != old.refreshes);
-                !is_shown && now.duration_since(old.since) < KEPT
-            });
-            let old_left = old_left.map(|old| Old { amount: old.amount.minus(grown), ..old });
-            entry.old = match (old_left, new_left) {
-                (left, new) if new == Amount::default() => left.filter(|old| old.amount != new),
-                (left, new) => {
-                    let before = left.map_or(Amount::default(), |old| old.amount);
-                    Some(Old { amount: before.plus(new), refreshes: refreshes.unwrap_or(0), since: now })
-                }
+            let ended = entry.new.at_most(rest);
+            entry.new = entry.new.minus(ended);
+            entry.early = entry.in_flight.at_most(entry.early.plus(rest.minus(ended)));
+            let is_gone = is_gone && &**index != OTHERS;
+            let old_left = old.filter(|_| !is_gone).and_then(|old| old.left(&seen, now));
+            entry.old = if new_left == Amount::default() {
+                old_left
+            } else {
+                let before = old_left.map_or(Amount::default(), |old| old.amount);
+                let refreshes = refreshes.unwrap_or(0);
+                Some(Old { amount: before.plus(new_left), refreshes, is_written, since: now })
             };
         }
         self.by_index.retain(|_, entry| {
@@ -133,6 +155,10 @@ pub(crate) struct Seen {
     pub(crate) grown: Amount,
     /// How often it was refreshed, where that is known.
     pub(crate) refreshes: Option<u64>,
+    /// Nothing was in its indexing buffer: all that had ended before is in segments.
+    pub(crate) is_written: bool,
+    /// There is no such index.
+    pub(crate) is_gone: bool,
 }
 
 /// What had ended when a measurement began.
@@ -143,8 +169,8 @@ pub(crate) struct Cut(Vec<(Box<str>, Amount)>);
 mod tests {
     use super::*;
 
-    fn bytes(document_bytes: u64) -> Amount {
-        Amount { document_bytes, ..Amount::default() }
+    fn of(vectors: u64) -> Amount {
+        Amount { vectors, ..Amount::default() }
     }
 
     struct Clock {
@@ -153,9 +179,13 @@ mod tests {
     }
 
     impl Clock {
-        fn write(&mut self, amount: u64) {
-            self.pending.begin("i", bytes(amount));
-            self.pending.end("i", bytes(amount), true);
+        fn write(&mut self, vectors: u64) {
+            self.write_all(of(vectors));
+        }
+
+        fn write_all(&mut self, amount: Amount) {
+            self.pending.begin("i", amount);
+            self.pending.end("i", amount, true);
         }
 
         /// Ten seconds later; what is still counted.
@@ -164,11 +194,15 @@ mod tests {
         }
 
         fn measure_grown(&mut self, refreshes: u64, grown: u64) -> u64 {
-            self.now += Duration::from_secs(10);
+            let seen = Seen { grown: of(grown), refreshes: Some(refreshes), ..Seen::default() };
+            self.measure_seen(Duration::from_secs(10), seen).vectors
+        }
+
+        fn measure_seen(&mut self, after: Duration, seen: Seen) -> Amount {
+            self.now += after;
             let cut = self.pending.measuring();
-            let seen = Seen { grown: bytes(grown), refreshes: Some(refreshes) };
             self.pending.measured(cut, self.now, |_| seen);
-            self.pending.total().document_bytes
+            self.pending.total()
         }
     }
 
@@ -207,6 +241,48 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_segments_and_does_not_show_is_gone_without_another_refresh() {
+        let mut clock = clock();
+        let written =
+            |grown| Seen { grown: of(grown), refreshes: Some(7), is_written: true, ..Seen::default() };
+        let measure =
+            |clock: &mut Clock, grown| clock.measure_seen(Duration::from_secs(1), written(grown)).vectors;
+        // Ten, and then two of them deleted.
+        clock.write(10);
+        assert_eq!((measure(&mut clock, 8), measure(&mut clock, 0)), (2, 0));
+        assert!(clock.pending.by_index.is_empty());
+    }
+
+    #[test]
+    fn what_went_into_an_index_that_is_gone_is_gone() {
+        let mut clock = clock();
+        let gone = Seen { is_gone: true, ..Seen::default() };
+        let second = Duration::from_secs(1);
+        clock.write(10);
+        // It may have been made a moment ago, where one looked before that.
+        assert_eq!(clock.measure_seen(second, gone), of(10));
+        clock.pending.begin("i", of(3));
+        assert_eq!(clock.measure_seen(second, gone), of(3));
+    }
+
+    #[test]
+    fn bytes_of_files_count_until_elasticsearch_has_looked_at_their_size_again() {
+        let second = Duration::from_secs(1);
+        let all = Amount { document_bytes: 50, ..of(1) };
+        for refresh in [false, true] {
+            let mut clock = clock();
+            clock.write_all(all);
+            let seen =
+                |refreshes| Seen { refreshes: Some(refreshes), is_written: !refresh, ..Seen::default() };
+            assert_eq!(clock.measure_seen(second, seen(1)), all);
+            let counted: Vec<u64> =
+                (0..11).map(|_| clock.measure_seen(second, seen(2)).document_bytes).collect();
+            let expected = if refresh { [vec![50; 10], vec![0]] } else { [vec![50; 9], vec![0; 2]] };
+            assert_eq!(counted, expected.concat());
+        }
+    }
+
+    #[test]
     fn without_refreshes_it_is_forgotten_in_the_end() {
         let mut clock = clock();
         clock.write(100);
@@ -217,33 +293,47 @@ mod tests {
     #[test]
     fn what_is_on_its_way_counts_and_what_failed_does_not() {
         let mut clock = clock();
-        clock.pending.begin("i", bytes(5));
-        clock.pending.begin("i", bytes(7));
+        clock.pending.begin("i", of(5));
+        clock.pending.begin("i", of(7));
         assert_eq!((clock.measure(1), clock.measure(2)), (12, 12));
-        clock.pending.end("i", bytes(7), false);
-        assert_eq!(clock.pending.total(), bytes(5));
-        clock.pending.end("i", bytes(5), true);
+        clock.pending.end("i", of(7), false);
+        assert_eq!(clock.pending.total(), of(5));
+        clock.pending.end("i", of(5), true);
         assert_eq!((clock.measure(3), clock.measure(4)), (5, 0));
     }
 
     #[test]
     fn what_shows_before_it_is_answered_is_not_counted_twice() {
         let mut clock = clock();
-        clock.pending.begin("i", bytes(15));
+        clock.pending.begin("i", of(15));
         assert_eq!(clock.measure_grown(1, 15), 0);
-        clock.pending.end("i", bytes(15), true);
-        assert_eq!(clock.pending.total(), bytes(0));
+        clock.pending.end("i", of(15), true);
+        assert_eq!(clock.pending.total(), of(0));
         assert_eq!(clock.measure(1), 0);
         assert!(clock.pending.by_index.is_empty());
 
         clock.write(4);
-        clock.pending.begin("i", bytes(15));
+        clock.pending.begin("i", of(15));
         assert_eq!(clock.measure_grown(2, 10), 9);
-        clock.pending.begin("i", bytes(1));
-        clock.pending.end("i", bytes(15), true);
-        assert_eq!(clock.pending.total(), bytes(10));
-        clock.pending.end("i", bytes(1), false);
+        clock.pending.begin("i", of(1));
+        clock.pending.end("i", of(15), true);
+        assert_eq!(clock.pending.total(), of(10));
+        clock.pending.end("i", of(1), false);
         assert_eq!((clock.measure(2), clock.measure(3)), (9, 0));
+    }
+
+    #[test]
+    fn what_ends_while_it_is_measured_is_not_counted_twice() {
+        let mut clock = clock();
+        let cut = clock.pending.measuring();
+        clock.write(15);
+        clock.pending.begin("i", of(4));
+        let seen = Seen { grown: of(16), refreshes: Some(1), ..Seen::default() };
+        clock.pending.measured(cut, clock.now, |_| seen);
+        assert_eq!(clock.pending.total(), of(3));
+        clock.pending.end("i", of(4), true);
+        assert_eq!(clock.pending.total(), of(3));
+        assert_eq!((clock.measure(1), clock.measure(2)), (3, 0));
     }
 
     #[test]
@@ -253,7 +343,7 @@ mod tests {
         let cut = clock.pending.measuring();
         clock.write(2);
         clock.pending.not_measured(cut);
-        assert_eq!(clock.pending.total(), bytes(3));
+        assert_eq!(clock.pending.total(), of(3));
         assert_eq!((clock.measure(1), clock.measure(2)), (3, 0));
     }
 
@@ -262,11 +352,11 @@ mod tests {
         let mut clock = clock();
         for number in 0..MAX_INDICES + 10 {
             let name = format!("i{number}");
-            let key = clock.pending.begin(&name, bytes(1));
-            clock.pending.end(key, bytes(1), true);
+            let key = clock.pending.begin(&name, of(1));
+            clock.pending.end(key, of(1), true);
         }
         assert!(clock.pending.by_index.len() <= MAX_INDICES + 1);
-        assert_eq!(clock.pending.total(), bytes(MAX_INDICES as u64 + 10));
+        assert_eq!(clock.pending.total(), of(MAX_INDICES as u64 + 10));
         clock.measure(1);
         assert_eq!(clock.measure(2), 0);
     }

@@ -55,7 +55,9 @@ impl Adds {
             ["_data_stream", name] => index(name, None, false),
             ["_create_from", source, target] => index(target, Some(source), false),
             [target] if is_name(target) && is_put => index(target, None, false),
-            [source, "_clone" | "_split", target] if is_name(source) => index(target, Some(source), false),
+            [source, "_clone" | "_split" | "_downsample", target] if is_name(source) => {
+                index(target, Some(source), false)
+            }
             [source, "_shrink", target] if is_name(source) => index(target, None, false),
             [target, "_ccr", "follow"] if is_name(target) => index(target, None, false),
             [alias, "_rollover"] | [alias, "_rollover", _] if is_name(alias) => {
@@ -164,6 +166,7 @@ mod tests {
             ("PUT", "/_create_from/a/b", index("b", Some("a"), false)),
             ("POST", "/a/_clone/b", index("b", Some("a"), false)),
             ("PUT", "/a/_shrink/b", index("b", None, false)),
+            ("POST", "/a/_downsample/b", index("b", Some("a"), false)),
             ("POST", "/a/_rollover", index("a", None, true)),
             ("POST", "/a/_rollover/b", index("a", None, true)),
             ("POST", "/a/_rollover?dry_run", Adds::Nothing),

@@ -1,13 +1,7 @@
 //! Hop-by-hop headers (RFC 9110 §7.6.1): they belong to one connection and never cross the proxy.
 
 use http::HeaderMap;
-use http::header::{CONNECTION, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const HOP_BY_HOP: [HeaderName; 7] =
-    [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS];
+use http::header::{CONNECTION, HeaderName};
 
 /// Asks for `x-outrigger` on the response.
 pub(crate) const EXPLAIN: HeaderName = HeaderName::from_static("x-outrigger-explain");
@@ -24,8 +18,24 @@ pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("x-outrigger-time
 /// can write that header could take from a request what says whose it is, or what a load balancer put there,
 /// and Elasticsearch itself pays no heed to such names.
 pub(crate) fn strip_connection(headers: &mut HeaderMap) {
-    headers.remove(CONNECTION);
-    for name in HOP_BY_HOP {
+    strip(headers, |name| {
+        matches!(
+            name,
+            "connection"
+                | "keep-alive"
+                | "proxy-connection"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "upgrade"
+                | "http2-settings"
+        )
+    });
+}
+
+/// Most messages have none of what is sought: to look is cheaper than to remove name by name.
+fn strip(headers: &mut HeaderMap, is_sought: impl Fn(&str) -> bool) {
+    while let Some(name) = headers.keys().find(|name| is_sought(name.as_str())).cloned() {
         headers.remove(name);
     }
 }
@@ -49,10 +59,9 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Removes the headers that are addressed to us.
 pub(crate) fn strip_ours(headers: &mut HeaderMap) {
-    headers.remove(EXPLAIN);
-    headers.remove(MODE);
-    headers.remove(NPROBE);
-    headers.remove(TIMEOUT);
+    strip(headers, |name| {
+        name.starts_with("x-outrigger-") && [EXPLAIN, MODE, NPROBE, TIMEOUT].iter().any(|ours| name == ours)
+    });
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod headers;
 mod pool;
+mod socket;
 
 pub(crate) use headers::{MODE, NPROBE, TIMEOUT, strip_connection, strip_hop_by_hop, strip_ours};
 pub(crate) use pool::{Pool, UpstreamBody, UpstreamError};

@@ -4,7 +4,8 @@
 //! when the body is dropped before: closing is how Elasticsearch learns that a client has gone and
 //! cancels the search task. It is closed too when the response came before the request was read whole:
 //! what Elasticsearch did not read of it would be taken for the beginning of the next request, which may
-//! be somebody else's.
+//! be somebody else's. And so it is after a 400, which may mean that Elasticsearch reads nothing more. Until the
+//! end of such a response the request is sent on, as far as Elasticsearch reads it.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -16,19 +17,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use es_tls::UpstreamTls;
-use http::header::EXPECT;
-use http::{Request, Response, Version};
+use http::header::{EXPECT, HeaderValue, TRANSFER_ENCODING};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::body::{BodyFailure, RequestBody, arrived};
+use crate::body::{BodyFailure, RequestBody, arrived, longer_by};
 use crate::config::{ProxyConfig, UpstreamAddress};
 use crate::door::limits::fair::Place;
+use crate::upstream::socket::UpstreamSocket;
 
 /// Connections that may lie idle per worker; further ones are closed after use.
 const MAX_IDLE: usize = 256;
@@ -71,7 +74,13 @@ fn with_causes(error: &hyper::Error) -> String {
     text
 }
 
-type Sender = SendRequest<RequestBody>;
+/// A connection to Elasticsearch.
+struct Connection {
+    /// With boxed bodies: hyper moves what it sends from place to place.
+    sender: SendRequest<Box<RequestBody>>,
+    /// Ends it, whatever is under way.
+    task: AbortHandle,
+}
 
 /// See the head of this file.
 pub(crate) struct Pool {
@@ -79,7 +88,7 @@ pub(crate) struct Pool {
 }
 
 struct Inner {
-    idle: RefCell<Vec<Sender>>,
+    idle: RefCell<Vec<Connection>>,
     addresses: Vec<UpstreamAddress>,
     tls: Option<Arc<UpstreamTls>>,
     /// The node that answered last.
@@ -106,38 +115,49 @@ impl Pool {
 
     /// Forgets idle connections that Elasticsearch has closed.
     pub(crate) fn drop_closed(&self) {
-        self.inner.idle.borrow_mut().retain(|sender| !sender.is_closed());
+        self.inner.idle.borrow_mut().retain(|connection| !connection.sender.is_closed());
     }
 
     /// Sends a request and waits for the head of its response. A request that never left us is sent
-    /// again on a new connection; one that may have been seen is never sent twice, except a GET or
-    /// HEAD without a body that met a connection which Elasticsearch had closed meanwhile.
+    /// again on another connection; one that may have been seen is never sent twice, except a GET or
+    /// HEAD without a body that met a connection which Elasticsearch had closed meanwhile, so it seems: once,
+    /// on a new connection. If it was the request itself that ended the connection, that is enough.
     pub(crate) async fn send(
         &self,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<UpstreamBody>, UpstreamError> {
+        mut request: Request<Box<RequestBody>>,
+    ) -> Result<Response<Box<UpstreamBody>>, UpstreamError> {
         *request.version_mut() = Version::HTTP_11;
-        let repeatable = request.method().is_safe() && request.body().is_empty();
+        let repeatable = is_repeatable(&request);
         // Elasticsearch refuses an expectation that it does not know without reading the body.
         let expects = request.headers().contains_key(EXPECT);
         request.body_mut().take_along().await?;
+        frame_body(&mut request);
+        let mut repeated = false;
         loop {
             let sent_whole = request.body().sent_whole();
-            let (mut sender, reused) = match self.inner.checkout().await {
-                Some(sender) => (sender, true),
+            let kept = if repeated { None } else { self.inner.checkout().await };
+            let (mut connection, reused) = match kept {
+                Some(connection) => (connection, true),
                 // Boxed: connections are made seldom, and the future of every request would carry the room for it.
                 None => (Box::pin(self.inner.connect()).await?, false),
             };
             let spare = (repeatable && reused).then(|| clone_head(&request));
-            let sent = timeout(self.inner.response_timeout, sender.try_send_request(request)).await;
+            let sent =
+                timeout(self.inner.response_timeout, connection.sender.try_send_request(request)).await;
             match sent {
                 Ok(Ok(response)) => {
-                    let reusable = sent_whole.get() && !expects;
-                    return Ok(self.inner.lend(response, reusable.then_some(sender)).await);
+                    // So it answers a head that it could not read, too long for one, and reads nothing more on
+                    // that connection, which it leaves open: who came next would wait for ever.
+                    let is_deaf = response.status() == StatusCode::BAD_REQUEST;
+                    let reusable = sent_whole.get() && !expects && !is_deaf;
+                    return Ok(self.inner.lend(response, connection, reusable).await);
                 }
                 Ok(Err(mut failure)) => match (failure.take_message(), spare) {
                     (Some(unsent), _) if reused => request = unsent,
-                    (None, Some(again)) => request = again,
+                    // What came back and could not be read is an answer.
+                    (None, Some(again)) if !failure.error().is_parse() => {
+                        (request, repeated) = (again, true);
+                    }
                     _ => return Err(classify(failure.into_error())),
                 },
                 Err(_) => return Err(self.inner.timed_out("answer", self.inner.response_timeout)),
@@ -148,24 +168,24 @@ impl Pool {
 
 impl Inner {
     /// An idle connection that is still open.
-    async fn checkout(&self) -> Option<Sender> {
+    async fn checkout(&self) -> Option<Connection> {
         loop {
-            let mut sender = self.idle.borrow_mut().pop()?;
-            if !sender.is_closed() && sender.ready().await.is_ok() {
-                return Some(sender);
+            let mut connection = self.idle.borrow_mut().pop()?;
+            if !connection.sender.is_closed() && connection.sender.ready().await.is_ok() {
+                return Some(connection);
             }
         }
     }
 
-    async fn connect(&self) -> Result<Sender, UpstreamError> {
+    async fn connect(&self) -> Result<Connection, UpstreamError> {
         let first = self.preferred.get();
         let mut failure = None;
         for step in 0..self.addresses.len() {
             let number = (first + step) % self.addresses.len();
             match self.connect_to(&self.addresses[number]).await {
-                Ok(sender) => {
+                Ok(connection) => {
                     self.preferred.set(number);
-                    return Ok(sender);
+                    return Ok(connection);
                 }
                 Err(error) => failure = Some(error),
             }
@@ -173,14 +193,14 @@ impl Inner {
         Err(failure.unwrap_or_else(|| self.timed_out("exist", Duration::ZERO)))
     }
 
-    async fn connect_to(&self, address: &UpstreamAddress) -> Result<Sender, UpstreamError> {
+    async fn connect_to(&self, address: &UpstreamAddress) -> Result<Connection, UpstreamError> {
         match timeout(self.connect_timeout, self.connect_now(address)).await {
             Ok(connected) => connected,
             Err(_) => Err(self.timed_out("take a connection", self.connect_timeout)),
         }
     }
 
-    async fn connect_now(&self, address: &UpstreamAddress) -> Result<Sender, UpstreamError> {
+    async fn connect_now(&self, address: &UpstreamAddress) -> Result<Connection, UpstreamError> {
         let failed = |source| UpstreamError::Connect { address: address.to_string(), source };
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(failed)?;
         // Small requests must not wait for the peer's delayed acknowledgement.
@@ -196,19 +216,19 @@ impl Inner {
     async fn speak_http(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    ) -> Result<Sender, UpstreamError> {
+    ) -> Result<Connection, UpstreamError> {
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
             .max_buf_size(self.max_head_bytes)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(UpstreamSocket::new(stream)))
             .await
             .map_err(UpstreamError::Broken)?;
-        tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        Ok(sender)
+        Ok(Connection { sender, task: task.abort_handle() })
     }
 
     fn timed_out(&self, what: &'static str, limit: Duration) -> UpstreamError {
@@ -216,27 +236,55 @@ impl Inner {
         UpstreamError::Timeout { address: address.to_string(), what, limit }
     }
 
-    /// The response, with its connection where that may serve again; without, it ends with the body.
+    /// The response, with its connection, and whether that may serve again.
     async fn lend(
         self: &Rc<Self>,
         response: Response<Incoming>,
-        sender: Option<Sender>,
-    ) -> Response<UpstreamBody> {
+        connection: Connection,
+        reusable: bool,
+    ) -> Response<Box<UpstreamBody>> {
         let (head, body) = response.into_parts();
-        let body = UpstreamBody { body, ahead: None, sender, pool: Rc::downgrade(self), place: None };
+        let pool = Rc::downgrade(self);
+        // Boxed: responses move a dozen times on their way.
+        let body = Box::new(UpstreamBody {
+            body,
+            ahead: [const { None }; 2],
+            ended: false,
+            connection: Some(connection),
+            reusable,
+            pool,
+            place: None,
+        });
         Response::from_parts(head, body.settled().await)
     }
 
-    fn give_back(&self, sender: Sender) {
+    fn give_back(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
-        if !sender.is_closed() && idle.len() < MAX_IDLE {
-            idle.push(sender);
+        if !connection.sender.is_closed() && idle.len() < MAX_IDLE {
+            idle.push(connection);
         }
     }
 }
 
-fn clone_head(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
+/// hyper leaves out a body of unknown length where the method rarely has one, unless it is told.
+fn frame_body(request: &mut Request<Box<RequestBody>>) {
+    let is_rare = matches!(*request.method(), Method::GET | Method::HEAD);
+    if is_rare && !request.body().is_empty() && request.body().size_hint().exact().is_none() {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// Whether it does no harm that Elasticsearch sees a request twice. A scroll that goes on would skip a page.
+fn is_repeatable(request: &Request<Box<RequestBody>>) -> bool {
+    let moves_on = || {
+        let mut words = request.uri().path().split('/').filter(|word| !word.is_empty());
+        (words.next(), words.next()) == (Some("_search"), Some("scroll"))
+    };
+    request.method().is_safe() && request.body().is_empty() && !moves_on()
+}
+
+fn clone_head(request: &Request<Box<RequestBody>>) -> Request<Box<RequestBody>> {
+    let mut copy = Request::new(Box::new(RequestBody::empty()));
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
@@ -270,43 +318,57 @@ fn classify(error: hyper::Error) -> UpstreamError {
 pub(crate) struct UpstreamBody {
     body: Incoming,
     /// What had come with the head: it leaves with it, too.
-    ahead: Option<Result<Frame<Bytes>, hyper::Error>>,
-    sender: Option<Sender>,
+    ahead: [Option<Result<Frame<Bytes>, hyper::Error>>; 2],
+    /// Nothing comes after `ahead`: the last chunk has been seen.
+    ended: bool,
+    /// Until it has ended: without a sender hyper closes its connection.
+    connection: Option<Connection>,
+    reusable: bool,
     pool: Weak<Inner>,
     /// Among the requests that Elasticsearch may have at once.
     place: Option<Place>,
 }
 
 impl UpstreamBody {
-    /// With what has already arrived. Gives the connection back at once where there is nothing left to read.
-    async fn settled(mut self) -> Self {
-        if !self.body.is_end_stream() {
+    /// With what has already arrived. Of a body in chunks that is also what comes after the first of them, mostly
+    /// the end: it would else leave in a packet of its own.
+    async fn settled(mut self: Box<Self>) -> Box<Self> {
+        let expected = if self.body.size_hint().exact().is_some() { 1 } else { 2 };
+        for slot in 0..expected {
+            if self.body.is_end_stream() || self.ended {
+                break;
+            }
             match arrived(&mut self.body).await {
-                Some(Some(frame)) => {
-                    if frame.is_err() {
-                        self.sender = None;
-                    }
-                    self.ahead = Some(frame);
-                }
-                Some(None) => self.release(),
-                None => {}
+                Some(Some(frame)) => self.ahead[slot] = Some(frame),
+                Some(None) if slot > 0 => self.ended = true,
+                // An empty body in chunks goes on as such.
+                Some(None) => return self.released(),
+                None => break,
             }
         }
-        if self.body.is_end_stream() {
-            self.release();
+        if self.ahead.iter().flatten().any(Result::is_err) {
+            self.connection = None;
         }
+        if self.ended || self.body.is_end_stream() { self.released() } else { self }
+    }
+
+    fn released(mut self: Box<Self>) -> Box<Self> {
+        self.release();
         self
     }
 
     /// Keeps its request's place until it has been read.
     pub(crate) fn hold(&mut self, place: Place) {
-        self.place = (!self.body.is_end_stream()).then_some(place);
+        self.place = (!self.ended && !self.body.is_end_stream()).then_some(place);
     }
 
     fn release(&mut self) {
         self.place = None;
-        if let (Some(sender), Some(pool)) = (self.sender.take(), self.pool.upgrade()) {
-            pool.give_back(sender);
+        match (self.connection.take(), self.pool.upgrade()) {
+            (Some(connection), Some(pool)) if self.reusable => pool.give_back(connection),
+            // Elasticsearch has said all that it had to say; the rest of the request is of no use to it.
+            (Some(connection), _) => connection.task.abort(),
+            (None, _) => {}
         }
     }
 }
@@ -319,31 +381,32 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(frame) = self.ahead.take() {
+        if let Some(frame) = self.ahead[0].take() {
+            self.ahead.swap(0, 1);
             return Poll::Ready(Some(frame));
+        }
+        if self.ended {
+            return Poll::Ready(None);
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
-            None => self.release(),
+            None => {
+                self.ended = true;
+                self.release();
+            }
             Some(Ok(_)) if self.body.is_end_stream() => self.release(),
             Some(Ok(_)) => {}
-            Some(Err(_)) => (self.sender, self.place) = (None, None),
+            Some(Err(_)) => (self.connection, self.place) = (None, None),
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_none() && self.body.is_end_stream()
+        self.ahead[0].is_none() && (self.ended || self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead = self.ahead.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
-        let ahead = ahead.map_or(0, Bytes::len) as u64;
-        let mut hint = self.body.size_hint();
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper + ahead);
-        }
-        hint.set_lower(hint.lower() + ahead);
-        hint
+        let ahead = self.ahead.iter().flatten().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        longer_by(ahead.map(Bytes::len).sum::<usize>() as u64, self.body.size_hint())
     }
 }

@@ -8,67 +8,22 @@
 )]
 
 pub mod authority;
+pub mod listener;
 pub mod one_index;
+pub mod ports;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use es_proxy::{
-    BoxFuture, BuildCommand, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, Mode, Modes, NodeFacts,
-    Proxy, ProxyConfig, Scope, Server, Telemetry, UpstreamAddress,
-};
-use es_wire::{Acknowledged, Catalog, IndexInfo};
+use es_proxy::{Cluster, KnnSource, Mode, Modes, Proxy, ProxyConfig, Server, Telemetry, UpstreamAddress};
+use listener::Listener;
+use ports::{FakeCluster, NoHits};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc, watch};
-
-/// A cluster without indices.
-pub struct NoCluster;
-
-impl Cluster for NoCluster {
-    fn catalog(&self) -> Arc<Catalog> {
-        Arc::new(Catalog::empty())
-    }
-    fn node(&self) -> Option<Arc<NodeFacts>> {
-        None
-    }
-    fn published(&self, _: Scope) -> BoxFuture<'_, bool> {
-        Box::pin(async { true })
-    }
-    fn invalidate(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {})
-    }
-    fn acknowledged(&self, _: Vec<Acknowledged>) {}
-    fn may_show_ignored(&self, _: &IndexInfo) -> bool {
-        true
-    }
-    fn build(&self, _: &str, _: BuildCommand) -> bool {
-        false
-    }
-
-    fn field_state(&self, _: &IndexInfo, _: &str) -> &'static str {
-        "unknown"
-    }
-
-    fn report(&self, _: &str) -> Option<String> {
-        None
-    }
-}
-
-/// A source without hits.
-pub struct NoHits;
-
-impl KnnSource for NoHits {
-    fn knn<'a>(&'a self, _: KnnQuestion<'a>) -> BoxFuture<'a, Result<Vec<KnnHit>, KnnUnavailable>> {
-        Box::pin(async { Err(KnnUnavailable::Absent) })
-    }
-    fn vectors(&self, _: &IndexInfo, _: &str) -> u64 {
-        0
-    }
-}
 
 pub async fn proxy_to(upstream: SocketAddr) -> SocketAddr {
     proxy_with(upstream, |_| {}).await
@@ -76,7 +31,7 @@ pub async fn proxy_to(upstream: SocketAddr) -> SocketAddr {
 
 pub async fn proxy_with(upstream: SocketAddr, change: impl FnOnce(&mut ProxyConfig)) -> SocketAddr {
     let modes = Arc::new(Modes::new(Mode::Serve));
-    proxy_on(upstream, Arc::new(NoCluster), modes, &mut Registry::default(), change).await
+    proxy_on(upstream, FakeCluster::empty(), modes, &mut Registry::default(), change).await
 }
 
 pub async fn proxy_on(
@@ -168,13 +123,7 @@ pub struct Upstream {
     connections: Arc<AtomicUsize>,
     closed: watch::Receiver<usize>,
     sent: Arc<AtomicUsize>,
-    accepting: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
+    _listener: Listener,
 }
 
 impl Upstream {
@@ -204,25 +153,21 @@ impl Upstream {
 
     async fn start(address: Option<SocketAddr>, script: Script) -> Self {
         let wanted = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-        let listener: TcpListener = TcpListener::from_std(es_proxy::bind(wanted).unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
         let (seen, requests) = mpsc::unbounded_channel();
         let (ended, closed) = watch::channel(0);
         let connections = Arc::new(AtomicUsize::new(0));
         let sent = Arc::new(AtomicUsize::new(0));
         let (counted, counted_bytes) = (Arc::clone(&connections), Arc::clone(&sent));
-        let accepting = tokio::spawn(async move {
-            let mut all = tokio::task::JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                counted.fetch_add(1, Ordering::SeqCst);
-                let (seen, ended, bytes) = (seen.clone(), ended.clone(), Arc::clone(&counted_bytes));
-                all.spawn(async move {
-                    play(stream, script, &seen, &bytes).await;
-                    ended.send_modify(|count| *count += 1);
-                });
+        let listener = Listener::at(wanted, move |stream| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let (seen, ended, bytes) = (seen.clone(), ended.clone(), Arc::clone(&counted_bytes));
+            async move {
+                play(stream, script, &seen, &bytes).await;
+                ended.send_modify(|count| *count += 1);
             }
         });
-        Self { address, requests: Mutex::new(requests), connections, closed, sent, accepting }
+        let (address, requests) = (listener.address, Mutex::new(requests));
+        Self { address, requests, connections, closed, sent, _listener: listener }
     }
 
     /// The next request that arrived, as text.
@@ -347,35 +292,54 @@ pub async fn read_message(stream: &mut TcpStream) -> Vec<u8> {
     read
 }
 
+/// All metrics, as an operator sees them.
+pub fn metrics(registry: &Registry) -> String {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    text
+}
+
+/// The value of a metric, of which labels are a part.
+pub fn metric(registry: &Registry, name: &str) -> u64 {
+    let text = metrics(registry);
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+}
+
+/// A body in chunks of some bytes.
+pub fn in_chunks(body: &[u8], size: usize) -> Vec<u8> {
+    let mut sent = Vec::new();
+    for part in body.chunks(size) {
+        sent.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
+        sent.extend_from_slice(part);
+        sent.extend_from_slice(b"\r\n");
+    }
+    sent.extend_from_slice(b"0\r\n\r\n");
+    sent
+}
+
 /// A scripted Elasticsearch that speaks bytes: every request gets the same response on a connection that
 /// ends with it.
 pub struct Recorded {
     pub address: SocketAddr,
     requests: Mutex<mpsc::UnboundedReceiver<Vec<u8>>>,
-    accepting: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Recorded {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
+    _listener: Listener,
 }
 
 impl Recorded {
     pub async fn answering(response: Vec<u8>) -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener: TcpListener = TcpListener::from_std(es_proxy::bind(any).unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
         let (seen, requests) = mpsc::unbounded_channel();
-        let accepting = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
+        let response = Arc::new(response);
+        let listener = Listener::serving(move |mut stream| {
+            let (seen, response) = (seen.clone(), Arc::clone(&response));
+            async move {
                 let request = read_message(&mut stream).await;
                 let _ = seen.send(request);
                 // A client that left does not matter here.
                 let _ = stream.write_all(&response).await;
             }
         });
-        Self { address, requests: Mutex::new(requests), accepting }
+        Self { address: listener.address, requests: Mutex::new(requests), _listener: listener }
     }
 
     /// The next request that arrived.

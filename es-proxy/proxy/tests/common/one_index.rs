@@ -3,68 +3,23 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use es_proxy::{
-    BoxFuture, BuildCommand, Cluster, KnnHit, KnnQuestion, KnnSource, KnnUnavailable, NodeFacts, Scope,
-};
-use es_wire::{Acknowledged, Capabilities, Catalog, IndexInfo};
+use es_proxy::{BoxFuture, KnnHit, KnnQuestion, KnnSource, KnnUnavailable};
+use es_wire::IndexInfo;
 use knn_types::{DocKey, SeqNo};
 use parking_lot::Mutex;
+
+use super::ports::FakeCluster;
 
 /// A filter that [`Source`] knows.
 pub const RED: &str = r#"{"term":{"k":"red"}}"#;
 
 /// A cluster with the index `i`, its fields `v` and `k`, and the alias `reds` with a filter.
-pub struct OneIndex {
-    catalog: Arc<Catalog>,
-    security_absent: bool,
-}
-
-impl OneIndex {
-    pub fn new(security_absent: bool) -> Arc<Self> {
-        let state = r#"{"version":1,"metadata":{"indices":{"i":{"state":"open",
-            "settings":{"index":{"number_of_shards":"1","uuid":"u","version":{"created":"9039001"}}},
-            "mappings":{"_doc":{"properties":{"k":{"type":"keyword"},"v":{"type":"dense_vector","dims":2,"index":true,"similarity":"l2_norm","meta":{"outrigger.ivf":"default"}}}}}}}}}"#;
-        let aliases = r#"{"i":{"aliases":{"reds":{"filter":{"term":{"k":"red"}}}}}}"#;
-        let catalog = Arc::new(Catalog::parse(state, aliases, &capabilities()).unwrap());
-        Arc::new(Self { catalog, security_absent })
-    }
-}
-
-pub fn capabilities() -> Capabilities {
-    Capabilities::of("9.2.0".parse().unwrap()).unwrap()
-}
-
-impl Cluster for OneIndex {
-    fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog)
-    }
-    fn node(&self) -> Option<Arc<NodeFacts>> {
-        let capabilities = capabilities();
-        Some(Arc::new(NodeFacts {
-            version: capabilities.version,
-            capabilities: Some(capabilities),
-            security_absent: self.security_absent,
-        }))
-    }
-    fn published(&self, _: Scope) -> BoxFuture<'_, bool> {
-        Box::pin(async { true })
-    }
-    fn invalidate(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {})
-    }
-    fn acknowledged(&self, _: Vec<Acknowledged>) {}
-    fn may_show_ignored(&self, _: &IndexInfo) -> bool {
-        false
-    }
-    fn build(&self, _: &str, _: BuildCommand) -> bool {
-        false
-    }
-    fn field_state(&self, _: &IndexInfo, _: &str) -> &'static str {
-        "ready"
-    }
-    fn report(&self, _: &str) -> Option<String> {
-        None
-    }
+pub fn cluster(security_absent: bool) -> Arc<FakeCluster> {
+    let state = r#"{"version":1,"metadata":{"indices":{"i":{"state":"open",
+        "settings":{"index":{"number_of_shards":"1","uuid":"u","version":{"created":"9039001"}}},
+        "mappings":{"_doc":{"properties":{"k":{"type":"keyword"},"v":{"type":"dense_vector","dims":2,"index":true,"similarity":"l2_norm","index_options":{"type":"flat"},"meta":{"outrigger.ivf":"default"}}}}}}}}}"#;
+    let aliases = r#"{"i":{"aliases":{"reds":{"filter":{"term":{"k":"red"}}}}}}"#;
+    FakeCluster::of(state, aliases, security_absent)
 }
 
 /// Knows what `RED` lets through, is fetching what it does not know, and notes what it is asked.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
+
+use crate::common::listener::Listener;
 
 /// A request as it arrived whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,28 +32,15 @@ struct Log {
 pub struct Recorder {
     pub address: SocketAddr,
     log: Arc<Mutex<Log>>,
-    accepting: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
+    _listener: Listener,
 }
 
 impl Recorder {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let log = Arc::<Mutex<Log>>::default();
         let writing = Arc::clone(&log);
-        let accepting = tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(record(stream, Arc::clone(&writing)));
-            }
-        });
-        Self { address, log, accepting }
+        let listener = Listener::serving(move |stream| record(stream, Arc::clone(&writing)));
+        Self { address: listener.address, log, _listener: listener }
     }
 
     /// What arrived whole since this was asked last, and what was wrong with anything.

@@ -1,12 +1,14 @@
 //! Which ids of scrolls, points in time and async searches each bound tenant was handed out here.
 //!
 //! Remembered rather than read: nothing in such an id is signed, so what it says proves nothing. Remembered
-//! here alone: a client of a bound tenant goes on with the node that it began with.
+//! here alone: a client of a bound tenant goes on with the node that it began with. With other patterns they are
+//! forgotten: what was opened under the former ones may lie outside now.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use dashmap::DashMap;
+use es_wire::IndexPatterns;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
@@ -23,6 +25,8 @@ pub(crate) struct HandedOut {
 
 #[derive(Default)]
 struct Ids {
+    /// What the tenant is bound to.
+    patterns: IndexPatterns,
     known: HashSet<u128>,
     by_age: VecDeque<u128>,
 }
@@ -32,16 +36,20 @@ impl HandedOut {
         Self { keys: [RandomState::new(), RandomState::new()], of_tenants: DashMap::new(), metrics }
     }
 
-    /// Whether the tenant was handed out the id, not too many ago.
-    pub(crate) fn has(&self, tenant: &str, id: &str) -> bool {
+    /// Whether the tenant was handed out the id while it was bound to these patterns, not too many ago.
+    pub(crate) fn has(&self, tenant: &str, patterns: &IndexPatterns, id: &str) -> bool {
         let print = self.print(id);
-        self.of_tenants.get(tenant).is_some_and(|ids| ids.known.contains(&print))
+        let ids = self.of_tenants.get(tenant);
+        ids.is_some_and(|ids| ids.patterns == *patterns && ids.known.contains(&print))
     }
 
     /// Remembers an id.
-    pub(crate) fn add(&self, tenant: &str, id: &str) {
+    pub(crate) fn add(&self, tenant: &str, patterns: &IndexPatterns, id: &str) {
         let print = self.print(id);
         let mut ids = self.of_tenants.entry(tenant.into()).or_default();
+        if ids.patterns != *patterns {
+            *ids = Ids { patterns: patterns.clone(), ..Ids::default() };
+        }
         if !ids.known.insert(print) {
             return;
         }
@@ -80,21 +88,37 @@ impl Metrics {
 mod tests {
     use super::*;
 
+    fn to(patterns: &str) -> IndexPatterns {
+        patterns.parse().unwrap()
+    }
+
     #[test]
     fn an_id_is_good_for_the_tenant_that_got_it() {
         let handed_out = HandedOut::new(Metrics::default());
-        handed_out.add("a", "id");
-        assert!(handed_out.has("a", "id") && !handed_out.has("b", "id") && !handed_out.has("a", "ie"));
+        handed_out.add("a", &to("a-*"), "id");
+        assert!(handed_out.has("a", &to("a-*"), "id"));
+        assert!(!handed_out.has("b", &to("a-*"), "id") && !handed_out.has("a", &to("a-*"), "ie"));
+    }
+
+    #[test]
+    fn an_id_is_good_as_long_as_its_tenant_is_bound_to_the_same() {
+        let handed_out = HandedOut::new(Metrics::default());
+        handed_out.add("a", &to("a-*,b-*"), "before");
+        assert!(!handed_out.has("a", &to("a-*"), "before"));
+        handed_out.add("a", &to("a-*"), "after");
+        assert!(handed_out.has("a", &to("a-*"), "after") && !handed_out.has("a", &to("a-*"), "before"));
+        assert!(!handed_out.has("a", &to("a-*,b-*"), "before"));
     }
 
     #[test]
     fn the_oldest_go_first_and_no_tenant_pushes_out_another() {
         let handed_out = HandedOut::new(Metrics::default());
-        handed_out.add("b", "mine");
+        handed_out.add("b", &to("b"), "mine");
         for number in 0..=MAX_IDS {
-            handed_out.add("a", &number.to_string());
+            handed_out.add("a", &to("a"), &number.to_string());
         }
-        assert!(!handed_out.has("a", "0") && handed_out.has("a", "1") && handed_out.has("b", "mine"));
+        assert!(!handed_out.has("a", &to("a"), "0") && handed_out.has("a", &to("a"), "1"));
+        assert!(handed_out.has("b", &to("b"), "mine"));
         assert_eq!(handed_out.metrics.forgotten.get(), 1);
         assert_eq!(handed_out.of_tenants.get("a").unwrap().known.len(), MAX_IDS);
     }

@@ -1,12 +1,14 @@
 //! Limits of callers that nobody vouches for, each by its address. Only so many addresses are remembered:
 //! one that is forgotten begins anew.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use quick_cache::sync::Cache;
 
 use crate::door::limits::Gates;
+use crate::door::limits::fair::Flow;
 use crate::door::tenant::{AddressLimits, Class};
 
 /// Addresses that are remembered: about 1 KB each.
@@ -49,6 +51,12 @@ impl Addresses {
     pub(crate) fn remembered(&self) -> usize {
         self.each.len()
     }
+}
+
+/// Where an address waits: with a random key, so that none can be chosen that waits with a tenant.
+pub(crate) fn flow_of(address: IpAddr) -> Flow {
+    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    Flow { key: KEY.hash_one(key(address)), weight: 1 }
 }
 
 /// One customer has many addresses of version 6: all of a network of 64 bits are one.

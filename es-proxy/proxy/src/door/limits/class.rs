@@ -1,45 +1,16 @@
-//! The limits of one tenant for one class of requests, and what was counted of them.
+//! Who comes in: the requests of one tenant of one class are let in, made to wait or refused by its limits, and
+//! counted.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::door::limits::rate::{Budget, Rate};
+use crate::door::limits::limiter::{Limiter, Reason, Work};
+use crate::door::limits::slots::Slot;
 use crate::door::tenant::{Class, ClassLimits};
-
-/// Requests that may wait for their turn where nothing is said.
-const WAITING: u32 = 100;
-
-/// What ran out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    Requests,
-    Bytes,
-    Vectors,
-    Cost,
-    Concurrency,
-}
-
-impl Reason {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Requests, Self::Bytes, Self::Vectors, Self::Cost, Self::Concurrency];
-
-    /// The word in metrics.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Bytes => "bytes",
-            Self::Vectors => "vectors",
-            Self::Cost => "cost",
-            Self::Concurrency => "concurrency",
-        }
-    }
-}
 
 /// A request that must not go on now.
 #[derive(Clone, Debug)]
@@ -48,14 +19,6 @@ pub(crate) struct Refusal {
     pub(crate) retry_after: Duration,
     /// The response, ready to be sent.
     pub(crate) body: Bytes,
-}
-
-/// What a request is found to ask for, beside itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Work {
-    pub(crate) bytes: u64,
-    pub(crate) vectors: f64,
-    pub(crate) cost: f64,
 }
 
 /// What was counted; kept when limits change.
@@ -87,44 +50,12 @@ pub(crate) struct Gate {
     pub(crate) limiter: Option<Arc<Limiter>>,
 }
 
-/// Limits in force.
-#[derive(Debug)]
-pub(crate) struct Limiter {
-    pub(crate) limits: Arc<ClassLimits>,
-    requests: Option<Rate>,
-    // Seldom there: they shall take no room where they are not.
-    bytes: Option<Box<Budget>>,
-    vectors: Option<Box<Budget>>,
-    cost: Option<Budget>,
-    slots: Option<Arc<Semaphore>>,
-    wait: Duration,
-    waiting: i64,
-    /// Whose they are, for people.
-    whose: Arc<str>,
-    class: Class,
-    /// What is said of each limit, once one was reached.
-    bodies: OnceLock<Box<Bodies>>,
-}
-
-/// A response for each reason.
-type Bodies = [OnceLock<Bytes>; Reason::ALL.len()];
-
 /// A request that was let in; its slot is free again when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     counts: Arc<Counts>,
     limiter: Option<Arc<Limiter>>,
-    _slot: Option<OwnedSemaphorePermit>,
-}
-
-/// What is left of each limit, for `_whoami`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Left {
-    pub(crate) requests: Option<f64>,
-    pub(crate) bytes: Option<f64>,
-    pub(crate) vectors: Option<f64>,
-    pub(crate) cost: Option<f64>,
-    pub(crate) concurrency: Option<usize>,
+    _slot: Option<Slot>,
 }
 
 impl Gate {
@@ -140,7 +71,7 @@ impl Gate {
         let before = before.and_then(|before| before.limiter.as_ref());
         let limiter = limits.map(|limits| match before {
             Some(before) if before.limits == *limits => Arc::clone(before),
-            _ => Arc::new(Limiter::new(whose, class, limits)),
+            before => Arc::new(Limiter::new(whose, class, limits, before.map(|before| &**before))),
         });
         Self { counts, limiter }
     }
@@ -189,7 +120,7 @@ impl Gate {
         Refusal { reason, retry_after, body: limiter.body(reason) }
     }
 
-    fn let_in(&self, slot: Option<OwnedSemaphorePermit>) -> Permit {
+    fn let_in(&self, slot: Option<Slot>) -> Permit {
         let counts = Arc::clone(self.counts());
         counts.admitted.fetch_add(1, Ordering::Relaxed);
         counts.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -197,7 +128,7 @@ impl Gate {
     }
 
     /// Waits until there is room, not longer than may be waited.
-    async fn wait(&self, limiter: &Limiter) -> Result<Option<OwnedSemaphorePermit>, (Reason, Duration)> {
+    async fn wait(&self, limiter: &Limiter) -> Result<Option<Slot>, (Reason, Duration)> {
         let deadline = Instant::now() + limiter.wait;
         if self.counts().waiting.fetch_add(1, Ordering::Relaxed) >= limiter.waiting {
             self.counts().waiting.fetch_sub(1, Ordering::Relaxed);
@@ -210,8 +141,8 @@ impl Gate {
                 Err((Reason::Concurrency, after)) => {
                     let Some(slots) = &limiter.slots else { return Err((Reason::Concurrency, after)) };
                     // Who comes first is served first. The slot is tried for again together with the rest.
-                    match tokio::time::timeout_at(deadline, Arc::clone(slots).acquire_owned()).await {
-                        Ok(Ok(slot)) => match limiter.try_rates() {
+                    match tokio::time::timeout_at(deadline, slots.take()).await {
+                        Ok(Some(slot)) => match limiter.try_rates() {
                             Ok(()) => return Ok(Some(slot)),
                             Err((reason, after)) if Instant::now() + after > deadline => {
                                 return Err((reason, after));
@@ -228,118 +159,21 @@ impl Gate {
     }
 }
 
-impl Limiter {
-    pub(crate) fn new(whose: &Arc<str>, class: Class, limits: &Arc<ClassLimits>) -> Self {
-        let slots = limits.concurrency.map(|slots| Arc::new(Semaphore::new(slots as usize)));
-        Self {
-            requests: limits.requests_per_second.map(|rate| Rate::new(rate, limits.burst)),
-            bytes: limits.bytes_per_second.map(|bytes| Box::new(Budget::new(bytes.0 as f64))),
-            vectors: limits.vectors_per_second.map(|rate| Box::new(Budget::new(rate))),
-            cost: limits.cost_per_second.map(Budget::new),
-            slots,
-            wait: limits.wait.unwrap_or_default().0,
-            waiting: i64::from(limits.waiting.unwrap_or(WAITING)),
-            whose: Arc::clone(whose),
-            class,
-            limits: Arc::clone(limits),
-            bodies: OnceLock::new(),
-        }
-    }
-
-    /// What takes nothing is asked first: who is refused has used nothing up.
-    fn try_admit(&self) -> Result<Option<OwnedSemaphorePermit>, (Reason, Duration)> {
-        let slot = match &self.slots {
-            Some(slots) => {
-                let slot = Arc::clone(slots).try_acquire_owned();
-                // When one becomes free is for others' requests to say.
-                Some(slot.map_err(|_| (Reason::Concurrency, Duration::ZERO))?)
-            }
-            None => None,
-        };
-        self.try_rates()?;
-        Ok(slot)
-    }
-
-    fn try_rates(&self) -> Result<(), (Reason, Duration)> {
-        let budgets = [
-            (Reason::Bytes, self.bytes.as_deref()),
-            (Reason::Vectors, self.vectors.as_deref()),
-            (Reason::Cost, self.cost.as_ref()),
-        ];
-        for (reason, budget) in budgets {
-            if let Some(budget) = budget {
-                budget.check().map_err(|after| (reason, after))?;
-            }
-        }
-        match &self.requests {
-            Some(rate) => rate.check().map_err(|after| (Reason::Requests, after)),
-            None => Ok(()),
-        }
-    }
-
-    /// Uses so much, whether it is there or not: a debt keeps later requests out.
-    pub(crate) fn charge(&self, work: Work) {
-        let amounts = [
-            (self.bytes.as_deref(), work.bytes as f64),
-            (self.vectors.as_deref(), work.vectors),
-            (self.cost.as_ref(), work.cost),
-        ];
-        for (budget, amount) in amounts {
-            if let Some(budget) = budget.as_ref().filter(|_| amount > 0.0) {
-                budget.charge(amount);
-            }
-        }
-    }
-
-    /// Whether bytes of bodies are limited.
-    pub(crate) fn counts_bytes(&self) -> bool {
-        self.bytes.is_some()
-    }
-
-    /// Whether the documents or searches in a body are limited.
-    pub(crate) fn counts_cost(&self) -> bool {
-        self.cost.is_some()
-    }
-
-    pub(crate) fn left(&self) -> Left {
-        Left {
-            requests: self.requests.as_ref().map(Rate::left),
-            bytes: self.bytes.as_deref().map(Budget::left),
-            vectors: self.vectors.as_deref().map(Budget::left),
-            cost: self.cost.as_ref().map(Budget::left),
-            concurrency: self.slots.as_ref().map(|slots| slots.available_permits()),
-        }
-    }
-
-    /// The response for what ran out, made once.
-    fn body(&self, reason: Reason) -> Bytes {
-        let made = self.bodies.get_or_init(Box::default)[reason as usize]
-            .get_or_init(|| es_wire::rejected_body(&self.sentence(reason)).into());
-        made.clone()
-    }
-
-    fn sentence(&self, reason: Reason) -> String {
-        let limits = &self.limits;
-        let mut text = format!("rejected execution of {} request of {}: ", self.class.name(), self.whose);
-        let of = |number: Option<f64>| number.unwrap_or_default();
-        // Writing to a string does not fail.
-        let _ = match reason {
-            Reason::Requests => write!(text, "requests_per_second={}", of(limits.requests_per_second)),
-            Reason::Bytes => write!(text, "bytes_per_second={}", limits.bytes_per_second.unwrap_or_default()),
-            Reason::Vectors => write!(text, "vectors_per_second={}", of(limits.vectors_per_second)),
-            Reason::Cost => write!(text, "cost_per_second={}", of(limits.cost_per_second)),
-            Reason::Concurrency => write!(text, "concurrency={}", limits.concurrency.unwrap_or_default()),
-        };
-        text
-    }
-}
-
 impl Permit {
     /// Charges what was found out of a request that was let in.
     pub(crate) fn charge(&self, work: Work) {
         if let Some(limiter) = &self.limiter {
             limiter.charge(work);
         }
+    }
+
+    /// Whether one more item of the request that was let in may go on; the error says why not. Nothing is charged.
+    pub(crate) fn check_item(&self, work: Work) -> Result<(), String> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        limiter.check_item(work).map_err(|reason| {
+            self.counts.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+            limiter.sentence(reason)
+        })
     }
 
     /// The limits that it was let in under.
@@ -413,9 +247,16 @@ mod tests {
             assert_eq!(refusal.reason, reason);
             assert!(refusal.retry_after > Duration::from_secs(3), "{:?}", refusal.retry_after);
         }
-        let gate = gate(r#"{"bytes_per_second":"1kb"}"#);
-        gate.admit(Some(5 << 10)).await.unwrap();
-        assert_eq!(gate.admit(None).await.unwrap_err().reason, Reason::Bytes);
+        let bytes = gate(r#"{"bytes_per_second":"1kb"}"#);
+        bytes.admit(Some(5 << 10)).await.unwrap();
+        assert_eq!(bytes.admit(None).await.unwrap_err().reason, Reason::Bytes);
+        // Of several debts the longest is told.
+        let several = gate(r#"{"bytes_per_second":"1kb","vectors_per_second":1,"cost_per_second":1}"#);
+        let work = Work { bytes: 5 << 10, vectors: 1_000.0, cost: 10.0, ..Work::default() };
+        several.admit(None).await.unwrap().charge(work);
+        let refusal = several.admit(None).await.unwrap_err();
+        assert_eq!(refusal.reason, Reason::Vectors);
+        assert!(refusal.retry_after > Duration::from_secs(900), "{:?}", refusal.retry_after);
     }
 
     #[tokio::test]
@@ -449,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_limits_go_on_and_others_begin_anew() {
+    fn the_same_limits_go_on_and_others_begin_where_they_were() {
         let one = gate(r#"{"concurrency":1}"#);
         let same = Gate::new(
             &"tenant [a]".into(),
@@ -459,9 +300,32 @@ mod tests {
         );
         assert!(Arc::ptr_eq(one.limiter.as_ref().unwrap(), same.limiter.as_ref().unwrap()));
         one.counts();
+        let slot = one.limiter.as_ref().unwrap().try_admit().unwrap();
         let other = Arc::new(serde_json::from_str(r#"{"concurrency":2}"#).unwrap());
         let other = Gate::new(&"tenant [a]".into(), Class::Search, Some(&other), Some(&one));
         assert!(!Arc::ptr_eq(one.limiter.as_ref().unwrap(), other.limiter.as_ref().unwrap()));
         assert!(Arc::ptr_eq(one.counts(), other.counts()));
+        assert_eq!(other.limiter.as_ref().unwrap().left().concurrency, Some(1));
+        drop(slot);
+        assert_eq!(other.limiter.as_ref().unwrap().left().concurrency, Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_change_of_limits_gives_nothing_again() {
+        let before = gate(r#"{"requests_per_second":0.01,"burst":2,"cost_per_second":0.01}"#);
+        before.admit(None).await.unwrap();
+        before.admit(None).await.unwrap();
+        let changed = |text: &str| {
+            let limits = Arc::new(serde_json::from_str(text).unwrap());
+            Gate::new(&"tenant [a]".into(), Class::Search, Some(&limits), Some(&before))
+        };
+        let after = changed(r#"{"requests_per_second":0.02,"burst":4}"#);
+        assert_eq!(after.admit(None).await.unwrap_err().reason, Reason::Requests);
+        before.limiter.as_ref().unwrap().charge(Work { cost: 10.0, ..Work::default() });
+        let after = changed(r#"{"cost_per_second":0.1}"#);
+        let refusal = after.admit(None).await.unwrap_err();
+        // Ten are owed, less what might come at once under the limits before.
+        assert_eq!((refusal.reason, refusal.retry_after.as_secs()), (Reason::Cost, 99));
+        changed(r#"{"concurrency":1}"#).admit(None).await.unwrap();
     }
 }

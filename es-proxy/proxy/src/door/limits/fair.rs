@@ -84,7 +84,10 @@ struct State {
     /// The start tag of whoever was let through last.
     virtual_time: u64,
     next_waiter: u64,
+    /// Those who wait, and those whose share is used up for now.
     flows: HashMap<u64, Queue>,
+    /// With so many flows those that are of no use any more are looked for.
+    prune_at: usize,
     /// The start tag of each flow's first waiter.
     first: BTreeSet<(u64, u64)>,
 }
@@ -94,12 +97,15 @@ struct Queue {
     waiters: VecDeque<Waiter>,
     /// Where the last waiter's turn ends.
     finish: u64,
+    /// The same of who was let through last.
+    served: u64,
 }
 
 #[derive(Debug)]
 struct Waiter {
     number: u64,
     start: u64,
+    finish: u64,
     turn: oneshot::Sender<()>,
 }
 
@@ -112,6 +118,7 @@ impl FairGate {
             virtual_time: 0,
             next_waiter: 0,
             flows: HashMap::new(),
+            prune_at: MAX_WAITING,
             first: BTreeSet::new(),
         };
         Arc::new(Self { state: Mutex::new(state), metrics })
@@ -176,16 +183,22 @@ impl State {
         if self.is_full(flow.key) {
             return None;
         }
+        if self.flows.len() >= self.prune_at {
+            let now = self.virtual_time;
+            self.flows.retain(|_, queue| !queue.is_over(now));
+            self.prune_at = MAX_WAITING.max(2 * self.flows.len());
+        }
         let (turn, receiver) = oneshot::channel();
         let number = self.next_waiter;
         self.next_waiter += 1;
         let queue = self.flows.entry(flow.key).or_default();
         let start = queue.finish.max(self.virtual_time);
-        queue.finish = start.saturating_add(cost.max(1).saturating_mul(UNIT) / u64::from(flow.weight.max(1)));
+        let finish = start.saturating_add(cost.max(1).saturating_mul(UNIT) / u64::from(flow.weight.max(1)));
+        queue.finish = finish;
         if queue.waiters.is_empty() {
             self.first.insert((start, flow.key));
         }
-        queue.waiters.push_back(Waiter { number, start, turn });
+        queue.waiters.push_back(Waiter { number, start, finish, turn });
         self.waiting += 1;
         Some((number, receiver))
     }
@@ -196,6 +209,7 @@ impl State {
             let Some((start, key)) = self.first.pop_first() else { return };
             let Some(queue) = self.flows.get_mut(&key) else { continue };
             let Some(waiter) = queue.waiters.pop_front() else { continue };
+            queue.served = waiter.finish;
             self.waiting -= 1;
             self.virtual_time = start;
             self.settle(key);
@@ -215,18 +229,38 @@ impl State {
             self.first.remove(&(first.start, key));
         }
         queue.waiters.remove(at);
+        if queue.waiters.is_empty() {
+            // Who gave up has used nothing.
+            queue.finish = queue.served;
+        }
         self.waiting -= 1;
         if at == 0 {
             self.settle(key);
         }
     }
 
-    /// After a flow's first waiter went: the next one is first, or the flow is forgotten.
+    /// After a flow's first waiter went: the next one is first. A flow of which nobody waits is remembered until
+    /// others had as much, or who has just one waiting at a time would always be the next.
     fn settle(&mut self, key: u64) {
-        match self.flows.get(&key).and_then(|queue| queue.waiters.front()) {
-            Some(next) => _ = self.first.insert((next.start, key)),
-            None => _ = self.flows.remove(&key),
+        if self.waiting == 0 {
+            self.flows.clear();
+            return;
         }
+        let Some(queue) = self.flows.get_mut(&key) else { return };
+        if let Some(next) = queue.waiters.front() {
+            self.first.insert((next.start, key));
+        } else if queue.is_over(self.virtual_time) {
+            self.flows.remove(&key);
+        } else {
+            queue.waiters = VecDeque::new();
+        }
+    }
+}
+
+impl Queue {
+    /// Nobody waits, and others had as much as was had here.
+    fn is_over(&self, virtual_time: u64) -> bool {
+        self.waiters.is_empty() && self.finish <= virtual_time
     }
 }
 
@@ -330,6 +364,48 @@ mod tests {
         let order = served(&gate, place, waiting);
         let early = order[..40].iter().filter(|&&key| key == 3).count();
         assert!((28..=32).contains(&early), "{early} of 40");
+    }
+
+    #[tokio::test]
+    async fn one_who_always_has_just_one_waiting_leaves_others_their_share() {
+        for (busy, other) in [(1, 2), (2, 1)] {
+            let gate = FairGate::new(1, GateMetrics::default());
+            let mut place = poll(&mut entering(&gate, busy, 1)).unwrap().ok();
+            let mut next = entering(&gate, busy, 1);
+            let mut others: Vec<_> = (0..10).map(|_| entering(&gate, other, 1)).collect();
+            others.iter_mut().for_each(|entering| assert!(poll(entering).is_none()));
+            let mut rounds = 0;
+            while !others.is_empty() {
+                assert!(poll(&mut next).is_none());
+                drop(place.take());
+                if let Some(entered) = poll(&mut next) {
+                    place = entered.ok();
+                    next = entering(&gate, busy, 1);
+                } else {
+                    let entered = others.iter_mut().find_map(poll).expect("a place for somebody");
+                    place = entered.ok();
+                    drop(others.remove(0));
+                }
+                rounds += 1;
+                assert!(rounds <= 22, "{} of 10 wait after {rounds} turns", others.len());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_gave_up_has_used_nothing() {
+        let gate = FairGate::new(1, GateMetrics::default());
+        let place = poll(&mut entering(&gate, 0, 1)).unwrap().unwrap();
+        let mut others: Vec<_> = (0..20).map(|_| (2, entering(&gate, 2, 1))).collect();
+        let mut gone: Vec<_> = (0..20).map(|_| entering(&gate, 1, 1)).collect();
+        others.iter_mut().for_each(|(_, entering)| assert!(poll(entering).is_none()));
+        gone.iter_mut().for_each(|entering| assert!(poll(entering).is_none()));
+        drop(gone);
+        let mut late = entering(&gate, 1, 1);
+        assert!(poll(&mut late).is_none());
+        others.push((1, late));
+        let order = served(&gate, place, others);
+        assert!(order.iter().position(|&key| key == 1).unwrap() <= 1, "{order:?}");
     }
 
     #[tokio::test]

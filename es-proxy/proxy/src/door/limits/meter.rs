@@ -8,7 +8,7 @@ use http::request::Parts;
 use memchr::memchr_iter;
 
 use crate::classify::Route;
-use crate::door::limits::{Limiter, Ticket, Work, declared_length, has_many};
+use crate::door::limits::{Limiter, Ticket, Work, declared_length, has_many, items};
 use crate::door::tenant::Class;
 
 /// Compressed bytes that count as one document or search: they are not inflated to be counted.
@@ -36,7 +36,10 @@ impl Meter {
     pub(crate) fn of(ticket: &Arc<Ticket>, route: &Route, parts: &Parts) -> Option<Self> {
         let class = ticket.class;
         let bytes = declared_length(parts).is_none() && ticket.counts(class, Limiter::counts_bytes);
-        let items = (has_many(route) && ticket.counts(class, Limiter::counts_cost)).then(|| {
+        let are_metered = has_many(route, parts.uri.path())
+            && ticket.counts(class, Limiter::counts_cost)
+            && !(items::is_bulk(route) && items::are_judged(ticket, parts));
+        let items = are_metered.then(|| {
             let is_compressed = parts.headers.contains_key(CONTENT_ENCODING);
             if is_compressed { Items::Compressed } else { Items::Lines }
         });
@@ -51,6 +54,6 @@ impl Meter {
             None => 0.0,
         };
         let bytes = if self.bytes { bytes.len() as u64 } else { 0 };
-        self.ticket.charge(self.class, Work { bytes, cost, vectors: 0.0 });
+        self.ticket.charge(self.class, Work { bytes, cost, ..Work::default() });
     }
 }

@@ -25,7 +25,10 @@ const CELLS: u32 = 16;
 /// up to so many requests per second: beyond, a cell would be less than some nanoseconds.
 const FINEST: f64 = 100_000.0;
 
-/// The furthest that a debt reaches: whoever owes more is let in again after that time.
+/// The longest that a burst may take to come back, in nanoseconds: thirty years.
+const DEEPEST: f64 = 1e18;
+
+/// The furthest that a debt reaches, beyond what may come at once: whoever owes more is let in again after that time.
 const LONGEST_DEBT: u64 = 3_600_000_000_000;
 
 /// One clock for all limiters: each its own would be most of what they take.
@@ -108,12 +111,14 @@ impl<C: Clock> Rate<C> {
         // rate is met also where only one may come at once.
         let (cells, all) = if per_second <= FINEST { (CELLS, burst * CELLS + CELLS / 2) } else { (1, burst) };
         let cell = (SECOND / per_second / f64::from(cells)).clamp(1.0, 1e16).round();
+        // Of a slow rate no more at once than decades bring: governor counts nanoseconds in 64 bits.
+        let all = all.min((DEEPEST / cell) as u32).max(cells);
         let used = ArrivalTime::default();
         // Neither a period of at least a nanosecond nor so many cells are ever refused.
         let of_cells = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(Duration::from_nanos(cell as u64));
         let quota = quota.unwrap_or(Quota::per_second(NonZeroU32::MAX)).allow_burst(of_cells(all));
-        let depth = (cell * f64::from(all)).min(1e18) as u64;
+        let depth = (cell * f64::from(all)) as u64;
         let meter = Meter { used: used.clone(), start: clock.now(), period: cell * f64::from(cells), depth };
         Self { limiter: RateLimiter::new(quota, used, clock), cells: of_cells(cells), meter }
     }
@@ -124,6 +129,16 @@ impl<C: Clock> Rate<C> {
             Ok(Err(until)) => Err(until.wait_time_from(self.limiter.clock().now())),
             _ => Ok(()),
         }
+    }
+
+    /// Takes so many more, whether they may come now or not: a debt.
+    pub(crate) fn charge(&self, count: f64) {
+        self.meter.charge(count, self.limiter.clock());
+    }
+
+    /// Goes on from what was used of another rate.
+    pub(crate) fn carry(&self, before: &Self) {
+        self.meter.carry(&before.meter, self.limiter.clock());
     }
 
     /// How many would be let in now.
@@ -152,22 +167,23 @@ impl<C: Clock> Budget<C> {
 
     /// Whether something is left, or when it will be.
     pub(crate) fn check(&self) -> Result<(), Duration> {
-        let owed = self.meter.ahead(&self.clock).saturating_sub(self.meter.depth);
-        if owed == 0 { Ok(()) } else { Err(Duration::from_nanos(owed)) }
+        self.check_owing(Duration::ZERO)
+    }
+
+    /// Whether no more is owed than time pays in so long, or when that will be.
+    pub(crate) fn check_owing(&self, debt: Duration) -> Result<(), Duration> {
+        let owed = Duration::from_nanos(self.meter.ahead(&self.clock).saturating_sub(self.meter.depth));
+        if owed <= debt { Ok(()) } else { Err(owed - debt) }
     }
 
     /// Uses so much, whether it is there or not.
     pub(crate) fn charge(&self, amount: f64) {
-        let taken = (amount * self.meter.period).clamp(0.0, LONGEST_DEBT as f64) as u64;
-        let now = self.meter.now(&self.clock);
-        let charged = self.meter.used.measure_and_replace(&NotKeyed::NonKey, |used| {
-            let used = used.map_or(0, Nanos::as_u64).max(now);
-            let charged = used.saturating_add(taken).min(now.saturating_add(LONGEST_DEBT));
-            Ok::<_, std::convert::Infallible>(((), Nanos::new(charged)))
-        });
-        match charged {
-            Ok(()) => {}
-        }
+        self.meter.charge(amount, &self.clock);
+    }
+
+    /// Goes on from what was used of another budget.
+    pub(crate) fn carry(&self, before: &Self) {
+        self.meter.carry(&before.meter, &self.clock);
     }
 
     /// How much is left; less than nothing where something is owed.
@@ -177,6 +193,28 @@ impl<C: Clock> Budget<C> {
 }
 
 impl<C: Clock> Meter<C> {
+    fn charge(&self, amount: f64, clock: &C) {
+        let most = self.depth + LONGEST_DEBT;
+        let taken = (amount * self.period).clamp(0.0, most as f64) as u64;
+        let now = self.now(clock);
+        let charged = self.used.measure_and_replace(&NotKeyed::NonKey, |used| {
+            let used = used.map_or(0, Nanos::as_u64).max(now);
+            let charged = used.saturating_add(taken).min(now.saturating_add(most));
+            Ok::<_, std::convert::Infallible>(((), Nanos::new(charged)))
+        });
+        match charged {
+            Ok(()) => {}
+        }
+    }
+
+    /// As full as the other one; what is owed there is owed here.
+    fn carry(&self, before: &Self, clock: &C) {
+        let ahead = before.ahead(clock);
+        let full = ahead.min(before.depth) as f64 / before.depth.max(1) as f64;
+        let owed = ahead.saturating_sub(before.depth) as f64 / before.period;
+        self.charge(full * self.depth as f64 / self.period + owed, clock);
+    }
+
     fn now(&self, clock: &C) -> u64 {
         clock.now().duration_since(self.start).as_u64()
     }
@@ -240,6 +278,18 @@ mod tests {
     }
 
     #[test]
+    fn requests_within_a_request_are_a_debt() {
+        let clock = FakeRelativeClock::default();
+        let rate = Rate::with_clock(10.0, Some(5), clock.clone());
+        assert_eq!(rate.check(), Ok(()));
+        rate.charge(24.0);
+        // All of 25 but what may come at once, and the half that is always left.
+        assert_eq!(rate.check(), Err(Duration::from_millis(2_050)));
+        clock.advance(Duration::from_millis(2_050));
+        assert_eq!((rate.check(), rate.check().is_err()), (Ok(()), true));
+    }
+
+    #[test]
     fn a_debt_is_paid_by_time() {
         let clock = FakeRelativeClock::default();
         let budget = Budget::with_clock(1_000.0, clock.clone());
@@ -255,11 +305,80 @@ mod tests {
         assert_eq!(budget.left(), 1_000.0);
         // And no debt is for ever.
         budget.charge(f64::MAX);
+        assert_eq!(budget.check(), Err(Duration::from_nanos(LONGEST_DEBT)));
         clock.advance(Duration::from_nanos(LONGEST_DEBT));
         assert_eq!(budget.check(), Ok(()));
     }
 
+    #[test]
+    fn a_burst_that_takes_long_to_come_back_is_not_forgotten() {
+        let clock = FakeRelativeClock::default();
+        let hourly = |burst| Rate::with_clock(1.0 / 3600.0, Some(burst), clock.clone());
+        let rate = hourly(24);
+        assert_eq!((0..100).filter(|_| rate.check().is_ok()).count(), 24);
+        // Neither by what is found within a request nor by other limits.
+        rate.charge(1.0);
+        let other = hourly(25);
+        other.carry(&rate);
+        for rate in [rate, other] {
+            assert!(rate.left() < 0.0, "{}", rate.left());
+            assert!(rate.check().unwrap_err() > Duration::from_secs(3_600));
+        }
+    }
+
+    #[test]
+    fn the_slowest_and_the_fastest_rates_are_rates() {
+        for (per_second, burst, at_once) in [
+            (1e-6, u32::MAX, 1_000),
+            (1e-6, 1, 1),
+            (1e12, 1, 1),
+            (1e12, u32::MAX, 100_000),
+            (0.5, u32::MAX, 100_000),
+        ] {
+            let rate = Rate::with_clock(per_second, Some(burst), FakeRelativeClock::default());
+            let let_in = (0..100_000).take_while(|_| rate.check().is_ok()).count();
+            assert_eq!(let_in, at_once, "{per_second}/s, {burst}");
+            rate.charge(f64::MAX);
+            assert!(rate.check().is_err() && rate.left() <= 0.0);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn whoever_waits_as_told_is_let_in_and_no_body_starves(
+            per_second in 0.01f64..10_000.0,
+            seconds in 0.0f64..500.0,
+            debt in 0u64..30,
+        ) {
+            let clock = FakeRelativeClock::default();
+            let budget = Budget::with_clock(per_second, clock.clone());
+            let (items, debt) = ((seconds * per_second) as u64 + 1, Duration::from_secs(debt));
+            // Many small ones are told apart in steps, or this would take long.
+            let step = (items / 1_000).max(1);
+            let (mut left, mut waited) = (items, Duration::ZERO);
+            for _ in 0..2_000 {
+                if let Err(wait) = budget.check() {
+                    clock.advance(wait);
+                    waited += wait;
+                    prop_assert_eq!(budget.check(), Ok(()));
+                }
+                let before = left;
+                while left > 0 && budget.check_owing(debt).is_ok() {
+                    let some = left.min(step);
+                    budget.charge(some as f64);
+                    left -= some;
+                }
+                prop_assert!(left < before);
+                if left == 0 {
+                    break;
+                }
+            }
+            prop_assert_eq!(left, 0);
+            // Nobody got more than the rate, what may come at once, what may be owed, and the last step.
+            let most = (1.0 + waited.as_secs_f64() + debt.as_secs_f64()) * per_second + step as f64 + 1.0;
+            prop_assert!(items as f64 <= most * 1.001, "{} of {}", items, most);
+        }
+
         #[test]
         fn never_more_than_burst_and_rate_together(
             per_second in 0.1f64..5_000.0,

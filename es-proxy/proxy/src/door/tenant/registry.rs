@@ -15,6 +15,7 @@ use http::request::Parts;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
+use crate::door::Peer;
 use crate::door::limits::fair::Flow;
 use crate::door::limits::{Addresses, Gates};
 use crate::door::tenant::names::NotTaken;
@@ -95,7 +96,8 @@ impl Tenants {
     pub fn new(config: TenantConfig) -> Result<Self, String> {
         check_limits(&config.unverified).map_err(|error| format!("unverified: {error}"))?;
         for (name, spec) in &config.tenants {
-            spec.check(name).map_err(|error| format!("tenants.{name}: {error}"))?;
+            let checked = spec.check(name).and_then(|()| spec.check_quotas());
+            checked.map_err(|error| format!("tenants.{name}: {error}"))?;
         }
         let (table, problems) = Table::of(&config, BTreeMap::new(), None);
         if let Some(problem) = problems.first() {
@@ -164,14 +166,15 @@ impl Tenants {
     }
 
     /// Whose a request is.
-    pub(crate) fn account(&self, peer: IpAddr, claims: Option<Claims<'_>>, parts: &Parts) -> Account {
+    pub(crate) fn account(&self, peer: &Peer, claims: Option<Claims<'_>>, parts: &Parts) -> Account {
         let table = self.table.load();
         if table.idle {
             return table.account((table.default, Rule::Unmatched));
         }
         let found = claims
             .and_then(|claims| table.rules.of_identity(&claims))
-            .or_else(|| self.of_header(&table, peer, parts))
+            .or_else(|| table.of_certificate(peer))
+            .or_else(|| self.of_header(&table, peer.address.ip(), parts))
             .or_else(|| table.of_target(parts.uri.path()))
             .unwrap_or((table.default, Rule::Unmatched));
         self.matched[found.1 as usize].fetch_add(1, Ordering::Relaxed);
@@ -180,8 +183,9 @@ impl Tenants {
 
     /// Limits of the caller's address, where nobody vouches for the caller.
     pub(crate) fn of_address(&self, address: IpAddr, is_verified: bool, rule: Rule) -> Option<Arc<Gates>> {
-        // Whoever may name tenants answers for what comes through him.
-        let is_vouched_for = is_verified || matches!(rule, Rule::Header | Rule::UnknownHeader);
+        // Whoever may name tenants answers for what comes through him; an authority for whom it signed.
+        let is_vouched_for =
+            is_verified || matches!(rule, Rule::Certificate | Rule::Header | Rule::UnknownHeader);
         if is_vouched_for { None } else { self.addresses.of(address) }
     }
 
@@ -300,6 +304,11 @@ impl Table {
         self.tenants.push(Arc::new(Tenant { name, spec, source, bound_to, gates, flow }));
     }
 
+    fn of_certificate(&self, peer: &Peer) -> Option<(u32, Rule)> {
+        let names = peer.certificate.as_ref()?;
+        self.rules.of_certificate(names).map(|tenant| (tenant, Rule::Certificate))
+    }
+
     fn of_target(&self, path: &str) -> Option<(u32, Rule)> {
         if !self.rules.ask_for_indices() {
             return None;
@@ -336,7 +345,9 @@ mod tests {
             request = request.header("x-tenant-id", *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        let account = tenants.account(peer.parse().unwrap(), None, &parts);
+        let address = (peer.parse::<IpAddr>().unwrap(), 7).into();
+        let peer = Peer { address, local: address, certificate: None };
+        let account = tenants.account(&peer, None, &parts);
         (account.tenant.name().to_owned(), account.rule.name())
     }
 
@@ -365,6 +376,8 @@ mod tests {
 
     #[test]
     fn who_claims_the_name_of_another_is_refused_in_the_file_and_left_out_when_stored() {
+        let refused = Tenants::new(config(r#"{"a":{"users":["u"],"quotas":{"indices":1}}}"#)).unwrap_err();
+        assert!(refused.starts_with("tenants.a: [quotas]"), "{refused}");
         let refused = Tenants::new(config(r#"{"a":{"users":["u"]},"b":{"users":["u"]}}"#)).unwrap_err();
         assert!(refused.contains("tenants.b") && refused.contains("tenant [a]"), "{refused}");
 

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use es_tls::CertificateNames;
+
 use crate::door::tenant::Rule;
 use crate::door::tenant::names::{Names, NotTaken};
 use crate::door::tenant::spec::TenantSpec;
@@ -26,6 +28,7 @@ pub(crate) struct Rules {
     metadata: HashMap<Box<str>, Names>,
     roles: Names,
     realms: Names,
+    certificates: Names,
     headers: Names,
     indices: Names,
 }
@@ -38,6 +41,7 @@ impl Rules {
             ("users", &mut self.users, &spec.users),
             ("roles", &mut self.roles, &spec.roles),
             ("realms", &mut self.realms, &spec.realms),
+            ("certificates", &mut self.certificates, &spec.certificates),
             ("api_keys", &mut self.api_keys, &spec.api_keys),
             ("headers", &mut self.headers, &spec.headers),
             ("indices", &mut self.indices, &spec.indices),
@@ -85,6 +89,14 @@ impl Rules {
             .or_else(|| of_metadata().map(with(Rule::Metadata)))
             .or_else(|| of_roles().map(with(Rule::Role)))
             .or_else(|| self.realms.find(claims.realm?).map(with(Rule::Realm)))
+    }
+
+    /// Whose a certificate is, by the first of its names that a rule knows.
+    pub(crate) fn of_certificate(&self, names: &CertificateNames) -> Option<u32> {
+        if self.certificates.is_empty() {
+            return None;
+        }
+        names.iter().find_map(|name| self.certificates.find(name))
     }
 
     /// Whose a header's value is.

@@ -24,7 +24,7 @@ const MAX_RATE: f64 = 1e12;
 
 /// Requests of different kinds have limits of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", try_from = "String")]
 pub enum Class {
     /// Searches, counts, scrolls. A search with a knn is one of these first.
     Search,
@@ -58,35 +58,49 @@ impl Class {
     }
 }
 
-/// One tenant, as it is written down.
+impl TryFrom<String> for Class {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|class| class.name() == word);
+        let all = Self::ALL.map(Self::name).join(", ");
+        known.ok_or_else(|| format!("[{word}] is none of the classes {all}"))
+    }
+}
+
+/// One tenant, as it is written down. Lists are slices, for there may be ten thousand tenants.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TenantSpec {
     /// Names of users, `*` for any characters. Users, roles, realms, API keys and metadata count only as far
     /// as Elasticsearch has verified them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub users: Vec<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub users: Box<[String]>,
     /// Roles, one of which the caller must have.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub roles: Vec<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub roles: Box<[String]>,
     /// Realms that verified the caller.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub realms: Vec<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub realms: Box<[String]>,
     /// Ids or names of API keys.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub api_keys: Vec<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub api_keys: Box<[String]>,
     /// Keys of the caller's metadata and the text they must hold.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+    /// Names in the certificate that the client showed: its subject (`CN=feed,O=example`), the common name (`feed`)
+    /// or an alternative name (`DNS:feed.example`, `URI:spiffe://example/feed`, `email:…`, `IP Address:…`).
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub certificates: Box<[String]>,
     /// Values of the tenant header, from peers that may send it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub headers: Box<[String]>,
     /// Patterns of the indices named in the path, all of which must be the tenant's.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub indices: Vec<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub indices: Box<[String]>,
     /// Index patterns that the tenant must stay within; none: it may go wherever Elasticsearch lets it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub bound_to: Vec<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub bound_to: Box<[String]>,
     /// Its share where requests wait for each other; 1 where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
@@ -183,6 +197,7 @@ impl TenantSpec {
             ("roles", &self.roles),
             ("realms", &self.realms),
             ("api_keys", &self.api_keys),
+            ("certificates", &self.certificates),
             ("headers", &self.headers),
             ("indices", &self.indices),
             ("bound_to", &self.bound_to),
@@ -191,7 +206,9 @@ impl TenantSpec {
             if names.len() > MAX_NAMES {
                 return Err(format!("[{kind}] names more than {MAX_NAMES}"));
             }
-            if names.iter().any(|name| name.trim().is_empty() || name.contains(',')) {
+            // A subject has commas.
+            let has_comma = |name: &str| name.contains(',') && kind != "certificates";
+            if names.iter().any(|name| name.trim().is_empty() || has_comma(name)) {
                 return Err(format!("[{kind}] holds a name that is empty or has a comma"));
             }
         }
@@ -208,6 +225,16 @@ impl TenantSpec {
         check_limits(&self.limits)
     }
 
+    /// Whether its quotas mean anything: they are of indices.
+    pub(crate) fn check_quotas(&self) -> Result<(), String> {
+        if !self.quotas.is_empty() && self.bound_to.is_empty() && self.indices.is_empty() {
+            let reason =
+                "[quotas] are counted over the tenant's indices: name them in [bound_to] or [indices]";
+            return Err(reason.to_owned());
+        }
+        Ok(())
+    }
+
     /// Where the tenant must stay, if it is bound at all.
     pub fn bound_to(&self) -> Result<Option<IndexPatterns>, String> {
         if self.bound_to.is_empty() {
@@ -218,7 +245,10 @@ impl TenantSpec {
     }
 
     fn has_rules(&self) -> bool {
-        self.has_identity_rules() || !self.headers.is_empty() || !self.indices.is_empty()
+        self.has_identity_rules()
+            || !self.certificates.is_empty()
+            || !self.headers.is_empty()
+            || !self.indices.is_empty()
     }
 
     /// Whether a rule asks who the caller is.
@@ -267,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_specification_is_read_and_written_back() {
-        let text = r#"{"users":["alice","svc-*"],"metadata":{"team":"a"},"bound_to":["a-*","-a-old"],"weight":2,
+        let text = r#"{"users":["alice","svc-*"],"metadata":{"team":"a"},"certificates":["CN=feed,O=a"],"bound_to":["a-*","-a-old"],"weight":2,
             "limits":{"passed_knn":{"requests_per_second":0.5,"bytes_per_second":"10mb","wait":"100ms"}},
             "quotas":{"vectors":1000,"document_bytes":"1gb"}}"#;
         let spec: TenantSpec = serde_json::from_str(text).unwrap();
@@ -279,6 +309,15 @@ mod tests {
     }
 
     #[test]
+    fn quotas_need_indices() {
+        let checked = |text: &str| serde_json::from_str::<TenantSpec>(text).unwrap().check_quotas();
+        checked(r#"{"users":["u"]}"#).unwrap();
+        checked(r#"{"indices":["a-*"],"quotas":{"vectors":1}}"#).unwrap();
+        let refused = checked(r#"{"users":["u"],"quotas":{"vectors":1}}"#).unwrap_err();
+        assert!(refused.contains("[bound_to]"), "{refused}");
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (name, text, named) in [
             ("Acme", "{}", "[Acme]"),
@@ -286,6 +325,8 @@ mod tests {
             ("default", r#"{"users":["a"]}"#, "no rules"),
             ("a", r#"{"users":[""]}"#, "[users]"),
             ("a", r#"{"roles":["a,b"]}"#, "[roles]"),
+            ("a", r#"{"certificates":[""]}"#, "[certificates]"),
+            ("default", r#"{"certificates":["feed"]}"#, "no rules"),
             ("a", r#"{"indices":["-a"]}"#, "[indices]"),
             ("a", r#"{"weight":0}"#, "[weight]"),
             ("a", r#"{"limits":{"knn":{"requests_per_second":0}}}"#, "limits.knn: [requests_per_second]"),

@@ -8,9 +8,11 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::door::tenant::Quotas;
+use crate::door::tenant::{Quotas, TenantSpec};
 use crate::intercept::own::{answer, text_of};
-use crate::intercept::tenants::{Refusal, access, bad_request, failed, find, not_in_file, refuse, store};
+use crate::intercept::tenants::{
+    Refusal, access, bad_request, body, failed, find, not_in_file, refuse, store,
+};
 use crate::proxy::{ClientRequest, Reply, Worker};
 use crate::quota::{Expected, QuotaRequest, RequestState, StoreError, TenantStore};
 
@@ -46,11 +48,11 @@ pub(super) async fn list(worker: &Worker, tenant: &str, parts: &Parts) -> Result
 /// `POST /_ivf/_tenants/{tenant}/_requests`.
 pub(super) async fn file(worker: &Worker, tenant: &str, request: ClientRequest) -> Result<Reply, Refusal> {
     let who = access::own_or_admin(worker, &request.parts, tenant).await?;
-    find(worker, tenant, &request.parts)?;
+    let known = find(worker, tenant, &request.parts)?;
     let (parts, text) = text_of(worker, request).await?;
-    let filed = serde_json::from_str::<Filed>(&text).map_err(|error| {
-        bad_request(&parts, "x_content_parse_exception", &format!("[quota_request] failed to parse: {error}"))
-    })?;
+    let filed: Filed = body::read(&parts, "quota_request", &text)?;
+    let wanted = TenantSpec { quotas: filed.quotas, ..known.spec().clone() };
+    wanted.check_quotas().map_err(|reason| bad_request(&parts, "illegal_argument_exception", &reason))?;
     if filed.quotas.is_empty() || filed.reason.trim().is_empty() || filed.reason.len() > MAX_TEXT {
         let reason = format!("a request names [quotas] and a [reason] of at most {MAX_TEXT} bytes");
         return Err(bad_request(&parts, "illegal_argument_exception", &reason));
@@ -95,9 +97,7 @@ pub(super) async fn decide(
     let (parts, text) = text_of(worker, request).await?;
     let decided = match text.trim() {
         "" => Decided::default(),
-        text => serde_json::from_str(text).map_err(|error| {
-            bad_request(&parts, "x_content_parse_exception", &format!("[decision] failed to parse: {error}"))
-        })?,
+        text => body::read(&parts, "decision", text)?,
     };
     if decided.comment.as_ref().is_some_and(|comment| comment.len() > MAX_TEXT) {
         return Err(bad_request(&parts, "illegal_argument_exception", "[comment] is too long"));
@@ -110,6 +110,10 @@ pub(super) async fn decide(
         let reason = format!("tenant [{tenant}] has no request [{id}]");
         refuse(&parts, StatusCode::NOT_FOUND, "resource_not_found_exception", &reason)
     };
+    // It stands in a URL.
+    if !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(missing());
+    }
     let found = store.request(id).await.map_err(|error| failed(&parts, &error))?;
     let (before, version) = found.filter(|(request, _)| request.tenant == tenant).ok_or_else(missing)?;
     if before.state != RequestState::Pending {

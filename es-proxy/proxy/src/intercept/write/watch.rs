@@ -104,7 +104,7 @@ impl Watching {
 
 /// A response on its way to the client, and what it acknowledges.
 pub(crate) struct WatchedResponse {
-    body: UpstreamBody,
+    body: Box<UpstreamBody>,
     acks: Option<Acks>,
 }
 
@@ -119,7 +119,7 @@ struct Acks {
 impl WatchedResponse {
     /// A response that cannot be read (another format, another coding) acknowledges nothing.
     pub(crate) fn new(
-        body: UpstreamBody,
+        body: Box<UpstreamBody>,
         (reader, share): (AckReader, Share),
         is_json: bool,
         encoding: Option<&HeaderValue>,
