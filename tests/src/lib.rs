@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod api_description;
 mod calls;
 mod cluster;
 mod compare;
@@ -15,6 +16,7 @@ pub mod model;
 mod outrigger;
 mod vectors;
 
+pub use api_description::api_description;
 pub use calls::{Api, Reply};
 pub use cluster::Cluster;
 pub use compare::{assert_alike, assert_same};

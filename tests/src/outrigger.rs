@@ -83,7 +83,8 @@ impl Outrigger {
     pub async fn ready(&self) {
         let admin = self.admin();
         eventually("outrigger is ready", Duration::from_secs(120), || async {
-            admin.try_get("/health/ready").await.filter(|reply| reply.status == 200)
+            let reply = admin.try_get("/health/ready").await?;
+            (reply.status == 200 && reply.body["learning"].is_null()).then_some(())
         })
         .await;
     }
@@ -111,6 +112,14 @@ impl Outrigger {
     /// Calls on the Elasticsearch port.
     pub fn api(&self) -> Api {
         Api::new(&self.url)
+    }
+
+    /// The value of a metric, of which labels are a part.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let metrics = self.admin().get("/metrics").await.text;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("no {name} in {metrics}"));
+        value.parse().unwrap_or_else(|_| panic!("{name} is {value}"))
     }
 
     /// Calls on the admin port.

@@ -41,12 +41,6 @@ async fn way(api: &Api, index: &str) -> String {
     found.way.split(';').next().unwrap_or_default().to_owned()
 }
 
-async fn metric(outrigger: &Outrigger, name: &str) -> u64 {
-    let metrics = outrigger.admin().get("/metrics").await.text;
-    let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("outrigger_feed_{name}_total ")));
-    line.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
-}
-
 #[tokio::test]
 async fn a_field_is_adopted_and_released_without_touching_what_it_is() {
     let elasticsearch = Elasticsearch::start("adopt").await;
@@ -101,7 +95,7 @@ async fn a_field_is_adopted_and_released_without_touching_what_it_is() {
         assert_eq!(through.get("/_ivf/beside").await.ok(), json!({"indices": {}}));
         assert_eq!(shown(&through, "beside").await, before);
     }
-    assert_eq!(metric(&outrigger, "options_lost").await, 0, "a wish is no loss");
+    assert_eq!(outrigger.metric("outrigger_feed_options_lost_total").await, 0, "a wish is no loss");
     eventually("its files are gone", Duration::from_secs(20), || async {
         outrigger.log().contains("its files are removed").then_some(())
     })
@@ -165,7 +159,8 @@ async fn options_that_somebody_took_away_are_restored() {
             assert_eq!(way(&through, "kept").await, "answer", "it serves all the while");
             let field = shown(&direct, "kept").await;
             let is_back = field["meta"][KEY].is_string();
-            (is_back && metric(&outrigger, "options_restored").await == losses).then_some(field)
+            (is_back && outrigger.metric("outrigger_feed_options_restored_total").await == losses)
+                .then_some(field)
         })
         .await
     };
@@ -174,7 +169,7 @@ async fn options_that_somebody_took_away_are_restored() {
     bare.as_object_mut().unwrap().remove("meta");
     direct.put("/kept/_mapping", json!({"properties": {"o.v": bare}})).await.ok();
     assert_eq!(restored(1).await, before);
-    assert_eq!(metric(&outrigger, "options_lost").await, 1);
+    assert_eq!(outrigger.metric("outrigger_feed_options_lost_total").await, 1);
     if !Elasticsearch::version_at_least(8, 15) {
         return;
     }
@@ -184,7 +179,7 @@ async fn options_that_somebody_took_away_are_restored() {
     let field = restored(2).await;
     assert_eq!(field["meta"][KEY], "adopted nlist=3", "{field}");
     assert!(field["index_options"]["type"].as_str().unwrap().ends_with("hnsw"), "{field}");
-    assert_eq!(metric(&outrigger, "options_lost").await, 2);
+    assert_eq!(outrigger.metric("outrigger_feed_options_lost_total").await, 2);
 
     // What is said through us is a wish: another type, another index under the name.
     create(&through, "left", ivf).await;
@@ -198,6 +193,6 @@ async fn options_that_somebody_took_away_are_restored() {
     create(&direct, "kept", hnsw.clone()).await;
     through.put("/another", json!({})).await.ok();
     assert_eq!(way(&through, "kept").await, "pass");
-    assert_eq!(metric(&outrigger, "options_lost").await, 2);
+    assert_eq!(outrigger.metric("outrigger_feed_options_lost_total").await, 2);
     assert_eq!(shown(&direct, "kept").await, hnsw);
 }

@@ -42,6 +42,8 @@ async fn targets_and_endpoints_answer_what_elasticsearch_answers() {
     what_fails_together(&mut pair).await;
     counts(&mut pair).await;
     knn_searches(&mut pair).await;
+    one_id_in_several_shards(&mut pair).await;
+    what_no_reader_of_ours_takes(&pair, &outrigger).await;
 }
 
 /// The same requests through us and to twins.
@@ -390,4 +392,67 @@ async fn knn_searches(pair: &mut Pair) {
     }
     let sized = json!({"knn": knn["knn"], "size": 3});
     pair.same("/ours-a/_knn_search", &sized.to_string()).await;
+}
+
+/// By routings of their own several documents have one id; each is a hit with its own source.
+async fn one_id_in_several_shards(pair: &mut Pair) {
+    for id in 0..12 {
+        for routing in ["one", "two", "three", "four"] {
+            let document =
+                json!({"v": pair.vectors.draw(), "n": id, "a": routing, "t": format!("{id} {routing}")});
+            for (api, index) in [(&pair.through, "ours-b"), (&pair.direct, "twin-b")] {
+                api.put(&format!("/{index}/_doc/{id}?routing={routing}"), document.clone()).await.ok();
+            }
+        }
+    }
+    for (api, index) in [(&pair.through, "ours-b"), (&pair.direct, "twin-b")] {
+        api.call("POST", &format!("/{index}/_refresh"), None).await.ok();
+    }
+    for target in ["ours-b", "ours-a,ours-b"] {
+        for k in [5, 60, 200] {
+            let knn =
+                json!({"field": "v", "query_vector": pair.vectors.draw(), "k": k, "num_candidates": 500});
+            let body = json!({"knn": knn, "size": k, "_source": ["n", "a", "t"], "version": true});
+            let way = pair.same(&format!("/{target}/_search"), &body.to_string()).await;
+            assert!(way.starts_with("fetch"), "{target}, k {k}: {way}");
+        }
+    }
+}
+
+/// Elasticsearch takes half a surrogate pair in names of fields and in filters, and objects of any depth. Such an index must not hide what
+/// happens to others.
+async fn what_no_reader_of_ours_takes(pair: &Pair, outrigger: &Outrigger) {
+    let send = |path: &'static str, body: String| async move {
+        let headers = [("content-type", "application/json")];
+        let method = if path == "/_aliases" { Method::POST } else { Method::PUT };
+        pair.direct.try_send(method, path, &headers, body.into()).await.unwrap().ok();
+    };
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
+    let strange =
+        format!(r#"{{"mappings":{{"_meta":{deep},"properties":{{"q\ud800":{{"type":"keyword"}}}}}}}}"#);
+    send("/strange", strange).await;
+    let filtered = r#"{"add":{"index":"FAMILY-a","alias":"FAMILY_half","filter":{"bool":{"must_not":[{"term":{"a":"\udc00"}}]}}}}"#;
+    let (ours, twin) = (filtered.replace("FAMILY", "ours"), filtered.replace("FAMILY", "twin"));
+    send("/_aliases", format!(r#"{{"actions":[{ours},{twin}]}}"#)).await;
+
+    make(&pair.through, "later", "ivf", 1).await;
+    pair.through.put("/later/_doc/1?refresh=true", json!({"v": vec![1.0; DIMS]})).await.ok();
+    outrigger.learnt("later").await;
+    assert_eq!(pair.through.knn("later", &[1.0; DIMS], 1).await.way, "answer; reason=ok");
+    let knn = json!({"field": "v", "query_vector": vec![0.5; DIMS], "k": 20, "num_candidates": 500});
+    let way = pair.same("/ours_half/_search", &json!({"knn": knn, "_source": false}).to_string()).await;
+    assert_eq!(way, "pass; reason=filter_query");
+    // Nor what people are shown of others.
+    for (path, shown) in [
+        ("/_mapping?filter_path=later", r#""type":"ivf""#),
+        ("/_mapping?filter_path=**.v.index_options.type", r#""type":"ivf""#),
+        ("/_ivf", r#""later":{"#),
+    ] {
+        let reply = pair.through.try_send(Method::GET, path, &[], Vec::new()).await.unwrap();
+        assert!(
+            reply.text.contains(shown) && !reply.text.contains("outrigger.ivf"),
+            "{path}: {}",
+            reply.text
+        );
+    }
 }

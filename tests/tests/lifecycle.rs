@@ -181,7 +181,7 @@ async fn a_refresh_that_cannot_be_published_in_time_is_released_and_counted() {
     // Small enough to be waited for, and learnt too slowly for that.
     let flags = ["--build-rate", "20", "--publish-timeout", "700ms"];
     let outrigger = Outrigger::spawn(elasticsearch.url(), data.path(), &flags).await;
-    let (through, admin) = (outrigger.api(), outrigger.admin());
+    let through = outrigger.api();
     eventually("it is being learnt", Duration::from_secs(20), || async {
         let report = through.try_get("/_ivf/slow/_stats").await?.body;
         (report["fields"][0]["shards"][0]["state"] == "building").then_some(())
@@ -191,8 +191,7 @@ async fn a_refresh_that_cannot_be_published_in_time_is_released_and_counted() {
     through.call("POST", "/slow/_refresh", None).await.ok();
     let held = began.elapsed();
     assert!(held >= Duration::from_millis(700) && held < Duration::from_secs(10), "held for {held:?}");
-    let metrics = admin.get("/metrics").await.text;
-    assert!(metrics.contains("outrigger_held_refresh_timeouts_total 1"), "{metrics}");
+    assert_eq!(outrigger.metric("outrigger_held_refresh_timeouts_total").await, 1);
     let found = through.knn("slow", &[0.5; 16], 3).await;
     assert_eq!((found.way.as_str(), found.ids().len()), ("pass; reason=building", 3), "{}", found.text);
 }
@@ -237,6 +236,12 @@ async fn a_first_build_survives_a_crash_of_ours_and_is_cancelled_and_started_by_
     let missing = through.call("POST", "/_ivf/absent/_build/_start", None).await;
     assert_eq!((missing.status, &missing.body["error"]["type"]), (404, &json!("index_not_found_exception")));
     through.call("POST", "/_ivf/large/_build/_start", None).await.ok();
+    // One index does not take the node away from all others.
+    eventually("it is told as being learnt", Duration::from_secs(20), || async {
+        let health = outrigger.admin().get("/health/ready").await.ok();
+        health["learning"].to_string().contains("[large]").then_some(())
+    })
+    .await;
     let report = outrigger.learnt("large").await;
     assert_eq!(report["fields"][0]["docs"], 12_000, "{report}");
     assert_eq!(report["fields"][0]["shards"][0]["last_agreement"]["documents"], 12_000, "{report}");

@@ -122,6 +122,8 @@ async fn every_way_in_translates_and_every_way_back_shows_ivf() {
         "/*",
         "/_all/_mapping?filter_path=m-created.mappings.properties",
         "/m-*/_mapping?filter_path=**.v,-**.dims&pretty=true",
+        "/m-created/_mapping?pretty;filter_path=**.v",
+        "/m-created/_mapping?filter%5Fpath=**.v",
         "/_mapping/field/v",
         "/m-created/_mapping/field/*v",
         "/m-created/_mapping/field/o.v?include_defaults=true",

@@ -5,11 +5,7 @@
 //! change something are asked with names of their own on each side, of equal length, which are made again where
 //! a request took them away. What two requests to one server never share (times, counts, generated ids) is not compared.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
-
-use outrigger_tests::{Api, Elasticsearch, Outrigger, Reply};
+use outrigger_tests::{Api, Elasticsearch, Outrigger, Reply, api_description};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -31,29 +27,18 @@ struct Documented {
 }
 
 fn described() -> Vec<Documented> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/es");
-    let printed = Command::new(script).args(["spec", VERSION]).output().expect("scripts/es runs");
-    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
-    let folder = String::from_utf8(printed.stdout).expect("a path");
-    let mut files: Vec<_> = std::fs::read_dir(folder.trim())
-        .expect("the description")
-        .map(|file| file.expect("a file").path())
-        .collect();
-    files.sort();
     let mut all = Vec::new();
-    for file in files.iter().filter(|file| !file.ends_with("_common.json")) {
-        let text = std::fs::read_to_string(file).expect("a description");
-        let described: BTreeMap<String, Value> = serde_json::from_str(&text).expect("JSON");
-        for (api, described) in described.into_iter().filter(|(api, _)| !LEFT_OUT.contains(&api.as_str())) {
-            let lines = described["body"]["serialize"] == "bulk";
-            let body = described["body"].is_object().then(|| sample(&api, lines));
-            for path in described["url"]["paths"].as_array().into_iter().flatten() {
-                for method in path["methods"].as_array().into_iter().flatten() {
-                    let (method, path) =
-                        (method.as_str().expect("a method"), path["path"].as_str().expect("a path"));
-                    let (method, path) = (method.to_owned(), path.to_owned());
-                    all.push(Documented { api: api.clone(), method, path, body, lines });
-                }
+    for (api, described) in
+        api_description(VERSION).into_iter().filter(|(api, _)| !LEFT_OUT.contains(&api.as_str()))
+    {
+        let lines = described["body"]["serialize"] == "bulk";
+        let body = described["body"].is_object().then(|| sample(&api, lines));
+        for path in described["url"]["paths"].as_array().into_iter().flatten() {
+            for method in path["methods"].as_array().into_iter().flatten() {
+                let (method, path) =
+                    (method.as_str().expect("a method"), path["path"].as_str().expect("a path"));
+                let (method, path) = (method.to_owned(), path.to_owned());
+                all.push(Documented { api: api.clone(), method, path, body, lines });
             }
         }
     }
@@ -339,7 +324,17 @@ async fn odd_paths_formats_and_headers_are_answered_as_elasticsearch_does() {
     for method in ["PUT", "DELETE", "PATCH", "HEAD", "TRACE"] {
         cases.push((method, "/NAME/_search", vec![], vec![]));
     }
-    cases.push(("GET", "/NAME/_search", vec![("x-big", &big)], vec![]));
+    // Where nothing else says so an answer has the format of the request, mappings that we show too.
+    for path in [
+        "/NAME/_mapping",
+        "/NAME/_mapping?filter_path=**.type",
+        "/NAME/_mapping?pretty",
+        "/NAME?pretty=maybe",
+    ] {
+        for kind in ["application/yaml", "application/cbor", "application/json"] {
+            cases.push(("GET", path, vec![("content-type", kind)], vec![]));
+        }
+    }
     for (kind, body) in [
         ("application/yaml", &yaml),
         ("application/cbor", &cbor),
@@ -393,6 +388,8 @@ async fn odd_paths_formats_and_headers_are_answered_as_elasticsearch_does() {
         cases.push(("POST", "/NAME/_search", headers.clone(), json_body.clone()));
         cases.push(("POST", "/NAME/_doc", headers, b"{\"n\":5}".to_vec()));
     }
+    // Last of all: Elasticsearch answers nothing more on this connection, which its client keeps.
+    cases.push(("GET", "/NAME/_search", vec![("x-big", &big)], vec![]));
     let mut wrong = Vec::new();
     for (method, path, asked, body) in &cases {
         let mut replies = Vec::new();

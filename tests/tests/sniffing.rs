@@ -170,6 +170,14 @@ async fn every_list_of_nodes_shows_our_address_and_is_elasticsearchs_own_otherwi
         assert_eq!(reply.way, "translate; reason=address", "{accept}");
         assert_eq!(header(&reply, "content-type"), Some(accept));
     }
+    // With a coding that we do not read, or all of them.
+    for coding in ["*", "snappy", "snappy, gzip;q=0.1"] {
+        for path in ["/_nodes/http", "/_cat/nodes?h=http"] {
+            let reply = get(&through, path, &[("accept-encoding", coding)]).await;
+            assert_eq!(reply.way, "translate; reason=address", "{path} {coding}");
+            assert!(String::from_utf8_lossy(&inflated(&reply)).contains(ours), "{path} {coding}");
+        }
+    }
     // An error is Elasticsearch's, and so is a client that asks for nothing of it.
     let wrong = through.get("/_nodes/http?nope=1").await;
     assert_eq!((wrong.status, wrong.way.as_str()), (400, "pass; reason=node_list_error"));

@@ -56,9 +56,7 @@ async fn kept_as(api: &Api, index: &str) -> Value {
 
 /// How many documents were read from Elasticsearch so far.
 async fn pulled(outrigger: &Outrigger) -> u64 {
-    let metrics = outrigger.admin().get("/metrics").await.text;
-    let line = metrics.lines().find_map(|line| line.strip_prefix("outrigger_feed_documents_total "));
-    line.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no such metric: {metrics}"))
+    outrigger.metric("outrigger_feed_documents_total").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

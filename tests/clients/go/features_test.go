@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -199,6 +201,14 @@ var features = []feature{
 		filter := map[string]any{"range": map[string]any{"n": map[string]any{"lt": 150}}}
 		return found(s.search(map[string]any{"query": map[string]any{"bool": map[string]any{"should": clause, "filter": filter}}, "size": 5}))
 	}},
+	{"retrievers", func(s *side) any {
+		near := &types.RetrieverContainer{Knn: &types.KnnRetriever{Field: "v", QueryVector: vector(1000), K: 5, NumCandidates: 200}}
+		found := []string{}
+		for _, hit := range must(s.typed.Search().Index(s.index).Request(&search.Request{Retriever: near}).Do(context.Background())).Hits.Hits {
+			found = append(found, fmt.Sprintf("%s %.5f", *hit.Id_, *hit.Score_))
+		}
+		return found
+	}},
 	{"msearch", func(s *side) any {
 		header := text(map[string]any{"index": s.index})
 		lines := []string{header, text(map[string]any{"knn": knn(nil), "size": 2}), header, `{"query":{"term":{"tag":"third"}},"size":1,"sort":["n"]}`, `{"index":"absent"}`, "{}", ""}
@@ -279,6 +289,37 @@ var features = []feature{
 		check(sent.hosts(own) >= 6 && sent.hosts(other) == 0, "hosts", sent.seen)
 		return sent.hosts(own)
 	}},
+	{"lost nodes", func(s *side) any {
+		listener := must(net.Listen("tcp", "127.0.0.1:0"))
+		gone := "http://" + listener.Addr().String()
+		check(listener.Close() == nil, "close")
+		ask := func(addresses ...string) (*search.Response, error) {
+			client := must(elasticsearch.NewTypedClient(elasticsearch.Config{Addresses: addresses, MaxRetries: 3}))
+			return client.Search().Index(s.index).Size(1).Do(context.Background())
+		}
+		for range 4 {
+			must(ask(gone, s.url))
+		}
+		_, err := ask(gone)
+		return err != nil
+	}},
+	{"cancelled requests", func(s *side) any {
+		var waiting sync.WaitGroup
+		outcomes := make([]error, 40)
+		for n := range outcomes {
+			waiting.Go(func() {
+				patience := []time.Duration{time.Microsecond, time.Minute}[n%2]
+				patient, cancel := context.WithTimeout(context.Background(), patience)
+				defer cancel()
+				_, outcomes[n] = s.typed.Search().Index(s.index).Size(50).Do(patient)
+			})
+		}
+		waiting.Wait()
+		for n, err := range outcomes {
+			check((err == nil) == (n%2 == 1), "who waits is served", n, err)
+		}
+		return found(s.search(map[string]any{"knn": knn(nil)}))
+	}},
 	{"retries", func(s *side) any {
 		sent := &recorder{}
 		config := elasticsearch.Config{Addresses: []string{s.faulty}, RetryOnStatus: []int{429, 502, 503, 504}, MaxRetries: 3, Transport: sent, RetryBackoff: func(int) time.Duration { return 10 * time.Millisecond }}
@@ -341,7 +382,7 @@ func TestFeatures(t *testing.T) {
 	clean(ours, theirs)
 	defer clean(ours, theirs)
 	var lines bytes.Buffer
-	for _, feature := range features {
+	for _, feature := range append(features, limits...) {
 		left, err := attempt(feature.ask, ours)
 		right, second := attempt(feature.ask, theirs)
 		switch err = errors.Join(err, second); {

@@ -14,6 +14,8 @@ import co.elastic.clients.elasticsearch._helpers.bulk.BulkIngester;
 import co.elastic.clients.elasticsearch.core.SearchResponse;
 import co.elastic.clients.elasticsearch.core.search.Hit;
 import java.io.StringReader;
+import java.net.InetAddress;
+import java.net.ServerSocket;
 import java.net.URI;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -37,7 +39,12 @@ final class Features {
     }
 
     /** One of the two ways to the same Elasticsearch. */
-    record Side(String url, String faulty, String other, String kind, String index, Connect connect) {
+    record Side(String url, String faulty, String limited, String other, String kind, String index, Connect connect) {
+        /** Directly there are none. */
+        boolean hasLimits() {
+            return limited.equals(url) == false;
+        }
+
         ElasticsearchClient client() {
             return connect.client;
         }
@@ -149,6 +156,8 @@ final class Features {
         FEATURES.put("knn query", side -> found(side.client().search(s -> s.index(side.index).size(5).query(q -> q.bool(b -> b
             .should(o -> o.knn(k -> k.field("v").queryVector(vector(1000)).numCandidates(200)))
             .filter(f -> f.withJson(new StringReader("{\"range\":{\"n\":{\"lt\":150}}}"))))), Map.class)));
+        FEATURES.put("retrievers", side -> found(side.client().search(s -> s.index(side.index)
+            .retriever(r -> r.knn(k -> k.field("v").queryVector(vector(1000)).k(5).numCandidates(200))), Map.class)));
         FEATURES.put("msearch", side -> {
             String third = "{\"query\":{\"term\":{\"tag\":\"third\"}},\"size\":1,\"sort\":[\"n\"]}";
             String one = "{\"size\":2,\"knn\":{\"field\":\"v\",\"k\":5,\"num_candidates\":200,\"query_vector\":" + vector(1000) + "}}";
@@ -218,6 +227,24 @@ final class Features {
                 return hosts.size();
             }
         });
+        FEATURES.put("lost nodes", side -> {
+            String gone;
+            try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+                gone = "http://127.0.0.1:" + socket.getLocalPort();
+            }
+            List<Object> answers = new ArrayList<>();
+            try (Connect both = new Connect(false, gone, side.url)) {
+                for (int n = 0; n < 4; n++) {
+                    answers.add(found(both.client.search(s -> s.index(side.index).knn(k -> knn(k)), Map.class)));
+                }
+            }
+            try (Connect lost = new Connect(false, gone)) {
+                lost.client.info();
+                throw new AssertionError("nobody is there");
+            } catch (java.net.ConnectException expected) {
+                return answers;
+            }
+        });
         FEATURES.put("retries", side -> {
             // A busy node is left for the next one; here both names are the same. The search is one that Elasticsearch must see: what Outrigger answers
             // needs no second try.
@@ -231,6 +258,10 @@ final class Features {
                 return outcomes;
             }
         });
+    }
+
+    static {
+        Limits.addTo(FEATURES);
     }
 
     static SearchResponse<Map> third(Connect connect, Side side, String fault) throws Exception {
@@ -256,8 +287,8 @@ final class Features {
         int failed = 0;
         try (Connect first = new Connect(false, ours); Connect second = new Connect(false, theirs)) {
             Side[] sides = {
-                new Side(ours, environment("OUTRIGGER_FAULTY_URL"), theirs, "ivf", "java-ours", first),
-                new Side(theirs, environment("ELASTICSEARCH_FAULTY_URL"), ours, "hnsw", "java-them", second) };
+                new Side(ours, environment("OUTRIGGER_FAULTY_URL"), environment("OUTRIGGER_LIMITED_URL"), theirs, "ivf", "java-ours", first),
+                new Side(theirs, environment("ELASTICSEARCH_FAULTY_URL"), theirs, ours, "hnsw", "java-them", second) };
             for (Side side : sides) {
                 clean(side);
             }

@@ -18,13 +18,13 @@ const mappings = (type) => ({
     n: { type: 'integer' }
   }
 })
-const document = (n) => ({ v: vector(n), tag: n % 3 ? 'other' : 'third', n })
-const knn = (more) => ({ field: 'v', query_vector: vector(1000), k: 5, num_candidates: 200, ...more })
+export const document = (n) => ({ v: vector(n), tag: n % 3 ? 'other' : 'third', n })
+export const knn = (more) => ({ field: 'v', query_vector: vector(1000), k: 5, num_candidates: 200, ...more })
 /** Ids and scores: what a search found. */
 export const found = (answer) => answer.hits.hits.map((hit) => [hit._id, hit._score?.toFixed(5)])
 
 /** How a call fails: what applications look at in the client's own error. */
-async function failure (call) {
+export async function failure (call) {
   try {
     await call
   } catch (error) {
@@ -95,6 +95,9 @@ export const features = {
 
   'knn query': async (client, index) =>
     found(await client.search({ index, query: { bool: { should: [{ knn: { field: 'v', query_vector: vector(1000), num_candidates: 200 } }], filter: [{ range: { n: { lt: 150 } } }] } }, size: 5 })),
+
+  retrievers: async (client, index) =>
+    found(await client.search({ index, retriever: { knn: { field: 'v', query_vector: vector(1000), k: 5, num_candidates: 200, filter: { term: { tag: 'third' } } } }, _source: false })),
 
   async msearch (client, index) {
     const answer = await client.msearch({ searches: [{ index }, { knn: knn(), size: 2 }, { index }, { query: { term: { tag: 'third' } }, size: 1, sort: ['n'] }, { index: 'absent' }, {}] })

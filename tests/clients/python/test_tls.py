@@ -20,6 +20,7 @@ import urllib.request
 import elasticsearch
 import pytest
 from elasticsearch import helpers
+from process import Process
 from stack import ROOT, port
 
 INDEX = "tls-books"
@@ -61,25 +62,19 @@ class Terminator(threading.Thread):
         self.join()
 
 
-class Sidecar:
+class Sidecar(Process):
     """An Outrigger with these options."""
 
     def __init__(self, folder, *options):
         folder.mkdir(exist_ok=True)
         self.listen, self.admin = (f"127.0.0.1:{port(0)}" for _ in range(2))
         self.url = f"https://{self.listen}"
-        self.log = folder / "log"
         command = [BINARY, "serve", "--listen", self.listen, "--admin-listen", self.admin, "--data-dir", folder / "data", *options]
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        super().__init__("Outrigger", command, folder / "log")
 
     def wait(self, ask):
         """What `ask` returns once it is true."""
-        return eventually(ask, lambda: self.process.poll() is None, lambda: self.log.read_text()[-2000:])
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(20)
+        return eventually(ask, self.is_running, self.log_end)
 
 
 def eventually(ask, may_go_on=lambda: True, told=lambda: ""):

@@ -61,7 +61,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     parameter("allow_partial_search_results", SWITCH),
     parameter("ignore_unavailable", SWITCH),
     parameter("allow_no_indices", SWITCH),
-    parameter("expand_wildcards", &["open", "all", "none"]),
+    parameter("expand_wildcards", &["open", "all", "none", "open,hidden", "nope", "OPEN"]),
     parameter("batched_reduce_size", &["2", "512"]),
     parameter("max_concurrent_shard_requests", &["1", "5"]),
     parameter("pre_filter_shard_size", &["1", "128"]),

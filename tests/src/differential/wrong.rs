@@ -122,6 +122,8 @@ pub(super) const WRONG_BODIES: &[&str] = &[
     r#"{"knn":{knn},"query":{"nope":{}}}"#,
     r#"{"knn":{knn},"query":null}"#,
     r#"{"knn":{knn},"query":{"term":{"v":1}}}"#,
+    // An internal error, to Elasticsearch.
+    r#"{"knn":{knn},"query":{"prefix":{"day":["red"]}}}"#,
     r#"{"knn":{knn},"collapse":{"field":"t"}}"#,
     r#"{"knn":{knn},"rescore":{"nope":1}}"#,
     r#"{"knn":{knn},"rescore":{"query":{"rescore_query":{"match_all":{}}}},"sort":["n"]}"#,

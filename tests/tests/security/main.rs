@@ -8,6 +8,7 @@ mod bound;
 mod matrix;
 mod own_calls;
 mod principals;
+mod random;
 mod revocation;
 
 use outrigger_tests::{Api, Elasticsearch, Outrigger, Vectors};

@@ -129,6 +129,38 @@ async fn nobody_sees_more_through_us_than_of_elasticsearch() {
         taken("answer") > 0 && taken("fetch") > 0 && taken("splice") > 0 && taken("pass") > 0,
         "{ways:?}"
     );
+    reasons_tell_nothing(&scene).await;
+}
+
+/// Whoever may not see an index or a field does not learn from the reason why his search passes whether it is there.
+async fn reasons_tell_nothing(scene: &Scene) {
+    const JSON: &str = "application/vnd.elasticsearch+json;compatible-with=8";
+    let (mut other_field, mut other_dims) = (scene.knn(), scene.knn());
+    other_field["field"] = json!("w");
+    other_dims["query_vector"] = json!([1]);
+    for principal in ["nobody", "writer", "wrong_password", "no_credentials", "no_vectors"] {
+        let (through, _) = scene.both(principal);
+        for (index, knn) in [
+            ("docs", scene.knn()),
+            ("docs", other_field.clone()),
+            ("docs", other_dims.clone()),
+            ("nothing", scene.knn()),
+        ] {
+            let body = json!({"knn": knn}).to_string();
+            let lines = format!("{}\n{body}\n", json!({"index": index}));
+            for (path, kind, body) in [
+                (format!("/{index}/_search"), JSON, body.clone()),
+                (format!("/{index}/_knn_search"), JSON, body),
+                ("/_msearch".to_owned(), "application/x-ndjson", lines),
+            ] {
+                let accept = if kind == JSON { kind } else { "*/*" };
+                let headers = [("content-type", kind), ("accept", accept)];
+                let sent = through.try_send(reqwest::Method::POST, &path, &headers, body.into_bytes()).await;
+                let way = sent.map(|reply| reply.way);
+                assert_eq!(way.as_deref(), Some("pass; reason=security"), "{principal}: {path}, {knn}");
+            }
+        }
+    }
 }
 
 async fn send(api: &Api, request: &Request) -> Reply {
@@ -203,10 +235,11 @@ fn assert_way(context: &str, request: &Request, sees: Sees, ours: &Reply) {
         ) => &["fetch", "pass"],
         (Sees::Unclear, _) => &["pass"],
         (Sees::All, "ids" | "no hits" | "alias, ids") => &["answer"],
-        (Sees::All, "documents again") => &["answer"],
-        (Sees::All, "documents" | "fields" | "alias") => &["fetch", "answer"],
+        (Sees::All, "documents" | "documents again" | "fields" | "alias") => &["fetch", "answer"],
         (Sees::All, "filter" | "secret filter") => &["answer", "pass"],
-        (Sees::All, "splice" | "profile") => &["splice"],
+        (Sees::All, "splice") => &["splice"],
+        // 8.10 now and then fails to profile a knn that has a filter, and the filter of a spliced one is ours.
+        (Sees::All, "profile") => &["splice", "pass"],
         (Sees::All, _) => &["answer", "fetch", "splice", "pass"],
     };
     assert!(expected.contains(&way), "{context}: {}, expected one of {expected:?}", ours.way);

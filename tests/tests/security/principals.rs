@@ -17,11 +17,13 @@ pub(crate) enum Sees {
 }
 
 /// Every principal, with what he sees of `docs`, and of it by its alias `shelf`.
-pub(crate) const PRINCIPALS: [(&str, Sees, Sees); 19] = [
+pub(crate) const PRINCIPALS: [(&str, Sees, Sees); 21] = [
     ("elastic", Sees::All, Sees::All),
     ("ann", Sees::All, Sees::All),
     ("red_only", Sees::Unclear, Sees::Unclear),
     ("no_secrets", Sees::Unclear, Sees::Unclear),
+    // What he may not see he may not search either.
+    ("no_vectors", Sees::Unclear, Sees::Unclear),
     // Two roles, one of which sees a part only: together they see all, but that is Elasticsearch's to say.
     ("ann_and_red_only", Sees::Unclear, Sees::Unclear),
     ("by_alias", Sees::Nothing, Sees::All),
@@ -35,17 +37,19 @@ pub(crate) const PRINCIPALS: [(&str, Sees, Sees); 19] = [
     ("sidecar", Sees::All, Sees::All),
     ("key_of_ann", Sees::Unclear, Sees::Unclear),
     ("red_key_of_ann", Sees::Unclear, Sees::Unclear),
+    ("tag_key_of_ann", Sees::Unclear, Sees::Unclear),
     ("token_of_ann", Sees::Unclear, Sees::Unclear),
     ("ann_by_other", Sees::Unclear, Sees::Unclear),
     ("wrong_password", Sees::Nothing, Sees::Nothing),
     ("no_credentials", Sees::Nothing, Sees::Nothing),
 ];
 
-const USERS: [(&str, &[&str]); 14] = [
+const USERS: [(&str, &[&str]); 15] = [
     ("elastic", &["superuser"]),
     ("ann", &["reader"]),
     ("red_only", &["red"]),
     ("no_secrets", &["open"]),
+    ("no_vectors", &["blind"]),
     ("ann_and_red_only", &["reader", "red"]),
     ("by_alias", &["shelf"]),
     ("more_by_alias", &["shelf", "red_docs"]),
@@ -84,6 +88,8 @@ pub(crate) fn security() -> Value {
             "red_docs": reads_red(&["docs"]),
             "open": {"indices": [{"names": ["docs", "shelf", "red", "other"], "privileges": ["read"],
                 "field_security": {"grant": ["*"], "except": ["secret"]}}]},
+            "blind": {"indices": [{"names": ["docs", "shelf", "red", "other"], "privileges": ["read"],
+                "field_security": {"grant": ["*"], "except": ["v"]}}]},
             "shelf": on(&["shelf"], &["read"]),
             "expression": on(&["/(docs|shelf|red|other)/"], &["read"]),
             "writer": on(&["docs", "other"], &["write", "create_index"]),
@@ -95,6 +101,8 @@ pub(crate) fn security() -> Value {
         "api_keys": {
             "k1": {"key": "s1", "name": "whole", "owner": "ann"},
             "k2": {"key": "s2", "name": "red", "owner": "ann", "role_descriptors": {"r": reads_red(&["*"])}},
+            "k3": {"key": "s3", "name": "tag", "owner": "ann", "role_descriptors": {"r": {"indices": [
+                {"names": ["*"], "privileges": ["read"], "field_security": {"grant": ["tag"]}}]}}},
         },
         "tokens": {"t1": "ann"},
     })
@@ -118,6 +126,7 @@ pub(crate) fn calling(api: &Api, principal: &str) -> Api {
         "wrong_password" => api.as_user("ann", "wrong"),
         "key_of_ann" => key("k1:s1"),
         "red_key_of_ann" => key("k2:s2"),
+        "tag_key_of_ann" => key("k3:s3"),
         "token_of_ann" => api.with_header("authorization", "Bearer t1"),
         "ann_by_other" => {
             api.as_user("other", password("other")).with_header("es-security-runas-user", "ann")

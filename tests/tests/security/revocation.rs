@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use outrigger_tests::{Reply, eventually};
+use outrigger_tests::{Api, Reply, eventually};
 use serde_json::{Value, json};
 
 use crate::Scene;
@@ -11,14 +11,16 @@ use crate::principals::security;
 /// The sidecar's memory of callers, and the time that two calls and a change of roles may take.
 const LIMIT: Duration = Duration::from_secs(1 + 2);
 
+fn is_answered(reply: Reply) -> Option<()> {
+    (reply.way == "answer; reason=ok").then_some(())
+}
+
 #[tokio::test]
 async fn a_right_that_is_taken_away_is_gone_within_seconds() {
     let scene = Scene::new("security-revoked").await;
     let (through, direct) = scene.both("ann");
     let search = json!({"knn": scene.knn(), "_source": false});
     let ask = || async { through.post("/docs/_search", search.clone()).await };
-    let is_answered = |reply: Reply| (reply.way == "answer; reason=ok").then_some(());
-
     let mut only_red = security();
     only_red["roles"]["reader"]["indices"][0]["query"] = json!({"term": {"tag": "red"}});
     let mut no_read = security();
@@ -53,6 +55,40 @@ async fn a_right_that_is_taken_away_is_gone_within_seconds() {
         assert_eq!((ours.status, ids(&ours)), (theirs.status, ids(&theirs)), "{what}");
         scene.elasticsearch.set_security(&security()).await;
     }
+}
+
+#[tokio::test]
+async fn what_somebody_is_shown_with_less_rights_than_he_had_is_kept_for_nobody() {
+    let scene = Scene::new("security-narrowed").await;
+    let (ann, _) = scene.both("ann");
+    let (elastic, direct) = scene.both("elastic");
+    let mut narrower = security();
+    narrower["roles"]["reader"]["indices"][0]["field_security"] =
+        json!({"grant": ["*"], "except": ["secret"]});
+    let ask = |api: Api, size: usize| {
+        let search = json!({"knn": scene.knn(), "size": size});
+        async move { api.post("/docs/_search", search).await }
+    };
+    let sources = |reply: &Reply| -> Vec<Value> {
+        let hits = reply.body["hits"]["hits"].as_array().cloned().unwrap_or_default();
+        hits.iter().map(|hit| hit["_source"].clone()).collect()
+    };
+    // Believed to see all for a moment more, she is shown a part by Elasticsearch.
+    eventually("she is shown less, fetched", Duration::from_secs(20), || async {
+        scene.elasticsearch.set_security(&security()).await;
+        eventually("she sees all", LIMIT * 2, || async {
+            let reply = ann.post("/docs/_search", json!({"knn": scene.knn(), "_source": false})).await;
+            is_answered(reply)
+        })
+        .await;
+        scene.elasticsearch.set_security(&narrower).await;
+        let shown = ask(ann.clone(), 10).await;
+        (shown.way == "fetch; reason=ok" && sources(&shown)[0]["secret"].is_null()).then_some(())
+    })
+    .await;
+    let (ours, theirs) = (ask(elastic, 10).await, ask(direct, 10).await);
+    assert!(sources(&theirs).iter().all(|source| source["secret"].is_string()), "{}", theirs.text);
+    assert_eq!(sources(&ours), sources(&theirs), "{}", ours.way);
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 // What applications do with the official Rust client: each feature through Outrigger and directly, the same outcome.
-// Included once per major version; `elasticsearch` is the client. It has no sniffing and no retries of its own.
+// Included once per major version; `elasticsearch` is the client. It has no retries of its own.
 
 use elasticsearch::http::StatusCode;
-use elasticsearch::http::headers::HeaderMap;
+use elasticsearch::http::headers::{HeaderMap, HeaderName, HeaderValue};
 use elasticsearch::http::response::Response;
 use elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
 use elasticsearch::indices::{IndicesCreateParts, IndicesDeleteParts, IndicesExistsParts, IndicesGetMappingParts};
@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 
 const DIMS: usize = 16;
 const COUNT: usize = 200;
-const FEATURES: [&str; 12] = [
-    "connect", "create index", "documents", "bulk helper", "knn search", "knn with filter", "knn query", "msearch",
-    "scroll", "point in time", "errors", "compression",
+const FEATURES: [&str; 16] = [
+    "connect", "create index", "documents", "bulk helper", "knn search", "knn with filter", "knn query", "retrievers", "msearch",
+    "scroll", "point in time", "errors", "compression", "sniffing", "errors of limits", "quotas",
 ];
 
 type Outcome = Result<Value, Box<dyn std::error::Error>>;
@@ -29,13 +29,16 @@ struct Side {
     index: String,
     plain: String,
     client: Elasticsearch,
+    /// Where tenants have limits; directly there are none.
+    limited: Option<Elasticsearch>,
 }
 
 impl Side {
     fn new(variable: &str, kind: &'static str, index: &str) -> Self {
-        let url = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is set"));
-        let client = Elasticsearch::new(Transport::single_node(&url).expect("a URL"));
-        Self { url, kind, index: index.to_owned(), plain: format!("{index}-plain"), client }
+        let at = |variable| std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is set"));
+        let connect = |url: &str| Elasticsearch::new(Transport::single_node(url).expect("a URL"));
+        let (url, limited) = (at(variable), (kind == "ivf").then(|| connect(&at("OUTRIGGER_LIMITED_URL"))));
+        Self { client: connect(&url), url, kind, index: index.to_owned(), plain: format!("{index}-plain"), limited }
     }
 
     async fn search(&self, body: Value) -> Outcome {
@@ -96,6 +99,10 @@ impl Side {
                 let clause = json!({"knn": {"field": "v", "query_vector": vector(1000), "num_candidates": 200}});
                 let both = json!({"bool": {"should": clause, "filter": {"range": {"n": {"lt": 150}}}}});
                 Ok(found(&self.search(json!({"query": both, "size": 5})).await?))
+            }
+            "retrievers" => {
+                let near = json!({"knn": knn(json!({}))});
+                Ok(found(&self.search(json!({"retriever": near, "_source": false})).await?))
             }
             "msearch" => {
                 let lines: Vec<String> = [
@@ -161,6 +168,56 @@ impl Side {
                 assert_eq!(answer["hits"]["hits"][0]["_source"]["text"], text);
                 // A type of Elasticsearch's own may print an estimate of the score.
                 Ok(answer["hits"]["hits"][0]["_id"].clone())
+            }
+            "sniffing" => {
+                // By another name of the same address: who has sniffed uses the one that it was told.
+                let named = self.url.replace("127.0.0.1", "localhost");
+                let transport = Transport::sniffing_node_list(vec![&named], std::time::Duration::from_millis(1))?;
+                let client = Elasticsearch::new(transport);
+                let began = std::time::Instant::now();
+                loop {
+                    let response = client.search(SearchParts::Index(&here)).body(json!({"knn": knn(json!({}))})).send().await?;
+                    let url = response.url().clone();
+                    ok(response).await?;
+                    if url.host_str() == Some("127.0.0.1") {
+                        return Ok(json!(self.url.ends_with(&format!(":{}", url.port().unwrap_or_default()))));
+                    }
+                    assert!(began.elapsed().as_secs() < 30, "it did not sniff");
+                }
+            }
+            // It has no retries of its own: what an application needs for them can be read.
+            "errors of limits" => {
+                let Some(limited) = &self.limited else { return Ok(json!("readable")) };
+                let ask = || limited.search(SearchParts::Index(&here)).header(HeaderName::from_static("x-tenant-id"), HeaderValue::from_static("hasty")).size(1).send();
+                let mut refused = None;
+                // At once, since one after the other may be slow enough.
+                let answers = tokio::join!(ask(), ask(), ask(), ask(), ask());
+                for response in [answers.0?, answers.1?, answers.2?, answers.3?, answers.4?] {
+                    if response.status_code() == StatusCode::TOO_MANY_REQUESTS {
+                        refused = Some(response);
+                    }
+                }
+                let refused = refused.expect("a search is refused");
+                let seconds: u64 = refused.headers()["retry-after"].to_str()?.parse()?;
+                let error = refused.exception().await?.expect("an exception");
+                assert_eq!(error.error().ty(), Some("es_rejected_execution_exception"));
+                assert!(error.error().reason().is_some_and(|reason| reason.contains("tenant [hasty]: requests_per_second=10")));
+                // Who waits as long as it says is served.
+                tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+                Ok(json!(if ask().await?.status_code().is_success() { "readable" } else { "refused again" }))
+            }
+            "quotas" => {
+                let Some(limited) = &self.limited else { return Ok(json!("readable")) };
+                let full = format!("full-{index}");
+                let made = limited.indices().create(IndicesCreateParts::Index(&full)).send().await?;
+                assert_eq!(failure(made).await, json!([403, "quota_exceeded_exception"]));
+                let operations: Vec<BulkOperation<Value>> = (0..4usize)
+                    .map(|n| BulkOperation::index(document(5000 + n)).id(n.to_string()).index(if n.is_multiple_of(2) { index } else { &full }).into())
+                    .collect();
+                let done = ok(limited.bulk(BulkParts::None).body(operations).send().await?).await?;
+                let kinds: Vec<_> = (0..4usize).map(|n| done["items"][n]["index"]["error"]["type"].as_str()).collect();
+                assert_eq!(kinds, [None, Some("quota_exceeded_exception"), None, Some("quota_exceeded_exception")], "{done}");
+                Ok(json!("readable"))
             }
             other => panic!("no such feature: {other}"),
         }

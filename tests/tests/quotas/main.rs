@@ -3,6 +3,8 @@
 
 #![allow(missing_docs, reason = "a test")]
 
+mod administration;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -83,9 +85,11 @@ async fn indices_and_shards_are_refused_beyond_their_quotas_on_every_way_of_crea
     one.put("/acme-1", two_shards.clone()).await.ok();
     other.put("/acme-2", two_shards.clone()).await.ok();
     refused(&other.put("/acme-3", two_shards.clone()).await, "quota exceeded: shards usage 4 + 2 > limit 5");
+    knows(&one, 2).await;
     let split = json!({"settings": {"index.number_of_shards": 4}});
     refused(&one.put("/acme-1/_split/acme-3", split).await, "quota exceeded: shards usage 4 + 4 > limit 5");
     one.put("/acme-3", json!({"aliases": {"acme-write": {"is_write_index": true}}})).await.ok();
+    knows(&other, 3).await;
     for api in [&one, &other] {
         let full = "quota exceeded: indices usage 3 + 1 > limit 3";
         refused(&api.put("/acme-4", json!({})).await, full);
@@ -130,6 +134,49 @@ async fn indices_and_shards_are_refused_beyond_their_quotas_on_every_way_of_crea
         assert_eq!(one.put("/acme-6", wrong.clone()).await.status, 400);
     }
     one.put("/acme-6", json!({})).await.ok();
+    what_went_is_not_counted(&one).await;
+}
+
+/// A sidecar has read of what was made through the other one.
+async fn knows(api: &Api, indices: u64) {
+    eventually("the cluster state was read", LIVE, || async {
+        let usage = api.try_get("/_ivf/_tenants/acme/_usage").await?.body["usage"]["indices"].clone();
+        (usage["used"].as_u64()? + usage["pending"].as_u64()? == indices).then_some(())
+    })
+    .await;
+}
+
+/// There is room for one index: however it comes to be, it is counted once, and not at all when it has gone.
+async fn what_went_is_not_counted(api: &Api) {
+    api.delete("/acme-6").await.ok();
+    let line = |index: &str| format!("{{\"index\":{{\"_index\":\"{index}\"}}}}\n{{\"a\":1}}\n");
+    for round in 0..2 {
+        let name = |what: &str| format!("acme-{what}-{round}");
+        let made = name("document");
+        for _ in 0..2 {
+            api.post(&format!("/{made}/_doc"), json!({"a": 1})).await.ok();
+        }
+        api.delete(&format!("/{made}")).await.ok();
+        let made = name("bulk");
+        let created = bulk(api, "", line(&made).repeat(2)).await;
+        assert_eq!(statuses(&created), [201, 201], "{}", created.text);
+        api.delete(&format!("/{made}")).await.ok();
+        // No index is called so.
+        let failed = bulk(api, "", line(&name("Bad"))).await;
+        assert_eq!(statuses(&failed), [400], "{}", failed.text);
+        let failed = bulk(api, "?pipeline=absent", line(&name("none"))).await;
+        assert_ne!((failed.status, failed.body["errors"].clone()), (200, json!(false)), "{}", failed.text);
+        api.put(&format!("/%3Cacme-{round}-%7Bnow%2Fd%7D%3E"), json!({})).await.ok();
+        api.delete(&format!("/acme-{round}-*?expand_wildcards=open")).await;
+        let found = api.get("/_cat/indices/acme-*?format=json&h=index").await.ok();
+        for index in found.as_array().unwrap() {
+            let index = index["index"].as_str().unwrap();
+            if index.starts_with(&format!("acme-{round}-2")) {
+                api.delete(&format!("/{index}")).await.ok();
+            }
+        }
+    }
+    api.put("/acme-6", json!({})).await.ok();
 }
 
 #[tokio::test]
@@ -180,6 +227,13 @@ async fn items_of_a_bulk_are_refused_one_by_one_and_the_others_run() {
     let single = one.put("/acme-1/_doc/77", json!({"v": [1, 1]})).await;
     refused(&single, "quota exceeded: vectors usage 10 + 1 > limit 10");
     assert_eq!(one.post("/acme-1/_update/1", json!({"doc": {"tag": "y"}})).await.status, 200);
+    let both = json!({"actions": [
+        {"add": {"index": "free-1", "alias": "both"}},
+        {"add": {"index": "acme-1", "alias": "both", "is_write_index": true}},
+    ]});
+    one.post("/_aliases", both).await.ok();
+    let single = one.put("/both/_doc/77", json!({"v": [1, 1]})).await;
+    refused(&single, "quota exceeded: vectors usage 10 + 1 > limit 10");
 
     // The other sidecar knows it as soon as it was measured.
     eventually("the other sidecar has measured", Duration::from_secs(10), || async {
@@ -194,12 +248,15 @@ async fn items_of_a_bulk_are_refused_one_by_one_and_the_others_run() {
     let gone = "{\"delete\":{\"_index\":\"acme-1\",\"_id\":\"0\"}}\n{\"delete\":{\"_index\":\"acme-1\",\"_id\":\"1\"}}\n";
     let reply = bulk(&one, "?refresh=true", gone.into()).await;
     assert_eq!(statuses(&reply), [200, 200]);
-    eventually("there is room again", Duration::from_secs(10), || async {
-        let reply =
-            one.try_call(Method::PUT, "/acme-1/_doc/77", Some(json!({"v": [1, 1]}).to_string())).await?;
-        (reply.status == 201).then_some(())
-    })
-    .await;
+    there_is_room(&one, "/acme-1/_doc/77").await;
+    one.create("acme-2", 2, "l2_norm", 1).await;
+    one.put("/acme-2/_doc/1", json!({"v": [1, 1]})).await.ok();
+    refused(
+        &one.put("/acme-2/_doc/2", json!({"v": [1, 1]})).await,
+        "quota exceeded: vectors usage 10 + 1 > limit 10",
+    );
+    one.delete("/acme-2").await.ok();
+    there_is_room(&one, "/acme-1/_doc/78").await;
 
     // What cannot be read is not let in.
     let headers = [("content-type", "application/smile")];
@@ -207,6 +264,14 @@ async fn items_of_a_bulk_are_refused_one_by_one_and_the_others_run() {
     assert_eq!((reply.status, &reply.body["error"]["type"]), (415, &json!("media_type_header_exception")));
     let reply = bulk(&one, "", "/* x */{\"index\":{\"_index\":\"acme-1\"}}\n{\"v\":[1,1]}\n".into()).await;
     assert_eq!(reply.status, 400, "{}", reply.text);
+}
+
+async fn there_is_room(api: &Api, document: &str) {
+    eventually("there is room again", Duration::from_secs(10), || async {
+        let reply = api.try_call(Method::PUT, document, Some(json!({"v": [1, 1]}).to_string())).await?;
+        (reply.status == 201).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -331,183 +396,4 @@ async fn a_request_for_more_is_approved_and_holds_everywhere_also_after_a_restar
     api.put("/acme-3", json!({})).await.ok();
     let hidden = elasticsearch.api().get("/*?expand_wildcards=open").await.ok();
     assert!(hidden.get(".outrigger-tenants").is_none(), "{hidden}");
-}
-
-#[tokio::test]
-async fn usage_is_what_elasticsearch_says_and_is_kept() {
-    let elasticsearch = Elasticsearch::start("quota-usage").await;
-    let data = tempfile::tempdir().unwrap();
-    let outrigger = Outrigger::start_with(elasticsearch.url(), data.path(), FLAGS).await;
-    let (through, direct) = (outrigger.api(), elasticsearch.api());
-    tenant(
-        &through,
-        "acme",
-        json!({"indices": ["acme-*"], "quotas": {"vectors": 50, "document_bytes": "1gb"}}),
-    )
-    .await;
-    through.create("acme-1", 2, "l2_norm", 2).await;
-    through
-        .create_as("acme-2", 2, "l2_norm", 1, json!({"type": "hnsw", "m": 16, "ef_construction": 100}))
-        .await;
-    bulk(&through, "?refresh=true", [vectors("acme-1", 0..30), vectors("acme-2", 0..15)].concat()).await.ok();
-    outrigger.learnt("acme-1").await;
-    let path = "/acme-*/_stats/store,dense_vector?level=indices";
-    let usage = eventually("usage is what Elasticsearch says", Duration::from_secs(30), || async {
-        let stats = direct.try_get(path).await?.body;
-        let usage = through.try_get("/_ivf/_tenants/acme/_usage").await?.body["usage"].clone();
-        let same = usage["document_bytes"]["used"] == stats["_all"]["primaries"]["store"]["size_in_bytes"]
-            && usage["vectors"]["used"] == stats["_all"]["primaries"]["dense_vector"]["value_count"];
-        same.then_some(usage)
-    })
-    .await;
-    assert_eq!(usage["vectors"]["used"], 45, "{usage}");
-    assert_eq!((&usage["indices"]["used"], &usage["shards"]["used"]), (&json!(2), &json!(3)), "{usage}");
-    assert_eq!(
-        (&usage["vector_bytes"]["used"], &usage["vectors"]["percent"]),
-        (&json!(45 * 8), &json!(90.0))
-    );
-
-    let metrics = outrigger.admin().get("/metrics").await.text;
-    for line in [
-        "outrigger_quota_usage{tenant=\"acme\",resource=\"vectors\"} 45",
-        "outrigger_quota_limit{tenant=\"acme\",resource=\"vectors\"} 50",
-        "outrigger_quota_crossings_total{tenant=\"acme\",resource=\"vectors\"} 1",
-    ] {
-        assert!(metrics.contains(line), "{line}\n{metrics}");
-    }
-    let log = outrigger.log();
-    let told = log.lines().filter(|line| line.contains("above 80 %")).count();
-    assert_eq!(told, 1, "{log}");
-
-    let history = eventually("usage is written down", Duration::from_secs(10), || async {
-        let body = through.try_get("/_ivf/_tenants/acme/_usage?history").await?.body;
-        body["history"].as_array().filter(|points| !points.is_empty()).cloned()
-    })
-    .await;
-    assert_eq!(history.len(), 1, "one for each hour: {history:?}");
-    assert!(
-        history[0]["at_in_millis"].as_u64().unwrap().is_multiple_of(3_600_000)
-            && history[0]["vectors"].is_u64()
-    );
-}
-
-#[tokio::test]
-async fn what_is_wrong_is_refused_as_elasticsearch_would() {
-    let elasticsearch = Elasticsearch::start("quota-wrong").await;
-    let data = tempfile::tempdir().unwrap();
-    let outrigger = Outrigger::start_with(elasticsearch.url(), data.path(), FLAGS).await;
-    let api = outrigger.api();
-    for (path, body, kind, named) in [
-        ("Acme", json!({}), "illegal_argument_exception", "[Acme]"),
-        ("a", json!({"user": ["x"]}), "x_content_parse_exception", "user"),
-        ("a", json!({"users": ["x"], "quotas": {"vectors": 1}}), "illegal_argument_exception", "[bound_to]"),
-        ("a", json!({"indices": ["a"], "quotas": {"vectors": -1}}), "x_content_parse_exception", "-1"),
-        ("a?if_seq_no=1", json!({}), "action_request_validation_exception", "if_primary_term"),
-    ] {
-        let reply = api.put(&format!("/_ivf/_tenants/{path}"), body).await;
-        assert_eq!((reply.status, &reply.body["error"]["type"]), (400, &json!(kind)), "{}", reply.text);
-        assert!(reply.body["error"]["reason"].as_str().unwrap().contains(named), "{}", reply.text);
-    }
-    for (method, path) in [("GET", "x"), ("DELETE", "x"), ("GET", "x/_usage"), ("GET", "x/_requests")] {
-        let reply = api.call(method, &format!("/_ivf/_tenants/{path}"), None).await;
-        assert_eq!(
-            (reply.status, &reply.body["error"]["type"]),
-            (404, &json!("resource_not_found_exception"))
-        );
-    }
-    tenant(&api, "a", json!({"headers": ["a"], "indices": ["a-*"]})).await;
-    let reply = api.post("/_ivf/_tenants/a/_requests", json!({"quotas": {}, "reason": "x"})).await;
-    assert_eq!(reply.status, 400, "{}", reply.text);
-    assert_eq!(api.put("/_ivf/_tenants/a?op_type=create", json!({})).await.status, 409);
-    // Elasticsearch's own nodes keep strangers' fields out.
-    let reply = elasticsearch.api().put("/.outrigger-tenants/_doc/x", json!({"magic": 1})).await;
-    assert_eq!(reply.body["error"]["type"], "strict_dynamic_mapping_exception");
-}
-
-/// Users, what they may do, and the sidecar's own: the minimal role, and the index of tenants.
-fn security() -> Value {
-    let user = |password: &str, roles: &[&str]| json!({"password": password, "roles": roles});
-    let on = |names: &[&str], privileges: &[&str]| json!({"names": names, "privileges": privileges});
-    json!({
-        "users": {
-            "elastic": user("elastic-password", &["superuser"]),
-            "sidecar": user("password", &["sidecar"]),
-            "boss": user("password", &["boss"]),
-            "alice": user("password", &["acme"]),
-            "bob": user("password", &["nothing"]),
-        },
-        "roles": {
-            "sidecar": {"cluster": ["monitor"], "indices": [
-                on(&["*"], &["read", "monitor", "view_index_metadata"]),
-                on(&[".outrigger-tenants"], &["create_index", "read", "write"]),
-            ]},
-            "boss": {"cluster": ["manage"]},
-            "acme": {"indices": [on(&["acme-*"], &["all"])]},
-            "nothing": {"cluster": ["monitor"]},
-        },
-    })
-}
-
-#[tokio::test]
-async fn who_may_do_what_is_elasticsearchs_to_say() {
-    let elasticsearch = Elasticsearch::start_secured("quota-secured", &security()).await;
-    let data = tempfile::tempdir().unwrap();
-    let secret = data.path().join("own-credentials");
-    std::fs::write(&secret, "sidecar:password").unwrap();
-    let flags = [FLAGS, &["--upstream-auth-file", secret.to_str().unwrap(), "--identity-ttl", "1s"]].concat();
-    let outrigger = Outrigger::start_with(elasticsearch.url(), &data.path().join("snapshots"), &flags).await;
-    let anonymous = outrigger.api();
-    let by = |user: &str| anonymous.as_user(user, "password");
-    let (boss, alice, bob) = (by("boss"), by("alice"), by("bob"));
-
-    let spec = json!({"users": ["alice"], "indices": ["acme-*"], "quotas": {"indices": 1}});
-    for (api, status) in
-        [(&anonymous, 401), (&anonymous.as_user("boss", "wrong"), 401), (&bob, 403), (&alice, 403)]
-    {
-        let reply = api.put("/_ivf/_tenants/acme", spec.clone()).await;
-        assert_eq!(
-            (reply.status, &reply.body["error"]["type"]),
-            (status, &json!("security_exception")),
-            "{}",
-            reply.text
-        );
-    }
-    boss.put("/_ivf/_tenants/acme", spec).await.ok();
-    boss.put("/_ivf/_tenants/beta", json!({"users": ["bob"]})).await.ok();
-
-    // The tenant: its own page, a request for more, and nothing else.
-    assert_eq!(alice.get("/_ivf/_tenants/acme").await.ok()["spec"]["quotas"], json!({"indices": 1}));
-    let asked = json!({"quotas": {"indices": 2}, "reason": "more"});
-    let filed = alice.post("/_ivf/_tenants/acme/_requests", asked.clone()).await.ok();
-    assert_eq!(filed["by"], "alice");
-    let approve = format!("/_ivf/_tenants/acme/_requests/{}/_approve", filed["id"].as_str().unwrap());
-    for (api, status) in [(&anonymous, 401), (&bob, 403)] {
-        for (method, path) in [("GET", ""), ("GET", "/_usage"), ("GET", "/_requests"), ("DELETE", "")] {
-            let reply = api.call(method, &format!("/_ivf/_tenants/acme{path}"), None).await;
-            assert_eq!(reply.status, status, "{method} {path}: {}", reply.text);
-        }
-        assert_eq!(api.post("/_ivf/_tenants/acme/_requests", asked.clone()).await.status, status);
-    }
-    for (method, path) in [("GET", "/_ivf/_tenants"), ("DELETE", "/_ivf/_tenants/acme"), ("POST", &approve)] {
-        assert_eq!(alice.call(method, path, None).await.status, 403, "{method} {path}");
-    }
-
-    // A refusal tells of usage only those who might do it.
-    alice.put("/acme-1", json!({})).await.ok();
-    refused(&alice.put("/acme-2", json!({})).await, "quota exceeded: indices usage 1 + 1 > limit 1");
-    let line = "{\"index\":{\"_index\":\"acme-2\"}}\n{\"a\":1}\n";
-    assert_eq!(bulk(&alice, "", line.into()).await.body["items"][0]["index"]["error"]["limit"], 1);
-    for (api, status) in [(&anonymous, 401), (&bob, 403)] {
-        for (method, path) in [("PUT", "/acme-2"), ("PUT", "/acme-2/_doc/1")] {
-            let reply = api.call(method, path, Some(json!({}))).await;
-            assert_eq!(reply.status, status, "{method} {path}: {}", reply.text);
-            assert_eq!(reply.body["error"]["type"], "security_exception", "{}", reply.text);
-        }
-        let reply = bulk(api, "", line.into()).await;
-        assert!(!reply.text.contains("quota"), "{}", reply.text);
-    }
-    boss.call("POST", &approve, None).await.ok();
-    alice.put("/acme-2", json!({})).await.ok();
-    let approved = boss.get("/_ivf/_tenants/acme/_requests").await.ok();
-    assert_eq!(approved["requests"][0]["decided_by"], "boss");
 }
