@@ -92,10 +92,15 @@ class Peer:
         return usage
 
 
+def behind(outrigger):
+    """The one that Outrigger serves."""
+    return Peer("outrigger", outrigger.server, outrigger.web, outrigger)
+
+
 def all_of(servers, outrigger):
     """Every peer; they share one Elasticsearch node."""
     peers = [Peer(name, servers.elasticsearch, servers.es) for name in ELASTICSEARCH]
-    return [*peers, Peer("outrigger", outrigger.server, outrigger.web, outrigger)]
+    return [*peers, behind(outrigger)]
 
 
 def first_dict_with(value, *keys):

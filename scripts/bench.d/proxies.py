@@ -6,13 +6,11 @@ import os
 import pathlib
 import re
 import shutil
-import signal
-import socket
 import subprocess
-import time
 
 from places import cache
-from stack import Stop, port, say
+from process import Process, Stop, listens
+from stack import port, say
 
 NGINX = """
 daemon off;
@@ -71,11 +69,10 @@ backend elasticsearch
 """
 
 
-class Proxy:
+class Proxy(Process):
     """One of them, running in front of `upstream` (host:port). `certificates`: a folder of scripts/certs, to speak TLS with node.pem."""
 
     def __init__(self, name, upstream, folder, certificates=None):
-        self.name = name
         self.folder = pathlib.Path(folder) / (f"{name}-tls" if certificates else name)
         self.folder.mkdir()
         self.folder.chmod(0o755)
@@ -97,34 +94,9 @@ class Proxy:
             version = [program, "-v"]
         said = subprocess.run(version, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=True).stdout
         self.version = re.search(r"\d+\.\d+\.\d+[\w.+~-]*", said).group()
-        with open(self.folder / "out", "wb") as out:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True)
-        self.wait()
+        super().__init__(name, command, self.folder / "out", environment)
+        self.wait_until(lambda: listens(self.server), within=10)
         say(f"{name} {self.version} answers on {self.server}")
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def wait(self):
-        deadline = time.monotonic() + 10
-        host, _, number = self.server.partition(":")
-        while True:
-            try:
-                socket.create_connection((host, int(number)), timeout=1).close()
-                return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise Stop(f"{self.name} did not start: {(self.folder / 'out').read_text()[-600:]}") from None
-                time.sleep(0.02)
-
-    def close(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 def find(name):

@@ -10,7 +10,8 @@ import time
 
 import machine
 from places import ROOT
-from stack import ES, Stop, port, say
+from process import Process, Stop
+from stack import ES, port, say
 from web import Web
 
 
@@ -75,34 +76,20 @@ class Servers:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Outrigger:
-    """One process."""
+class Outrigger(Process):
+    """One process, with a data folder."""
 
     def __init__(self, binary, upstream, folder, options=()):
         folder.mkdir(exist_ok=True)
         self.data = folder / "data"
-        self.log = folder / "log"
         self.server, self.admin = (f"127.0.0.1:{port(0)}" for _ in range(2))
         command = [binary, "serve", "--listen", self.server, "--upstream", upstream, "--data-dir", self.data, "--admin-listen", self.admin, *options]
         began = time.monotonic()
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        self.pid = self.process.pid
+        super().__init__("Outrigger", command, folder / "log")
         self.web = Web(f"http://{self.server}", timeout=1800)
-        self.wait_until_ready(began + READY_WITHIN)
+        self.wait_until(lambda: Web(f"http://{self.admin}", timeout=5).send("GET", "/health/ready")[0] == 200, READY_WITHIN)
         self.ready_s = time.monotonic() - began
         say(f"Outrigger answers on {self.server}, ready after {self.ready_s:.2f} s")
-
-    def wait_until_ready(self, deadline):
-        while True:
-            try:
-                if Web(f"http://{self.admin}", timeout=5).send("GET", "/health/ready")[0] == 200:
-                    return
-            except OSError:
-                pass
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise Stop(f"Outrigger did not start; its log ends:\n{self.log.read_text(errors='replace')[-1500:]}")
-            time.sleep(0.01)
 
     def stats(self, index):
         """The report of one index, or None while Outrigger does not know it."""
@@ -111,14 +98,6 @@ class Outrigger:
 
     def usage(self):
         return machine.resident_bytes(self.pid) | {"disk": machine.folder_bytes(self.data)}
-
-    def close(self):
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 def source_version():

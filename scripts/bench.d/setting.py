@@ -37,10 +37,10 @@ class Bench:
         set_ = self.dataset
         return "".join(f'{{"index":{{"_id":"{first_id + number}"}}}}\n{{{set_.document(number)},"v":{set_.vector(set_.base[number])}}}\n' for number in numbers).encode()
 
-    def bulks(self, index, numbers, first_id):
+    def bulks(self, index, numbers, first_id, per_request=datasets.BULK):
         """A file of bulk requests for the load generator."""
         numbers = list(numbers)
-        pieces = [numbers[first : first + datasets.BULK] for first in range(0, len(numbers), datasets.BULK)]
+        pieces = [numbers[first : first + per_request] for first in range(0, len(numbers), per_request)]
         return write_requests(self.servers.folder / "more.requests", (("POST", f"/{index}/_bulk", self.lines(piece, first_id)) for piece in pieces))
 
     def bodies(self, count):

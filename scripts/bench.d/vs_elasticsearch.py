@@ -6,6 +6,7 @@ import sys
 import client
 import command
 import dataset
+import records
 from servers import Servers
 from stack import say
 
@@ -77,17 +78,9 @@ def run_part(name, arguments, servers, load):
 
 
 def page(record):
-    return heading(record) + "\n".join(module(name).table(part) for name, part in record["parts"].items())
-
-
-def heading(record):
-    computer = record["machine"]
-    loads = f"{computer['load_at_start'][0]:.1f} at the start, {computer['load_at_end'][0]:.1f} at the end"
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    text = f"\n## scripts/bench vs-elasticsearch, {record['date']}\n\n{computer['cpu']}, {computer['cores_used']} cores; load average {loads}; {versions}.\n"
-    if computer["load_at_start"][0] > 1:
-        text += "**The machine was busy with other work**: ratios between alternating rounds count, absolute figures do not.\n"
-    return text
+    lines = records.heading(record, caution=records.RATIOS_COUNT)
+    lines += [module(name).table(part) for name, part in record["parts"].items()]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """es-proxy/COMPATIBILITY.md, written from what the tests of the official clients showed."""
 
+import collections
+
 from stack import ROOT, say
 
 PAGE = ROOT / "es-proxy/COMPATIBILITY.md"
@@ -14,14 +16,19 @@ Whole-program tests run against Elasticsearch 8.10.4, 8.15.3, 8.19.0 and 9.2.0.
 
 One limit: Java's typed client knows the index types of its own version alone. It refuses to name `ivf` in a typed mapping (`Invalid enum`), and should refuse to read one.
 Leave out `index_options`, which becomes `ivf` too, or make the index by its low-level client; read such mappings by the low-level client. Searches and writes are not concerned.
+
+What each client does about 429 by itself stands in [Tenants](TENANTS.md#what-official-clients-do). Errors of a tenant's limits and quotas were read in each (`errors of limits`, `quotas`).
 """
 
 
 def write_table(outcomes):
     """`outcomes`: for each (version, client) the features that passed."""
     versions = list(dict.fromkeys(version for version, _ in outcomes))
-    clients = list(dict.fromkeys(client for _, client in outcomes if client.language in NAMES))
-    features = list(dict.fromkeys(name for client in clients for shown in outcomes_of(outcomes, client) for name in shown))
+    tested = dict.fromkeys(client for _, client in outcomes if client.language in NAMES)
+    clients = sorted(tested, key=lambda client: (list(NAMES).index(client.language), client.major))
+    # What most of them have comes first, in the order in which it is tested.
+    having = collections.Counter(name for client in clients for name in dict.fromkeys(name for shown in outcomes_of(outcomes, client) for name in shown))
+    features = sorted(having, key=lambda name: -having[name])
     rows = [["client", *(f"Elasticsearch {version}" for version in versions)]]
     for client in clients:
         rows.append([f"{NAMES[client.language]} {client.version()}"] + [cell(outcomes.get((version, client))) for version in versions])

@@ -3,6 +3,7 @@
 A request with the header `x-fault: STATUS TIMES KEY` is answered with that status, in Elasticsearch's shape, the first TIMES times that KEY comes; then it goes on."""
 
 import collections
+import contextlib
 import http.client
 import http.server
 import json
@@ -54,8 +55,10 @@ class Faulty:
                 for name, value in headers:
                     self.send_header(name, value)
                 self.send_header("content-length", length or str(len(body)))
-                self.end_headers()
-                self.wfile.write(body if self.command != "HEAD" else b"")
+                # Whoever did not wait for it has no use for it.
+                with contextlib.suppress(ConnectionError):
+                    self.end_headers()
+                    self.wfile.write(body if self.command != "HEAD" else b"")
 
             def log_message(self, *_):
                 """Not worth a line each."""

@@ -3,6 +3,7 @@
 A client is a language and a major version, `python8`. Its tests print one line per feature: `ok NAME` or `not ok NAME`."""
 
 import hashlib
+import json
 import os
 import pathlib
 import re
@@ -24,9 +25,11 @@ PYTHON_PACKAGES = ("pytest==8.*", "numpy==2.*")
 PYTHON_FEATURES = {
     "test_lifecycle": ["create index"],
     "test_writes": ["documents", "bulk helper"],
-    "test_search": ["knn search", "knn with filter", "knn query", "msearch"],
+    "test_search": ["knn search", "knn with filter", "knn query", "retrievers", "msearch"],
     "test_paging": ["scroll", "point in time"],
     "test_errors": ["errors"],
+    "test_limits": ["tenant limits", "errors of limits", "quotas"],
+    "test_ways": ["query language", "vector store", "parameters of requests", "lost nodes", "cancelled requests"],
     "test_async": ["asynchronous client"],
     "test_passthrough": ["everything else passes"],
     "test_tls": ["TLS"],
@@ -76,6 +79,21 @@ class Client:
             lines += results.read_text().splitlines()
             results.unlink()
         return status, self.features(lines)
+
+    def kept(self, version):
+        """Where the outcome of its last run with this Elasticsearch is kept; what other tests showed is another file."""
+        sources = sorted(file for file in self.folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+        return CACHE / "clients/outcomes" / f"{version}-{self.name}-{digest(sources)}.json"
+
+    def keep(self, version, passed, features):
+        place = self.kept(version)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps([passed, features]))
+
+    def last(self, version):
+        """`(passed, features)` of its last run with this Elasticsearch by the tests as they are; None where there was none."""
+        place = self.kept(version)
+        return tuple(json.loads(place.read_text())) if place.exists() else None
 
     def features(self, lines):
         found = {}
@@ -153,7 +171,7 @@ class Client:
         if not (self.place / "complete").exists():
             checked(["mvn", "-q", "-B", "-f", pom, DEPENDENCY_PLUGIN, f"-DoutputDirectory={self.place}/lib", "-DincludeScope=runtime"], ROOT)
             (self.place / "complete").touch()
-        sources = [self.folder / "Features.java", self.folder / self.major / "Connect.java"]
+        sources = [*self.folder.glob("*.java"), self.folder / self.major / "Connect.java"]
         checked([self.jdk.tool("javac"), "-nowarn", "-cp", f"{self.place}/lib/*", "-d", self.place / "classes", *sources], ROOT)
 
     def command_java(self, _):

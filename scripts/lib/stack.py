@@ -11,15 +11,12 @@ import tempfile
 import threading
 import time
 
+from process import Process, Stop
 from web import Web
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ES = ROOT / "scripts/es"
 STARTED = time.monotonic()
-
-
-class Stop(Exception):
-    """A reason to end, for the person at the terminal."""
 
 
 def say(message):
@@ -30,12 +27,13 @@ def say(message):
 class Stack:
     """Starts both, then `close` ends what was started."""
 
-    def __init__(self, binary=None, version=None, heap="1g", ports=(0, 0)):
+    def __init__(self, binary=None, version=None, heap="1g", ports=(0, 0), config=None):
         self.binary = binary
         self.version = version
         self.heap = heap
         self.ports = ports
-        self.url = self.admin = self.log = None
+        self.config = config
+        self.url = self.admin = None
         self.elasticsearch = os.environ.get("ELASTICSEARCH_URL", "").rstrip("/")
         self.own_elasticsearch = not self.elasticsearch
         self.node = None
@@ -55,9 +53,9 @@ class Stack:
             raise failure[0]
         self.start_outrigger(binary)
 
-    def before(self, elasticsearch):
-        """Another Outrigger, in front of something else; to be closed by the caller."""
-        other = Stack(self.binary)
+    def before(self, elasticsearch, config=None):
+        """Another Outrigger, in front of something else or with a configuration file of this text; to be closed by the caller."""
+        other = Stack(self.binary, config=config)
         other.elasticsearch, other.own_elasticsearch = elasticsearch, False
         other.start_outrigger(pathlib.Path(self.binary))
         return other
@@ -83,35 +81,18 @@ class Stack:
     def start_outrigger(self, binary):
         listen, admin = map(port, self.ports)
         self.url, self.admin = f"http://127.0.0.1:{listen}", f"http://127.0.0.1:{admin}"
-        self.log = self.folder / "outrigger.log"
         command = [binary, "serve", "--listen", f"127.0.0.1:{listen}", "--upstream", self.elasticsearch]
         command += ["--data-dir", self.folder / "data", "--admin-listen", f"127.0.0.1:{admin}"]
-        with open(self.log, "wb") as log:
-            # A session of its own: Ctrl-C reaches us alone, and we end things in order.
-            self.outrigger = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                if Web(self.url, timeout=5).send("GET", "/")[0] == 200:
-                    break
-            except OSError:
-                pass
-            if self.outrigger.poll() is not None or time.monotonic() > deadline:
-                raise Stop(f"Outrigger did not start; its log ends:\n{self.log_end()}")
-            time.sleep(0.05)
+        if self.config:
+            (self.folder / "outrigger.toml").write_text(self.config)
+            command += ["--config", self.folder / "outrigger.toml"]
+        self.outrigger = Process("Outrigger", command, self.folder / "outrigger.log")
+        self.outrigger.wait_until(lambda: Web(self.url, timeout=5).send("GET", "/")[0] == 200, within=30)
         say(f"Outrigger answers on {self.url} (admin: {self.admin})")
-
-    def log_end(self):
-        return "".join(self.log.read_text(errors="replace").splitlines(keepends=True)[-15:])
 
     def close(self):
         if self.outrigger is not None:
-            self.outrigger.terminate()
-            try:
-                self.outrigger.wait(20)
-            except subprocess.TimeoutExpired:
-                self.outrigger.kill()
-                self.outrigger.wait()
+            self.outrigger.close()
         if self.node is not None:
             subprocess.run([ES, "stop", self.node["name"]], check=False, start_new_session=True)
         shutil.rmtree(self.folder, ignore_errors=True)

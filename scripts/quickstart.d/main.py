@@ -142,11 +142,11 @@ Both stay up until Ctrl-C. Try:
   knn = json.load(open("{query}"))["knn"]
   elasticsearch.Elasticsearch("{stack.url}").search(index="{INDEX}", knn=knn, source=["words"])
 
-Elasticsearch itself: {stack.elasticsearch}   Outrigger's log: {stack.log}
+Elasticsearch itself: {stack.elasticsearch}   Outrigger's log: {stack.outrigger.log}
 """)
-    while stack.outrigger.poll() is None:
+    while stack.outrigger.is_running():
         time.sleep(0.2)
-    raise Stop(f"Outrigger ended; its log ends:\n{stack.log_end()}")
+    raise Stop(f"Outrigger ended; its log ends:\n{stack.outrigger.log_end()}")
 
 
 if __name__ == "__main__":

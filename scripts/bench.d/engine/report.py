@@ -1,29 +1,27 @@
 """A record as a page of tables."""
 
+import records
+
 
 def page(record):
     """Markdown of all parts."""
-    computer, versions = record["machine"], record["versions"]
+    computer = record["machine"]
+    family, model = computer["cpu_family_model"]
     lines = [
-        f"# scripts/bench engine, {record['date']}",
+        records.title(record),
         "",
-        f"{computer['cpu']} (family {computer['cpu_family_model'][0]}, model {computer['cpu_family_model'][1]}), {computer['cores_used']} cores, {computer['memory']} of memory; "
-        f"load average {computer['load_at_start'][0]:.1f} at the start, {computer['load_at_end'][0]:.1f} at the end; {', '.join(f'{name} {version}' for name, version in versions.items())}.",
+        f"{computer['cpu']} (family {family}, model {model}), {computer['cores_used']} cores, {computer['memory']} of memory; {records.circumstances(record)}",
         "",
         "Every search runs on one thread, every build on two. Settings of all sides were chosen on one half of the queries and measured on the other, in alternating rounds. "
         "Outrigger's ratio compares like with like: one query a call, or one batch where it has such a mode. Bytes per vector of the others are those of their files, with full vectors in them.",
     ]
-    if noisy(record):
-        lines += ["", "**The machine was busy with other work**: ratios between alternating rounds count, absolute figures do not."]
+    if records.is_noisy(record):
+        lines += ["", records.RATIOS_COUNT]
     if record["skipped"]:
         lines += ["", f"Not installed and so not measured: {', '.join(record['skipped'])}."]
     for name, part in record["parts"].items():
         lines += ["", *WRITERS[name](part)]
     return "\n".join(lines) + "\n"
-
-
-def noisy(record):
-    return record["machine"]["load_at_start"][0] > 1 or record["quick"]
 
 
 def table(head, rows):

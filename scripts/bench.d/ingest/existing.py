@@ -15,7 +15,7 @@ CBOR = {"accept": "application/cbor"}
 
 def run(bench):
     outrigger = bench.servers.outrigger("existing-writer")
-    peer = peers.Peer("outrigger", outrigger.server, outrigger.web, outrigger)
+    peer = peers.behind(outrigger)
     bench.loaded(peer, lists=False)
     # Its acknowledged refresh is the last thing that this process is asked: another one learns.
     bench.servers.stop(outrigger)
@@ -27,7 +27,7 @@ def run(bench):
             reads.append({"streams": streams, "documents_per_s": round(total / read_all(bench, peer.index, streams))})
         began = time.monotonic()
         learner = bench.servers.outrigger(f"existing-{number}")
-        learner_peer = peers.Peer("outrigger", learner.server, learner.web, learner)
+        learner_peer = peers.behind(learner)
         learner_peer.wait_until_searchable(bench.dataset)
         learns.append({"seconds": round(time.monotonic() - began, 2), "documents_per_s": round(total / (time.monotonic() - began))})
         bench.servers.stop(learner)

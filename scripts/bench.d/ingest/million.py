@@ -22,7 +22,7 @@ def run(bench):
     count = 20_000 if bench.quick else MILLION
     outrigger = bench.servers.outrigger("million")
     bench.watch(outrigger)
-    peer = peers.Peer("outrigger", outrigger.server, outrigger.web, outrigger)
+    peer = peers.behind(outrigger)
     loaded = fill(bench, peer, count)
     peer.wait_for_lists()
     settle(bench)
@@ -108,12 +108,11 @@ def restarts(bench, peer, count):
     found = {}
     for how in ("stopped", "killed"):
         again = bench.servers.outrigger("million")
-        shard = peers.Peer("outrigger", again.server, again.web, again).shard()
+        shard = peers.behind(again).shard()
         found[how] = {"ready_s": round(again.ready_s, 2), "docs": shard["docs"], "build": shard["build"]}
         if shard["docs"] != count:
             raise RuntimeError(f"after a restart {shard['docs']:,} of {count:,} documents are there")
         if how == "stopped":
-            again.process.kill()
-            again.process.wait()
+            again.kill()
         bench.servers.stop(again)
     return found

@@ -16,7 +16,7 @@ WRITTEN = 20_000
 def run(bench):
     outrigger = bench.servers.outrigger("publication")
     bench.watch(outrigger)
-    peer = peers.Peer("outrigger", outrigger.server, outrigger.web, outrigger)
+    peer = peers.behind(outrigger)
     bench.loaded(peer)
     tries = 30 if bench.quick else TRIES
     # One stream of vectors: two documents with one vector would hide each other.

@@ -1,18 +1,11 @@
 """A record as a page: the bars of issue 5 first, then what they come from."""
 
 import loading
+import records
 
 
 def page(record):
-    computer, versions = record["machine"], record["versions"]
-    lines = [
-        f"# scripts/bench ingest, {record['date']}",
-        "",
-        f"{computer['cpu']}, {computer['cores_used']} cores for all processes, {computer['memory']} of memory; load average {computer['load_at_start'][0]:.1f} at the start, "
-        f"{computer['load_at_end'][0]:.1f} at the end; {', '.join(f'{name} {version}' for name, version in versions.items())}.",
-    ]
-    if computer["load_at_start"][0] > 1 or record["quick"]:
-        lines += ["", "**The machine was busy with other work, or the run was a quick one**: the figures mean little."]
+    lines = records.heading(record)
     for name, part in record["parts"].items():
         lines += ["", *WRITERS[name](part)]
     return "\n".join(lines) + "\n"

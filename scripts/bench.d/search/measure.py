@@ -54,7 +54,7 @@ class Measurement:
         return {"dataset": self.corpus.describe(), "rows": rows, "passing": passing, "usage": usage}
 
     def wait_for_cold(self, peer):
-        cold = peers.Peer("outrigger", self.cold.server, self.cold.web, self.cold)
+        cold = peers.behind(self.cold)
         cold.wait_until_searchable(self.corpus)
         cold.wait_for_lists()
 

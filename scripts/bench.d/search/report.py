@@ -1,17 +1,12 @@
 """A record as a page: each kind of search with its bar."""
 
+import records
+
 
 def page(record):
-    computer, versions, part = record["machine"], record["versions"], record["parts"]["search"]
-    lines = [
-        f"# scripts/bench search, {record['date']}",
-        "",
-        f"{computer['cpu']}, {computer['cores_used']} cores for all processes, {computer['memory']} of memory; load average {computer['load_at_start'][0]:.1f} at the start, "
-        f"{computer['load_at_end'][0]:.1f} at the end; {', '.join(f'{name} {version}' for name, version in versions.items())}. "
-        f"{part['dataset']['base']:,} × {part['dataset']['dims']}, 8 connections, every peer merged to one segment and at the least `num_candidates` with enough recall@10.",
-    ]
-    if computer["load_at_start"][0] > 1 or record["quick"]:
-        lines += ["", "**The machine was busy with other work, or the run was a quick one**: the figures mean little."]
+    part = record["parts"]["search"]
+    about = f" {part['dataset']['base']:,} × {part['dataset']['dims']}, 8 connections, every peer merged to one segment and at the least `num_candidates` with enough recall@10."
+    lines = records.heading(record, about)
     lines += ["", "| searches | bar | of the best native [95 %] | Outrigger, per s | best native, per s | p99 | recall: Outrigger, best native | way |", "|---|---:|---:|---:|---:|---|---|---|"]
     lines += [line(row) for row in part["rows"]]
     added = part["passing"]["added_p50_us"]

@@ -16,8 +16,8 @@ TIMES = 10
 def run(here):
     outrigger = here.outrigger("neighbours", {"quiet": {}, "noisy": {kind: world.per_second(rate) for kind, rate in NOISY.items()}})
     here.client.processes = {"outrigger": outrigger.pid, "elasticsearch": here.servers.es_pid}
-    peer = here.loaded(outrigger)
-    files = {"knn": here.knn(peer.index), "bulk": here.bulks(peer.index)}
+    peer = here.peer(outrigger)
+    files = {"knn": here.knn(peer.index), "bulk": here.writes(peer.index)}
     rows = [compare(here, peer, files, kind) for kind in files]
     here.servers.stop(outrigger)
     return {"rows": rows, "times": TIMES}

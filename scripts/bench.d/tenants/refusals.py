@@ -2,8 +2,8 @@
 
 import json
 import random
-import subprocess
 
+from process import Process, listens
 from stack import port, say
 from statistics_of import median, summary
 
@@ -13,8 +13,8 @@ import world
 def run(here):
     outrigger = here.outrigger("refusals", {"shut": {"knn": world.per_second(1)}})
     requests = here.small(outrigger)
-    body = refusal(outrigger)
-    bare = Bare(here.client.binary, body)
+    headers, body = refusal(outrigger)
+    bare = Bare(here.client.binary, headers, body, here.servers.folder / "bare.log")
     here.servers.keep(bare)
     here.client.processes = {"outrigger": outrigger.pid, "bare": bare.pid}
     peers = {"bare": bare.server, "outrigger": outrigger.server}
@@ -36,25 +36,21 @@ def run(here):
 
 
 def refusal(outrigger):
-    """The body of a refusal, once the tenant's limit is reached."""
+    """Headers and body of a refusal, once the tenant's limit is reached."""
     for _ in range(1_000):
-        status, _, body = outrigger.web.send("POST", "/bench-small/_search", {"knn": {"field": "v", "query_vector": [1, 2, 3, 1], "k": 1}}, headers={world.HEADER: "shut"})
+        status, headers, body = outrigger.web.send("POST", "/bench-small/_search", {"knn": {"field": "v", "query_vector": [1, 2, 3, 1], "k": 1}}, headers={world.HEADER: "shut"})
         if status == 429:
-            return json.dumps(body)
+            headers.pop("content-length")
+            return headers, json.dumps(body, separators=(",", ":"))
     raise RuntimeError("the tenant was never refused")
 
 
-class Bare:
+class Bare(Process):
     """The responder, as many threads as Outrigger has workers."""
 
-    def __init__(self, loadgen, body):
+    def __init__(self, loadgen, headers, body, log):
         self.server = f"127.0.0.1:{port(0)}"
-        self.process = subprocess.Popen([loadgen, "respond", "--listen", self.server, "--status", "429", "--body", body, "--threads", "2"], stdin=subprocess.DEVNULL, start_new_session=True)
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait()
+        command = [loadgen, "respond", "--listen", self.server, "--status", "429", "--body", body, "--threads", "2"]
+        command += [part for name, value in headers.items() for part in ("--header", f"{name}:{value}")]
+        super().__init__("the bare responder", command, log)
+        self.wait_until(lambda: listens(self.server), within=10)

@@ -1,18 +1,12 @@
 """A record as a page: each bar with what was measured."""
 
 import passing
+import records
 
 
 def page(record):
-    computer, versions, parts = record["machine"], record["versions"], record["parts"]
-    lines = [
-        f"# scripts/bench tenants, {record['date']}",
-        "",
-        f"{computer['cpu']}, {computer['cores_used']} cores for all processes, {computer['memory']} of memory; load average {computer['load_at_start'][0]:.1f} at the start, "
-        f"{computer['load_at_end'][0]:.1f} at the end; {', '.join(f'{name} {version}' for name, version in versions.items())}.",
-    ]
-    if computer["load_at_start"][0] > 1 or record["quick"]:
-        lines += ["", "**The machine was busy with other work, or the run was a quick one**: the figures mean little."]
+    parts = record["parts"]
+    lines = records.heading(record)
     lines += ["", "| what | bar | measured |", "|---|---|---|"]
     for name, part in parts.items():
         lines += [f"| {what} | {bar} | {measured} |" for what, bar, measured in ROWS[name](part)]

@@ -1,22 +1,24 @@
 """What the parts share: an index with vectors, tenants told by a header, and files of requests in their names."""
 
+import dataclasses
 import itertools
 import json
 
+import peers
 from client import write_requests
-from peers import Peer
+from setting import Bench
 
 BASE = 20_000
 HEADER = "x-tenant-id"
 
 
-class World:
+@dataclasses.dataclass
+class World(Bench):
     """Servers, a load generator and one index."""
 
-    def __init__(self, servers, client, dataset, quick, rounds):
-        self.servers, self.client, self.dataset = servers, client, dataset
-        self.quick, self.rounds = quick, 2 if quick else rounds
-        self.seconds = 1.0 if quick else 4.0
+    def __post_init__(self):
+        self.rounds = 2 if self.quick else self.rounds
+        self.seconds = 1.0 if self.quick else 4.0
         self.numbers = itertools.count()
 
     def config(self, tenants):
@@ -33,26 +35,18 @@ class World:
     def outrigger(self, name, tenants, *options):
         return self.servers.outrigger(name, "--config", self.config(tenants), *options)
 
-    def loaded(self, outrigger):
+    def peer(self, outrigger):
         """The index, filled and trained, behind this process."""
-        peer = Peer("outrigger", outrigger.server, outrigger.web, outrigger)
-        peer.create(self.dataset)
-        self.client.once(peer.server, self.dataset.bulk_file(peer.index, self.servers.folder), 4, "application/x-ndjson")
-        peer.web.expect("POST", f"/{peer.index}/_refresh")
-        peer.wait_until_searchable(self.dataset)
-        peer.wait_for_lists()
+        peer = peers.behind(outrigger)
+        self.loaded(peer)
         return peer
 
     def knn(self, index):
         return write_requests(self.servers.folder / "knn.requests", self.dataset.search_requests(index, None, False))
 
-    def bulks(self, index, per_request=50):
+    def writes(self, index):
         """Bulk requests that write the same documents again and again."""
-        requests = []
-        for first in range(0, 5_000, per_request):
-            lines = (f'{{"index":{{"_id":"again-{number}"}}}}\n{{{self.dataset.document(number)},"v":{self.dataset.vector(self.dataset.base[number])}}}\n' for number in range(first, first + per_request))
-            requests.append(("POST", f"/{index}/_bulk", "".join(lines).encode()))
-        return write_requests(self.servers.folder / "bulk-again.requests", requests)
+        return self.bulks(index, range(5_000), first_id=1_000_000, per_request=50)
 
     def small(self, outrigger):
         """An index that answers at once: what is left is the door. Returns a file of searches."""

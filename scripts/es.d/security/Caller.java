@@ -6,6 +6,7 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Predicate;
 import org.elasticsearch.ElasticsearchSecurityException;
 import org.elasticsearch.rest.RestStatus;
 
@@ -57,15 +58,16 @@ record Caller(
         return allOfThese;
     }
 
-    /** The groups that limit fields, where every group that gives access does. */
-    List<Role.Group> fields(Collection<String> names) {
+    /** Which fields may be seen of an index that was reached by these names: some group of each list must grant it. Null: all. */
+    Predicate<String> fields(Collection<String> names) {
+        List<List<Role.Group>> limiting = new ArrayList<>();
         for (List<Role> roles : allOf) {
             List<Role.Group> groups = reading(roles, names);
             if (groups.isEmpty() == false && groups.stream().allMatch(Role.Group::limitsFields)) {
-                return groups;
+                limiting.add(groups);
             }
         }
-        return List.of();
+        return limiting.isEmpty() ? null : field -> limiting.stream().allMatch(groups -> groups.stream().anyMatch(group -> group.shows(field)));
     }
 
     private static List<Role.Group> reading(List<Role> roles, Collection<String> names) {

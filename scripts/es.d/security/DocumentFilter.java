@@ -8,10 +8,11 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.Predicate;
 import java.util.function.Supplier;
+import org.apache.lucene.codecs.StoredFieldsReader;
 import org.apache.lucene.index.DirectoryReader;
 import org.apache.lucene.index.FilterDirectoryReader;
-import org.apache.lucene.index.FilterLeafReader;
 import org.apache.lucene.index.IndexReader;
 import org.apache.lucene.index.LeafReader;
 import org.apache.lucene.index.NumericDocValues;
@@ -24,6 +25,7 @@ import org.apache.lucene.search.ScoreMode;
 import org.apache.lucene.search.Scorer;
 import org.apache.lucene.util.Bits;
 import org.apache.lucene.util.FixedBitSet;
+import org.elasticsearch.common.lucene.index.SequentialStoredFieldsLeafReader;
 import org.elasticsearch.common.util.concurrent.ThreadContext;
 import org.elasticsearch.core.CheckedFunction;
 import org.elasticsearch.index.IndexService;
@@ -49,8 +51,15 @@ final class DocumentFilter implements CheckedFunction<DirectoryReader, Directory
     @Override
     public DirectoryReader apply(DirectoryReader reader) throws IOException {
         Caller caller = guard.current();
-        List<List<String>> queries = caller == null ? List.of() : caller.documents(names());
-        return queries.isEmpty() ? reader : new Limited(reader, together(queries, ShardUtils.extractShardId(reader).id()));
+        if (caller == null) {
+            return reader;
+        }
+        List<String> names = names();
+        List<List<String>> queries = caller.documents(names);
+        // A role's query may rest on a field that the role hides.
+        DirectoryReader documents = queries.isEmpty() ? reader : new Limited(reader, together(queries, ShardUtils.extractShardId(reader).id()));
+        Predicate<String> fields = caller.fields(names);
+        return fields == null ? documents : new FieldFilter(documents, fields);
     }
 
     /** Names by which the caller reached this index; where they are not known, its own. */
@@ -140,7 +149,7 @@ final class DocumentFilter implements CheckedFunction<DirectoryReader, Directory
         return shown;
     }
 
-    private static final class LimitedLeaf extends FilterLeafReader {
+    private static final class LimitedLeaf extends SequentialStoredFieldsLeafReader {
         private final FixedBitSet shown;
         private final int count;
 
@@ -163,6 +172,11 @@ final class DocumentFilter implements CheckedFunction<DirectoryReader, Directory
         @Override
         public boolean hasDeletions() {
             return true;
+        }
+
+        @Override
+        protected StoredFieldsReader doGetSequentialStoredFieldsReader(StoredFieldsReader reader) {
+            return reader;
         }
 
         @Override

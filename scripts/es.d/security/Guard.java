@@ -21,7 +21,6 @@ import org.elasticsearch.action.RealtimeRequest;
 import org.elasticsearch.action.admin.indices.alias.IndicesAliasesRequest;
 import org.elasticsearch.action.bulk.BulkItemRequest;
 import org.elasticsearch.action.bulk.BulkShardRequest;
-import org.elasticsearch.action.get.GetRequest;
 import org.elasticsearch.action.search.SearchRequest;
 import org.elasticsearch.action.support.ActionFilter;
 import org.elasticsearch.action.support.ActionFilterChain;
@@ -31,8 +30,6 @@ import org.elasticsearch.common.util.concurrent.ThreadContext;
 import org.elasticsearch.index.IndexNotFoundException;
 import org.elasticsearch.rest.RestRequest;
 import org.elasticsearch.rest.RestStatus;
-import org.elasticsearch.search.builder.SearchSourceBuilder;
-import org.elasticsearch.search.fetch.subphase.FetchSourceContext;
 import org.elasticsearch.tasks.Task;
 
 final class Guard implements ActionFilter {
@@ -259,8 +256,7 @@ final class Guard implements ActionFilter {
 
     /** Somebody who may see only some documents or fields: no cache and no translog may show him more. */
     private static void limit(Caller caller, Set<String> names, ActionRequest request) {
-        List<Role.Group> fields = names.isEmpty() ? List.of() : caller.fields(names);
-        if (names.isEmpty() || (fields.isEmpty() && caller.documents(names).isEmpty())) {
+        if (names.isEmpty() || (caller.fields(names) == null && caller.documents(names).isEmpty())) {
             return;
         }
         if (request instanceof RealtimeRequest live) {
@@ -269,32 +265,5 @@ final class Guard implements ActionFilter {
         if (request instanceof SearchRequest search) {
             search.requestCache(false);
         }
-        if (fields.isEmpty()) {
-            return;
-        }
-        String[] grant = fields.stream().flatMap(group -> group.grant().stream()).toArray(String[]::new);
-        String[] except = fields.stream().flatMap(group -> group.except().stream()).toArray(String[]::new);
-        if (request instanceof SearchRequest search) {
-            if (search.source() == null) {
-                search.source(new SearchSourceBuilder());
-            }
-            search.source().fetchSource(seen(search.source().fetchSource(), grant, except));
-        }
-        if (request instanceof GetRequest get) {
-            get.fetchSourceContext(seen(get.fetchSourceContext(), grant, except));
-        }
-    }
-
-    /** What was wanted of the source, without what must not be seen. */
-    private static FetchSourceContext seen(FetchSourceContext wanted, String[] grant, String[] except) {
-        if (wanted != null && wanted.fetchSource() == false) {
-            return wanted;
-        }
-        boolean chosen = wanted != null && wanted.includes().length > 0;
-        List<String> hidden = new ArrayList<>(Arrays.asList(except));
-        if (wanted != null) {
-            hidden.addAll(Arrays.asList(wanted.excludes()));
-        }
-        return FetchSourceContext.of(true, chosen ? wanted.includes() : grant, hidden.toArray(String[]::new));
     }
 }

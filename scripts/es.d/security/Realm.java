@@ -1,6 +1,6 @@
 // Who exists and what they may do, read from one JSON file; read again whenever the file has changed, so that a test can revoke a right while the node runs.
 //
-//   {"users":    {"alice": {"password": "…", "roles": ["reader"], "metadata": {…}}},
+//   {"users":    {"alice": {"password": "…", "roles": ["reader"], "metadata": {…}, "enabled": false}},
 //    "roles":    {"reader": {"cluster": ["monitor"], "run_as": ["bob"], "indices": [{"names": ["a*"], "privileges": ["read"],
 //                            "query": {"term": {"tag": "x"}}, "field_security": {"grant": ["*"], "except": ["secret"]}}]}},
 //    "api_keys": {"ID": {"key": "…", "name": "…", "owner": "alice", "role_descriptors": {"any name": {a role}}}},
@@ -86,7 +86,7 @@ final class Realm {
         int colon = pair.indexOf(':');
         String name = colon < 0 ? pair : pair.substring(0, colon);
         Map<String, Object> user = object(section("users").get(name));
-        if (user.isEmpty() || colon < 0 || pair.substring(colon + 1).equals(user.get("password")) == false) {
+        if (user.isEmpty() || Boolean.FALSE.equals(user.get("enabled")) || colon < 0 || pair.substring(colon + 1).equals(user.get("password")) == false) {
             throw new Refused("unable to authenticate user [" + name + "] for " + what);
         }
         return user(name, user, "realm");

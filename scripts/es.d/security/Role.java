@@ -35,6 +35,10 @@ record Role(String name, List<String> cluster, List<Role.Group> indices, List<St
         boolean limitsFields() {
             return grant != null;
         }
+
+        boolean shows(String field) {
+            return Regex.simpleMatch(grant.toArray(String[]::new), field) && Regex.simpleMatch(except.toArray(String[]::new), field) == false;
+        }
     }
 
     private static final Map<String, List<String>> INDEX = new LinkedHashMap<>();

@@ -35,11 +35,7 @@ impl Prepared {
             HOST,
             HeaderValue::try_from(target.server.trim_start_matches("https://"))?,
         )]);
-        for header in &target.header {
-            let (name, value) =
-                header.split_once(':').with_context(|| format!("{header} is no NAME:VALUE"))?;
-            headers.append(HeaderName::try_from(name.trim())?, HeaderValue::try_from(value.trim())?);
-        }
+        headers.extend(named(&target.header)?);
         Ok(Self { requests, headers, content_type: HeaderValue::try_from(&target.content_type)? })
     }
 
@@ -61,6 +57,16 @@ impl Prepared {
         }
         request
     }
+}
+
+/// Headers as they stand on a command line, each as NAME:VALUE.
+pub(crate) fn named(headers: &[String]) -> anyhow::Result<HeaderMap> {
+    let mut all = HeaderMap::new();
+    for header in headers {
+        let (name, value) = header.split_once(':').with_context(|| format!("{header} is no NAME:VALUE"))?;
+        all.append(HeaderName::try_from(name.trim())?, HeaderValue::try_from(value.trim())?);
+    }
+    Ok(all)
 }
 
 fn parse(mut rest: Bytes) -> anyhow::Result<Vec<Entry>> {

@@ -5,8 +5,7 @@ use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdListener};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -15,6 +14,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
+
+use crate::requests::named;
 
 /// Where it listens, and what it answers.
 #[derive(clap::Args)]
@@ -28,6 +29,9 @@ pub(crate) struct Options {
     /// Body of every answer.
     #[arg(long, default_value = "{}")]
     body: String,
+    /// A header of every answer, as NAME:VALUE; may be repeated.
+    #[arg(long)]
+    header: Vec<String>,
     /// Threads, each with a runtime and connections of its own.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -37,11 +41,13 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: Options) -> anyhow::Result<Value> {
     let listener = StdListener::bind(options.listen)?;
     listener.set_nonblocking(true)?;
-    let (status, body) = (StatusCode::from_u16(options.status)?, Bytes::from(options.body));
+    let mut answer = Response::new(Full::new(Bytes::from(options.body)));
+    *answer.status_mut() = StatusCode::from_u16(options.status)?;
+    *answer.headers_mut() = named(&options.header)?;
     let mut threads = Vec::new();
     for _ in 0..options.threads.max(1) {
-        let (listener, body) = (listener.try_clone()?, body.clone());
-        threads.push(std::thread::spawn(move || serve(listener, status, &body)));
+        let (listener, answer) = (listener.try_clone()?, answer.clone());
+        threads.push(std::thread::spawn(move || serve(listener, &answer)));
     }
     for thread in threads {
         thread.join().map_err(|_| anyhow::anyhow!("a thread ended"))??;
@@ -49,29 +55,25 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Value> {
     Ok(Value::Null)
 }
 
-fn serve(listener: StdListener, status: StatusCode, body: &Bytes) -> anyhow::Result<()> {
+fn serve(listener: StdListener, answer: &Response<Full<Bytes>>) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let listener = TcpListener::from_std(listener)?;
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            let body = body.clone();
+            let answer = answer.clone();
             tokio::task::spawn_local(async move {
                 let service = service_fn(move |_: Request<Incoming>| {
-                    let answer = answer(status, body.clone());
+                    let answer = answer.clone();
                     async move { Ok::<_, Infallible>(answer) }
                 });
+                let connection = http1::Builder::new()
+                    .auto_date_header(false)
+                    .serve_connection(TokioIo::new(stream), service);
                 // A client that goes away is no failure of the measurement.
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ = connection.await;
             });
         }
     })
-}
-
-fn answer(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
