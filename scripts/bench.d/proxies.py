@@ -9,8 +9,9 @@ import shutil
 import subprocess
 
 from places import cache
+from ports import free_ports
 from process import Process, Stop, listens
-from stack import port, say
+from stack import say
 
 NGINX = """
 daemon off;
@@ -76,7 +77,7 @@ class Proxy(Process):
         self.folder = pathlib.Path(folder) / (f"{name}-tls" if certificates else name)
         self.folder.mkdir()
         self.folder.chmod(0o755)
-        number = port(0)
+        (number,) = free_ports(0)
         self.server = f"127.0.0.1:{number}"
         program, environment = find(name)
         config = self.folder / f"{name}.conf"

@@ -10,8 +10,9 @@ import time
 
 import machine
 from places import ROOT
+from ports import free_ports
 from process import Process, Stop
-from stack import ES, port, say
+from stack import ES, say
 from web import Web
 
 
@@ -82,7 +83,7 @@ class Outrigger(Process):
     def __init__(self, binary, upstream, folder, options=()):
         folder.mkdir(exist_ok=True)
         self.data = folder / "data"
-        self.server, self.admin = (f"127.0.0.1:{port(0)}" for _ in range(2))
+        self.server, self.admin = (f"127.0.0.1:{port}" for port in free_ports(0, 0))
         command = [binary, "serve", "--listen", self.server, "--upstream", upstream, "--data-dir", self.data, "--admin-listen", self.admin, *options]
         began = time.monotonic()
         super().__init__("Outrigger", command, folder / "log")

@@ -4,18 +4,15 @@ import concurrent.futures
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import time
 
 import home
 import node as nodes
 from common import Failure, say
+from ports import free_ports
 
 FORM_TIMEOUT = 180
-# Below the ports that Linux gives to outgoing connections, so that none is taken between two runs of a node.
-PORTS = range(20_000, 32_000)
 
 
 def start(first, size, fresh=False):
@@ -23,7 +20,7 @@ def start(first, size, fresh=False):
     versions = first.version.split(",")
     for version in versions:
         home.fetch(version)
-    http_ports, ports = (found := free_ports(2 * size))[:size], found[size:]
+    http_ports, ports = (found := free_ports(*[0] * (2 * size)))[:size], found[size:]
     names = [f"{first.name}-{number}" for number in range(1, size + 1)]
     together = {
         "cluster.name": first.name,
@@ -70,17 +67,6 @@ def member(first, name, version, http_port, transport_port, together):
         cluster=first.name,
         security=first.security,
     )
-
-
-def free_ports(count):
-    found = []
-    for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise Failure("no free ports")
 
 
 def wait_until_formed(members):

@@ -4,13 +4,12 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
+from ports import free_ports
 from process import Process, Stop
 from web import Web
 
@@ -79,7 +78,7 @@ class Stack:
             failure.append(reason)
 
     def start_outrigger(self, binary):
-        listen, admin = map(port, self.ports)
+        listen, admin = free_ports(*self.ports)
         self.url, self.admin = f"http://127.0.0.1:{listen}", f"http://127.0.0.1:{admin}"
         command = [binary, "serve", "--listen", f"127.0.0.1:{listen}", "--upstream", self.elasticsearch]
         command += ["--data-dir", self.folder / "data", "--admin-listen", f"127.0.0.1:{admin}"]
@@ -121,16 +120,3 @@ def build():
     if process.wait() != 0 or path is None:
         raise Stop("the build failed (the reason is above)")
     return path
-
-
-def port(wanted):
-    """The wanted port if it is free (0: any)."""
-    for number in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", number))
-                return probe.getsockname()[1]
-            except OSError:
-                continue
-    sys.exit("no free port")

@@ -1,6 +1,5 @@
 //! A running `outrigger`, with its data directory and its log.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use crate::{Api, eventually};
 pub struct Outrigger {
     child: Child,
     url: String,
-    admin: u16,
+    admin_url: String,
     log: PathBuf,
 }
 
@@ -39,21 +38,16 @@ impl Outrigger {
         this
     }
 
-    /// Starts it and waits only until it is alive.
+    /// Starts it and waits only until it serves.
     pub async fn spawn(elasticsearch: &str, data_dir: &Path, flags: &[&str]) -> Self {
-        let (listen, admin) = (free_port(), free_port());
-        let log = std::env::temp_dir().join(format!("outrigger-test-{listen}.log"));
+        let file = tempfile::Builder::new().prefix("outrigger-test-").suffix(".log").tempfile();
+        let (file, log) = file.expect("the log can be made").keep().expect("the log can be kept");
         // Through a shell that makes a file which may not grow an error, not the end (see `limit_files`).
         let child = Command::new("sh")
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
             .arg(binary())
             .arg("serve")
-            .args([
-                "--listen",
-                &format!("127.0.0.1:{listen}"),
-                "--admin-listen",
-                &format!("127.0.0.1:{admin}"),
-            ])
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args([
                 "--upstream",
                 elasticsearch,
@@ -66,16 +60,18 @@ impl Outrigger {
             .arg(data_dir)
             .args(flags)
             .stdout(Stdio::null())
-            .stderr(File::create(&log).expect("the log can be made"))
+            .stderr(file)
             .spawn()
             .expect("outrigger starts");
-        let url = format!("http://127.0.0.1:{listen}");
-        let this = Self { child, url, admin, log };
-        let probe = this.admin();
-        eventually("outrigger is alive", Duration::from_secs(20), || async {
-            probe.try_get("/health/live").await.filter(|reply| reply.status == 200)
+        let mut this = Self { child, url: String::new(), admin_url: String::new(), log };
+        let (listen, admin) = eventually("outrigger serves", Duration::from_secs(20), || {
+            let ports = serving(&this.log());
+            assert!(ports.is_some() || this.is_running(), "outrigger has ended");
+            std::future::ready(ports)
         })
         .await;
+        this.url = format!("http://{listen}");
+        this.admin_url = format!("http://{admin}");
         this
     }
 
@@ -124,7 +120,7 @@ impl Outrigger {
 
     /// Calls on the admin port.
     pub fn admin(&self) -> Api {
-        Api::new(&format!("http://127.0.0.1:{}", self.admin))
+        Api::new(&self.admin_url)
     }
 
     /// Ends it as `kill -9` does.
@@ -200,7 +196,10 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(sent.is_ok(), "kill runs");
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
+/// The two addresses that it got, once its log says that it serves.
+fn serving(log: &str) -> Option<(String, String)> {
+    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let said = lines.find(|line| line["message"] == "serving")?;
+    let address = |name: &str| said[name].as_str().map(str::to_owned);
+    Some((address("listen")?, address("admin_listen")?))
 }

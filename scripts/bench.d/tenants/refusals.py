@@ -3,8 +3,9 @@
 import json
 import random
 
+from ports import free_ports
 from process import Process, listens
-from stack import port, say
+from stack import say
 from statistics_of import median, summary
 
 import world
@@ -49,7 +50,7 @@ class Bare(Process):
     """The responder, as many threads as Outrigger has workers."""
 
     def __init__(self, loadgen, headers, body, log):
-        self.server = f"127.0.0.1:{port(0)}"
+        self.server = f"127.0.0.1:{free_ports(0)[0]}"
         command = [loadgen, "respond", "--listen", self.server, "--status", "429", "--body", body, "--threads", "2"]
         command += [part for name, value in headers.items() for part in ("--header", f"{name}:{value}")]
         super().__init__("the bare responder", command, log)

@@ -63,7 +63,13 @@ fn converse(mut stream: TcpStream, state: &AtomicU8) {
 }
 
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let [address] = different();
+    address
+}
+
+/// Addresses that were free a moment ago. All are held until all are found: one could be found twice otherwise.
+fn different<const N: usize>() -> [SocketAddr; N] {
+    [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap()).map(|held| held.local_addr().unwrap())
 }
 
 /// The program; ended with the test.
@@ -83,7 +89,7 @@ impl Drop for Sidecar {
 
 impl Sidecar {
     fn start(folder: &Path, upstream: SocketAddr, flags: &[&str]) -> Self {
-        let (listen, admin) = (free(), free());
+        let [listen, admin] = different();
         let child = Command::new(env!("CARGO_BIN_EXE_outrigger"))
             .args(["serve", "--workers", "1", "--log-format", "text", "--listen", &listen.to_string()])
             .args(["--admin-listen", &admin.to_string(), "--upstream", &format!("http://{upstream}")])

@@ -20,8 +20,9 @@ import urllib.request
 import elasticsearch
 import pytest
 from elasticsearch import helpers
+from ports import free_ports
 from process import Process
-from stack import ROOT, port
+from stack import ROOT
 
 INDEX = "tls-books"
 BINARY = os.environ.get("OUTRIGGER_BINARY")
@@ -67,7 +68,7 @@ class Sidecar(Process):
 
     def __init__(self, folder, *options):
         folder.mkdir(exist_ok=True)
-        self.listen, self.admin = (f"127.0.0.1:{port(0)}" for _ in range(2))
+        self.listen, self.admin = (f"127.0.0.1:{port}" for port in free_ports(0, 0))
         self.url = f"https://{self.listen}"
         command = [BINARY, "serve", "--listen", self.listen, "--admin-listen", self.admin, "--data-dir", folder / "data", *options]
         super().__init__("Outrigger", command, folder / "log")
