@@ -107,7 +107,7 @@ async fn writes_past_us_show_within_a_moment_and_never_before_elasticsearch_show
     let hidden = through.knn("past", &[1.0, 1.0], 1).await;
     assert_eq!(hidden.ids(), Vec::<String>::new(), "{}", hidden.text);
     direct.call("POST", "/past/_refresh", None).await.ok();
-    eventually("the write past us is found", Duration::from_secs(5), || async {
+    eventually("the write past us is found", Duration::from_secs(20), || async {
         (through.knn("past", &[1.0, 1.0], 1).await.ids() == ["a"]).then_some(())
     })
     .await;

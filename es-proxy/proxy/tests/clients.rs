@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
 const ASK: &str = "GET /_cluster/health HTTP/1.1\r\nHost: es\r\n\r\n";
+/// Of what clients may take: long enough that a test that waits for its turn is not taken for a slow client.
+const LIMIT: Duration = Duration::from_millis(500);
 
 async fn proxy(
     upstream: SocketAddr,
@@ -47,8 +49,7 @@ async fn end_of(stream: &mut TcpStream) -> Vec<u8> {
 async fn a_head_that_never_ends_is_cut_and_idle_connections_stay() {
     let upstream = Upstream::answering(OK).await;
     let mut registry = Registry::default();
-    let limit = Duration::from_millis(200);
-    let proxy = proxy(upstream.address, &mut registry, |config| config.client_timeouts.head = limit).await;
+    let proxy = proxy(upstream.address, &mut registry, |config| config.client_timeouts.head = LIMIT).await;
     let mut idle = TcpStream::connect(proxy).await.unwrap();
     idle.write_all(ASK.as_bytes()).await.unwrap();
     read_response(&mut idle).await;
@@ -67,12 +68,12 @@ async fn a_head_that_never_ends_is_cut_and_idle_connections_stay() {
     let _ =
         tokio::time::timeout(Duration::from_secs(10), reading.read_to_end(&mut rest)).await.expect("it ends");
     // The clock of a worker moves four times in a limit, or oftener.
-    assert!(began.elapsed() >= limit.mul_f32(0.7), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= LIMIT.mul_f32(0.7), "{:?}", began.elapsed());
     dripping.abort();
     assert_eq!(metric(&registry, "outrigger_connections_ended_total{reason=\"head_timeout\"}"), 1);
 
     // Far older than any limit by now.
-    tokio::time::sleep(limit * 3).await;
+    tokio::time::sleep(LIMIT * 3).await;
     idle.write_all(ASK.as_bytes()).await.unwrap();
     assert!(read_response(&mut idle).await.starts_with("HTTP/1.1 200"));
 }
@@ -81,8 +82,7 @@ async fn a_head_that_never_ends_is_cut_and_idle_connections_stay() {
 async fn a_body_that_stops_coming_is_cut() {
     let upstream = Upstream::answering(OK).await;
     let mut registry = Registry::default();
-    let limit = Duration::from_millis(200);
-    let proxy = proxy(upstream.address, &mut registry, |config| config.client_timeouts.body = limit).await;
+    let proxy = proxy(upstream.address, &mut registry, |config| config.client_timeouts.body = LIMIT).await;
     for path in ["/i/_search", "/_cluster/reroute", "/_bulk"] {
         let mut client = TcpStream::connect(proxy).await.unwrap();
         let head = format!(
@@ -99,9 +99,8 @@ async fn a_body_that_stops_coming_is_cut() {
 async fn a_body_that_nobody_needs_and_that_stops_coming_is_cut() {
     let upstream = Upstream::answering(OK).await;
     let mut registry = Registry::default();
-    let limit = Duration::from_millis(200);
     let proxy = proxy(upstream.address, &mut registry, |config| {
-        config.client_timeouts.body = limit;
+        config.client_timeouts.body = LIMIT;
         config.max_body_bytes = 1_000;
     })
     .await;
@@ -116,9 +115,8 @@ async fn a_body_that_nobody_needs_and_that_stops_coming_is_cut() {
 #[tokio::test]
 async fn a_response_that_nobody_takes_is_cut_and_one_that_is_late_is_not() {
     let mut registry = Registry::default();
-    let limit = Duration::from_millis(200);
     let upstream = Upstream::streaming(256 << 20).await;
-    let proxy = proxy(upstream.address, &mut registry, |config| config.client_timeouts.write = limit).await;
+    let proxy = proxy(upstream.address, &mut registry, |config| config.client_timeouts.write = LIMIT).await;
     let mut client = TcpStream::connect(proxy).await.unwrap();
     client.write_all(ASK.as_bytes()).await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), upstream.closed()).await.expect("the upstream is let go");
@@ -128,10 +126,10 @@ async fn a_response_that_nobody_takes_is_cut_and_one_that_is_late_is_not() {
     let silent = Upstream::answering("").await;
     let mut registry = Registry::default();
     let all = |config: &mut ProxyConfig| {
-        config.client_timeouts.head = limit;
-        config.client_timeouts.body = limit;
-        config.client_timeouts.write = limit;
-        config.response_timeout = limit * 4;
+        config.client_timeouts.head = LIMIT;
+        config.client_timeouts.body = LIMIT;
+        config.client_timeouts.write = LIMIT;
+        config.response_timeout = LIMIT * 4;
     };
     let proxy = self::proxy(silent.address, &mut registry, all).await;
     assert!(send(proxy, ASK).await.starts_with("HTTP/1.1 504"));

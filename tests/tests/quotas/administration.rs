@@ -1,11 +1,9 @@
 //! What people see and do of quotas: usage and its history, what is refused as wrong, who may do what.
 
-use std::time::Duration;
-
 use outrigger_tests::{Api, Elasticsearch, Outrigger, eventually};
 use serde_json::{Value, json};
 
-use crate::{FLAGS, bulk, refused, tenant, vectors};
+use crate::{FLAGS, PATIENCE, bulk, refused, tenant, vectors};
 
 #[tokio::test]
 async fn usage_is_what_elasticsearch_says_and_is_kept() {
@@ -26,7 +24,7 @@ async fn usage_is_what_elasticsearch_says_and_is_kept() {
     bulk(&through, "?refresh=true", [vectors("acme-1", 0..30), vectors("acme-2", 0..15)].concat()).await.ok();
     outrigger.learnt("acme-1").await;
     let path = "/acme-*/_stats/store,dense_vector?level=indices";
-    let usage = eventually("usage is what Elasticsearch says", Duration::from_secs(30), || async {
+    let usage = eventually("usage is what Elasticsearch says", PATIENCE, || async {
         let stats = direct.try_get(path).await?.body;
         let usage = through.try_get("/_ivf/_tenants/acme/_usage").await?.body["usage"].clone();
         let same = usage["document_bytes"]["used"] == stats["_all"]["primaries"]["store"]["size_in_bytes"]
@@ -63,7 +61,7 @@ async fn usage_is_what_elasticsearch_says_and_is_kept() {
 
 /// The history of a tenant, as soon as it has one.
 async fn written_down(api: &Api, tenant: &str) -> Vec<Value> {
-    eventually("usage is written down", Duration::from_secs(10), || async {
+    eventually("usage is written down", PATIENCE, || async {
         let body = api.try_get(&format!("/_ivf/_tenants/{tenant}/_usage?history")).await?.body;
         body["history"].as_array().filter(|points| !points.is_empty()).cloned()
     })

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 /// Changes must hold at every sidecar within this time.
 const LIVE: Duration = Duration::from_secs(5);
+/// Longest wait for what hangs on the machine too.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const FLAGS: &[&str] = &["--usage-interval", "1s"];
 
@@ -116,7 +118,7 @@ async fn indices_and_shards_are_refused_beyond_their_quotas_on_every_way_of_crea
     other.delete("/acme-2").await.ok();
     other.put("/acme-5", json!({})).await.ok();
     other.delete("/acme-3").await.ok();
-    eventually("there is room at the other sidecar", Duration::from_secs(2), || async {
+    eventually("there is room at the other sidecar", PATIENCE, || async {
         let made = one.try_call(Method::PUT, "/acme-7", Some("{}".into())).await?;
         (made.status == 200).then_some(())
     })
@@ -139,7 +141,7 @@ async fn indices_and_shards_are_refused_beyond_their_quotas_on_every_way_of_crea
 
 /// A sidecar has read of what was made through the other one.
 async fn knows(api: &Api, indices: u64) {
-    eventually("the cluster state was read", LIVE, || async {
+    eventually("the cluster state was read", PATIENCE, || async {
         let usage = api.try_get("/_ivf/_tenants/acme/_usage").await?.body["usage"]["indices"].clone();
         (usage["used"].as_u64()? + usage["pending"].as_u64()? == indices).then_some(())
     })
@@ -187,7 +189,7 @@ async fn items_of_a_bulk_are_refused_one_by_one_and_the_others_run() {
     tenant(&one, "acme", json!({"indices": ["acme-*"], "quotas": {"vectors": 10}})).await;
     one.create("acme-1", 2, "l2_norm", 1).await;
     one.create("free-1", 2, "l2_norm", 1).await;
-    eventually("usage was measured", LIVE, || async {
+    eventually("usage was measured", PATIENCE, || async {
         let usage = one.try_get("/_ivf/_tenants/acme/_usage").await?.body;
         usage["usage"]["vectors"].get("pending").map(drop)
     })
@@ -236,7 +238,7 @@ async fn items_of_a_bulk_are_refused_one_by_one_and_the_others_run() {
     refused(&single, "quota exceeded: vectors usage 10 + 1 > limit 10");
 
     // The other sidecar knows it as soon as it was measured.
-    eventually("the other sidecar has measured", Duration::from_secs(10), || async {
+    eventually("the other sidecar has measured", PATIENCE, || async {
         let usage = other.try_get("/_ivf/_tenants/acme/_usage").await?.body;
         (usage["usage"]["vectors"]["used"] == 10).then_some(())
     })
@@ -267,7 +269,7 @@ async fn items_of_a_bulk_are_refused_one_by_one_and_the_others_run() {
 }
 
 async fn there_is_room(api: &Api, document: &str) {
-    eventually("there is room again", Duration::from_secs(10), || async {
+    eventually("there is room again", PATIENCE, || async {
         let reply = api.try_call(Method::PUT, document, Some(json!({"v": [1, 1]}).to_string())).await?;
         (reply.status == 201).then_some(())
     })
