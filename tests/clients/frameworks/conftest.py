@@ -58,8 +58,8 @@ class Sides:
         self.clients[self.direct].indices.create(index=self.twin, mappings=made)
 
     def settle(self):
-        """Waits until Outrigger has learnt the index."""
-        client = self.clients[self.outrigger]
+        """Waits until Outrigger has learnt the index. It is not known before Outrigger has seen the dims, which Elasticsearch takes from the first vector."""
+        client = self.clients[self.outrigger].options(ignore_status=404)
         deadline = time.monotonic() + 60
         while not client.perform_request("GET", f"/_ivf/{self.ours}/_stats", headers={"accept": "application/json"}).body.get("ready"):
             assert time.monotonic() < deadline, "the index is not learnt"

@@ -152,7 +152,7 @@ pub(crate) async fn as_caller(
 }
 
 fn no_field(request: &ClientRequest, index: &str) -> Reply {
-    let reason = format!("index [{index}] has no field of type [ivf]");
+    let reason = format!("index [{index}] has no field of type [ivf] whose dims are known");
     let response = respond::error(
         &request.parts.headers,
         StatusCode::NOT_FOUND,
